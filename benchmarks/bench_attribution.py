@@ -19,8 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from bench_clustering import build_stores
-from protocol import DataSet, load_datasets, markdown, write_results
+from protocol import DataSet, build_stores, load_datasets, markdown, write_results
 
 import genekb
 from cellmodel.core.config import RunConfig

@@ -17,9 +17,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench_clustering import build_stores
 from bench_speed import COMMAND, LARGE, measure
-from protocol import data_folder, markdown
+from protocol import build_stores, data_folder, markdown
 
 SMALL = "pbmc3k.h5ad"
 N_CELLS = {SMALL: "2,700 cells x 32,738 genes", LARGE: "12,261 cells x 1,287 genes"}

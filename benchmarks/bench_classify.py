@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from bench_clustering import build_stores
-from protocol import DataSet, data_folder, load_datasets, write_results
+from protocol import DataSet, build_stores, data_folder, load_datasets, write_results
 from sklearn.metrics import roc_auc_score
 
 import genekb

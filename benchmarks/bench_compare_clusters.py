@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_clustering import build_stores
-from protocol import HERE, SEEDS, data_folder, markdown, write_results
+from protocol import HERE, SEEDS, build_stores, data_folder, markdown, write_results
 
 import genekb
 from cellmodel.annotate.match_clusters import UNMATCHED, ClusterMatch, CompareConfig, match_clusters

@@ -17,14 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
-from bench_clustering import build_stores
-from protocol import load_datasets
+from protocol import build_stores, load_datasets
 from scipy.stats import wilcoxon
 from train_adapter import Lesson, by_symbol, learn, read_lesson
 
 import genekb
 from cellmodel.bench.metrics import score
-from cellmodel.cluster.algorithms import kmeans, micro_ward
+from cellmodel.cluster.algorithms import kmeans
 from cellmodel.core.config import GraphConfig
 from cellmodel.explain.attribution import neighbour_agreement
 from cellmodel.io.cells import read_cells, read_obs_columns
@@ -89,8 +88,7 @@ def represent(expression: sp.csr_matrix, expected: dict[str, np.ndarray], draw: 
 def measure(pcs: np.ndarray, labels: np.ndarray, draw: int) -> dict[str, float]:
     n_types = len(np.unique(labels))
     found = {f"purity {k}": neighbour_agreement(pcs, labels, graph=GraphConfig(n_neighbors=k)) for k in NEIGHBORS}
-    for name, cut in (("k-means", kmeans), ("micro-ward", micro_ward)):
-        found[name] = score(labels.tolist(), cut(pcs, n_clusters=n_types, seed=draw).tolist()).mean
+    found["k-means"] = score(labels.tolist(), kmeans(pcs, n_clusters=n_types, seed=draw).tolist()).mean
     return found
 
 
@@ -207,7 +205,7 @@ def main() -> None:
     rows = []
     for data in study:
         rows += run(data, stores[data.taxon], [one for name, one in lessons.items() if name != data.name])
-    measures = [*(f"purity {k}" for k in NEIGHBORS), "k-means", "micro-ward"]
+    measures = [*(f"purity {k}" for k in NEIGHBORS), "k-means"]
     verdicts = bars(rows)
     parts = (table(rows, measures), [spread(rows)], paired(rows, measures), verdicts)
     written = "\n\n".join("\n".join(part) for part in parts) + "\n"

@@ -27,8 +27,8 @@ from pathlib import Path
 
 import h5py
 from anndata.io import read_elem
-from bench_clustering import build_stores
 from bench_speed import COMMAND, SCANPY, measure
+from protocol import build_stores
 from sklearn.metrics import adjusted_rand_score
 
 HERE = Path(__file__).parent

@@ -20,8 +20,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench_clustering import build_stores
-from protocol import data_folder
+from protocol import build_stores, data_folder
 
 from cellmodel.recipes.registry import BASELINES
 

@@ -24,7 +24,7 @@ import bench_scale
 import bench_speed
 import bench_startup
 import bench_update
-from bench_clustering import build_stores
+from protocol import build_stores
 
 N_TEXTS = 300
 SCALE_SOURCE = "kang_ctrl_stim_12261"

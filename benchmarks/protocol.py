@@ -7,12 +7,21 @@ import os
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cellmodel.io.cells import Cells
 
 SEEDS = (0, 1, 2, 3, 4)
+LISTINGS = ("datasets.toml", "open_sets.toml", "opened_sets.toml")  # chosen on, opened later, opened last
+STUDIES = {"baron": "pancreas", "panc8": "pancreas", "segerstolpe": "pancreas", "mixology": "mixology", "kang": "kang"}
+TAXA = ("human", "mouse")
+WHOLE, DRAWN = 8_000, 4_000  # of sets of more cells so many are drawn
 HERE = Path(__file__).parent
 _STARTED = time.perf_counter()
 
@@ -50,6 +59,48 @@ def load_datasets(*listings: str) -> list[DataSet]:
         listed = {key: entry[key] for key in ("taxon", "label_key", "labels", "study")}
         found.append(DataSet(name=name, path=path, values=entry.get("values", "auto"), **listed))
     return found
+
+
+def read(data: DataSet) -> "tuple[Cells, np.ndarray]":
+    """Read cells and labels; fractions of counts are rounded."""
+    import numpy as np
+
+    from cellmodel.io.cells import ReadConfig, cells_from_anndata
+    from cellmodel.io.formats.anndata import read_anndata
+
+    adata = read_anndata(data.path)
+    if adata.n_obs > WHOLE:
+        adata = adata[np.sort(np.random.default_rng(0).choice(adata.n_obs, DRAWN, replace=False))].copy()
+    if data.values == "linear":
+        adata.X.data = np.round(adata.X.data)
+    cells = cells_from_anndata(adata, ReadConfig(values=data.values), source=data.name)
+    return cells, adata.obs[data.label_key].astype(str).to_numpy()
+
+
+def build_stores(home: Path) -> tuple[Path, ...]:
+    """Build a store of each species with an encoder that needs no weights."""
+    from genekb import BuildConfig, build, read_ncbi_folder
+
+    folders = []
+    for taxon in TAXA:
+        source = read_ncbi_folder(data_folder() / "ncbi" / "2022-11", taxa=[taxon])
+        config = BuildConfig(name=taxon, models=("lsa-256",), genes="protein-coding")
+        folders.append(build(source, config, home=home).folder)
+    return tuple(folders)
+
+
+def study_of(name: str) -> str:
+    """Name the study of a data set: several hold cells of one."""
+    return next((study for start, study in STUDIES.items() if name.startswith(start)), name)
+
+
+def compared(ours: Mapping[str, float], other: Mapping[str, float]) -> tuple[float, int, float]:
+    """Difference of the means, keys at which ours is higher, and Wilcoxon's p over keys."""
+    import numpy as np
+    from scipy.stats import wilcoxon
+
+    difference = np.array([ours[name] - other[name] for name in ours])
+    return float(difference.mean()), int((difference > 0).sum()), float(wilcoxon(difference).pvalue)
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Iterable[Any]], *, digits: int = 3) -> list[str]:

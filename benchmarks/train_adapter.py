@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
-from bench_clustering import build_stores
-from protocol import DataSet, load_datasets
+from protocol import DataSet, build_stores, load_datasets
 from scipy.stats import spearmanr
 
 import genekb

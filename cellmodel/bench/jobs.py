@@ -140,13 +140,13 @@ class JobResult:
 
 
 def parse_variant(text: str) -> tuple[str, Knowledge, str]:
-    """Read ``RECIPE[+HEAD][@KNOWLEDGE]``, e.g. ``scrcl+micro-ward@shuffled``, into recipe, knowledge and head.
+    """Read ``RECIPE[+HEAD][@KNOWLEDGE]``, e.g. ``scrcl+leiden@shuffled``, into recipe, knowledge and head.
 
     Raises ``InputUnusable`` if the text is not of that form; ``UnknownName`` if a part is not known.
     """
     parts = re.fullmatch(r"(?P<recipe>[^+@]+)(\+(?P<head>[^+@]+))?(@(?P<knowledge>[^+@]+))?", text)
     if parts is None:
-        raise InputUnusable(f"{text!r} does not read RECIPE[+HEAD][@KNOWLEDGE], for example scrcl+micro-ward@shuffled")
+        raise InputUnusable(f"{text!r} does not read RECIPE[+HEAD][@KNOWLEDGE], for example scrcl+leiden@shuffled")
     recipe = find_recipe(parts["recipe"]).name
     head = parts["head"] or OWN_HEAD
     if head != OWN_HEAD:
@@ -324,7 +324,7 @@ def _run_seed(job: Job, cells: Cells, kb: genekb.Store | None, *, n_types: int, 
         for name in job.heads:
             started = time.perf_counter()
             head = recipe.head if name == OWN_HEAD else find_head(name)
-            clusters = head(made[needed].representation, views, n_clusters, seed).labels
+            clusters = head(made[needed].representation, views, seed)
             yield _Part(
                 row={"recipe": variant_name(job.recipe, job.knowledge, name), "k": way, "seed": seed},
                 seconds=shared + made[needed].seconds + time.perf_counter() - started,
@@ -371,7 +371,7 @@ def _oracle(job: Job, cells: Cells, kb: genekb.Store | None, *, labels: np.ndarr
 
     def mean_score(z: Embedding) -> float:
         representation = Representation(z=z, z_expr=z, z_text=None, features=np.ascontiguousarray(z))
-        found = kmeans_head(representation, views, n_types, seed).labels
+        found = kmeans_head(representation, views, seed)
         return score(labels[has_label].tolist(), found[has_label].tolist()).mean
 
     means = [mean_score(z) for z in snapshots]

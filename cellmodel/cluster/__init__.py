@@ -1,3 +1,3 @@
-"""Clustering algorithms, and the number of clusters."""
+"""Clustering algorithms, the hierarchy above clusters, and how well clusters hold up."""
 
-__all__ = ["algorithms", "domains", "ensemble", "hierarchy", "n_clusters", "soft"]
+__all__ = ["algorithms", "domains", "hierarchy", "soft", "structure"]

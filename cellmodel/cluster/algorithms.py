@@ -2,10 +2,10 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 import numpy as np
@@ -19,50 +19,7 @@ from cellmodel.pp.neighbors import faiss_centres, nearest_centre
 log = logging.getLogger(__name__)
 LEIDEN_RUNS: Final = 5
 RESOLUTION_STEPS: Final = 24
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MicroWardConfig:
-    """How micro-clusters are made and merged; one set of values serves every data set."""
-
-    n_micro: int = 40  # at least this many micro-clusters
-    micro_per_cluster: int = 3  # and at least this many for each cluster
-    n_runs: int = 8
-    silhouette_cells: int = 1000
-    fitted_cells: int = 50_000  # k-means is fitted on so many cells at most; the others go to their nearest centre
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if min(self.n_micro, self.micro_per_cluster, self.n_runs, self.silhouette_cells, self.fitted_cells) < 1:
-            raise ValueError(f"every value must be >= 1, got {self}")
-
-
-def micro_ward(features: Embedding, *, n_clusters: int, seed: int, config: MicroWardConfig | None = None) -> Labels:
-    """Cut cells into many small k-means clusters, merge these by unweighted Ward, keep the best of several runs.
-
-    Ward counts every micro-cluster once, whatever its size, so a small group of cells that lies apart is kept while a
-    large one is not split; this is what plain k-means gets wrong. Of the runs the one with the best silhouette, a
-    label-free criterion, is kept.
-
-    ``features``: (cell, dim), Euclidean. ``n_clusters``: number of clusters, 1 to the number of cells. ``seed``: the
-    run's seed. Random draws follow the features and not the position of the cells, so that permuting the cells permutes
-    the clusters. Returns clusters of which each of 0 .. n_clusters-1 occurs; equal cells are parted where there are too
-    few distinct ones. Raises ``ValueError`` if ``n_clusters`` is out of range, or a feature is not finite.
-    """
-    _check(n_clusters, len(features))
-    _check_finite(features)
-    settings = config or MicroWardConfig()
-    if n_clusters == 1:
-        return np.zeros(len(features), dtype=np.int64)
-    order = content_order(features)
-    points = features[order]
-    seeds = [seeding.derive(seed, f"micro-clusters {run}") for run in range(settings.n_runs)]
-    runs = [_micro_ward_run(points, n_clusters=n_clusters, settings=settings, seed=run_seed) for run_seed in seeds]
-    if len(runs) == 1:
-        return restore_order(runs[0], order)
-    sample = draw_rows(len(points), settings.silhouette_cells, seed, purpose="silhouette")
-    best = int(np.argmax([_silhouette(points[sample], clusters[sample]) for clusters in runs]))
-    return restore_order(runs[best], order)
+FITTED_CELLS: Final = 50_000  # k-means is fitted on so many cells at most; the others go to their nearest centre
 
 
 def _check(n_clusters: int, n_cells: int) -> None:
@@ -74,43 +31,6 @@ def _check_finite(features: Embedding) -> None:
     n_bad = int(np.count_nonzero(~np.isfinite(features)))
     if n_bad:
         raise ValueError(f"{n_bad} of {features.size} features are NaN or infinite, all must be finite")
-
-
-def _micro_ward_run(features: Embedding, *, n_clusters: int, settings: MicroWardConfig, seed: int) -> Labels:
-    from sklearn.cluster import AgglomerativeClustering
-
-    wanted = max(settings.n_micro, settings.micro_per_cluster * n_clusters)
-    n_micro = max(n_clusters, min(wanted, len(features) // 3))
-    if n_micro >= len(features):
-        micro, centres = np.arange(len(features)), features
-    else:
-        micro, centres = _lloyd(
-            features,
-            n_clusters=n_micro,
-            n_init=1,
-            fitted_cells=settings.fitted_cells,
-            seed=seed,
-        )
-    if len(centres) <= n_clusters:
-        return _fill_up(features, micro, n_clusters=n_clusters)
-    merged = AgglomerativeClustering(n_clusters, linkage="ward").fit_predict(centres)
-    return _compact(merged[micro])
-
-
-def _lloyd(
-    features: Embedding, *, n_clusters: int, n_init: int, fitted_cells: int, seed: int
-) -> tuple[Labels, Float[np.ndarray, "cluster dim"]]:
-    """k-means clusters and centres; clusters that stay empty are left out of both."""
-    from sklearn.cluster import KMeans
-
-    fitted = features
-    if len(features) > fitted_cells:
-        fitted = features[seeding.generator(seed, "fitted cells").choice(len(features), fitted_cells, replace=False)]
-    algorithm = KMeans(min(n_clusters, len(fitted)), n_init=n_init, random_state=seed)
-    with steady_kmeans():
-        clusters = algorithm.fit(fitted).labels_ if fitted is features else algorithm.fit(fitted).predict(features)
-    used, clusters = np.unique(clusters, return_inverse=True)
-    return clusters.astype(np.int64), algorithm.cluster_centers_[used]
 
 
 @contextmanager
@@ -172,29 +92,24 @@ def cluster_means(features: Float[np.ndarray, "cell dim"], clusters: Labels) -> 
     return sums / np.bincount(clusters)[:, None]
 
 
-def _silhouette(features: Embedding, clusters: Labels) -> float:
-    from sklearn.metrics import silhouette_score
-
-    n_found = len(np.unique(clusters))
-    return float(silhouette_score(features, clusters)) if 1 < n_found < len(clusters) else -1.0
-
-
 def kmeans(features: Embedding, *, n_clusters: int, seed: int, n_init: int = 20) -> Labels:
-    """Plain k-means, the best of ``n_init`` starts by inertia; for clusters and seed see :func:`micro_ward`.
+    """Plain k-means, the best of ``n_init`` starts by inertia.
 
-    Raises ``ValueError`` if ``n_clusters`` is out of range, or a feature is not finite.
+    ``features``: (cell, dim), Euclidean. ``n_clusters``: number of clusters, 1 to the number of cells. Random draws
+    follow the features and not the position of the cells, so that permuting the cells permutes the clusters. Each of
+    0 .. n_clusters-1 occurs; equal cells are parted where there are too few distinct ones. Raises ``ValueError`` if
+    ``n_clusters`` is out of range, or a feature is not finite.
     """
+    from sklearn.cluster import KMeans
+
     _check(n_clusters, len(features))
     _check_finite(features)
-    order = content_order(features)
+    order, state = content_order(features), seeding.derive(seed, "k-means")
     points = features[order]
-    clusters, _ = _lloyd(
-        points,
-        n_clusters=n_clusters,
-        n_init=n_init,
-        fitted_cells=MicroWardConfig().fitted_cells,
-        seed=seeding.derive(seed, "k-means"),
-    )
+    fitted = points[draw_rows(len(points), FITTED_CELLS, state, purpose="fitted cells")]
+    algorithm = KMeans(min(n_clusters, len(fitted)), n_init=n_init, random_state=state)
+    with steady_kmeans():
+        clusters = _compact(algorithm.fit(fitted).predict(points))
     return restore_order(_fill_up(points, clusters, n_clusters=n_clusters), order)
 
 
@@ -233,22 +148,44 @@ def _seed_c_library(seed: int) -> None:
 def leiden_to_k(
     graph: CellGraph, *, n_clusters: int, seed: int, n_runs: int = LEIDEN_RUNS, n_steps: int = RESOLUTION_STEPS
 ) -> Labels:
-    """Communities at the resolution that gives a wanted number, found by bisection; the nearest number if none does.
+    """Communities at the resolution that gives a wanted number, found by bisection.
+
+    Where none gives it, those of the next larger number are merged, the pair that is most linked for its size first.
 
     ``n_runs``: as in :func:`leiden`. ``n_steps``: resolutions that are tried, at most. Raises ``ValueError`` if
     ``n_clusters`` is out of range.
     """
     _check(n_clusters, graph.shape[0])
     low, high = 1e-3, 64.0
-    tried: list[Labels] = []
+    fewest = np.arange(graph.shape[0], dtype=np.int64)  # of the partitions into at least so many
     for _ in range(n_steps):
         middle = float(np.sqrt(low * high))
-        tried.append(leiden(graph, resolution=middle, seed=seed, n_runs=n_runs))
-        found = int(tried[-1].max()) + 1
+        tried = leiden(graph, resolution=middle, seed=seed, n_runs=n_runs)
+        found = int(tried.max()) + 1
+        if n_clusters <= found <= fewest.max():
+            fewest = tried
         if found == n_clusters:
             break
         low, high = (middle, high) if found < n_clusters else (low, middle)
-    return min(tried, key=lambda clusters: abs(int(clusters.max()) + 1 - n_clusters))
+    return _merge_communities(graph, fewest, n_clusters=n_clusters)
+
+
+def _merge_communities(graph: CellGraph, communities: Labels, *, n_clusters: int) -> Labels:
+    """Merge the two communities with the most weight between them for the product of their degrees, again and again."""
+    members = sp.csr_matrix((np.ones(len(communities)), communities, np.arange(len(communities) + 1)))
+    weights = (members.T @ graph @ members).toarray()
+    weights += np.finfo(np.float64).tiny + 1e-9 * weights.mean()  # of the unlinked the smallest are merged
+    merged = np.arange(len(weights))
+    while len(weights) > n_clusters:
+        degrees = weights.sum(axis=1)
+        linked = weights / np.outer(degrees, degrees)
+        np.fill_diagonal(linked, -1.0)
+        one, other = sorted(np.unravel_index(linked.argmax(), linked.shape))
+        weights[one] += weights[other]
+        weights[:, one] += weights[:, other]
+        weights = np.delete(np.delete(weights, other, axis=0), other, axis=1)
+        merged = np.where(merged == other, one, merged - (merged > other))
+    return np.asarray(merged[communities], dtype=np.int64)
 
 
 def order_by_size(clusters: Labels) -> Labels:
@@ -333,13 +270,21 @@ def coarse_graph(graph: CellGraph, points: Embedding, *, n_micro: int) -> tuple[
     return merged, micro
 
 
+def _in_content_order(graph: CellGraph, points: Embedding, cluster: Callable[[CellGraph], Labels]) -> Labels:
+    """Cluster cells in the order of their points, so that random draws follow the cells and not their positions."""
+    order = content_order(points)
+    labels = np.empty(len(points), dtype=np.int64)
+    labels[order] = cluster(graph[order][:, order])
+    return labels
+
+
 def coarse_leiden(
     graph: CellGraph, points: Embedding, *, resolution: float, seed: int, config: CoarseConfig | None = None
 ) -> Labels:
     """:func:`cellmodel.cluster.algorithms.leiden`, on micro-clusters of the points where there are many cells."""
     settings = config or CoarseConfig()
     if len(points) <= settings.whole_up_to:
-        return leiden(graph, resolution=resolution, seed=seed)
+        return _in_content_order(graph, points, partial(leiden, resolution=resolution, seed=seed))
     merged, micro = coarse_graph(graph, points, n_micro=settings.n_micro)
     return leiden(merged, resolution=resolution, seed=seed)[micro]
 
@@ -360,6 +305,7 @@ def coarse_leiden_to_k(
     """
     settings = config or CoarseConfig()
     if len(points) <= settings.whole_up_to:
-        return leiden_to_k(graph, n_clusters=n_clusters, seed=seed, n_runs=n_runs, n_steps=n_steps)
+        search = partial(leiden_to_k, n_clusters=n_clusters, seed=seed, n_runs=n_runs, n_steps=n_steps)
+        return _in_content_order(graph, points, search)
     merged, micro = coarse_graph(graph, points, n_micro=max(settings.n_micro, 3 * n_clusters))
     return leiden_to_k(merged, n_clusters=n_clusters, seed=seed, n_runs=n_runs, n_steps=n_steps)[micro]

@@ -133,34 +133,6 @@ def grow_tree(
     )
 
 
-def count_supported(pcs: Embedding, communities: Labels, *, least: float, seed: int) -> int:
-    """Count communities, two that are hardly apart as one.
-
-    Of the communities and their nearest the two of the lowest :func:`split_support` are merged, until all have
-    ``least``, or two are left: whether there are clusters at all is not asked here.
-
-    ``pcs``: (cell, dim) components that are not averaged over neighbours. ``communities``: 0 .. k-1.
-    """
-    members = _members(pcs, communities)
-    centres, sizes = cluster_means(pcs, communities), np.bincount(communities)
-    groups = [(community,) for community in range(len(members))]
-    while len(groups) > 2:  # noqa: PLR2004 - fewer are no split
-        means = np.array([np.average(centres[list(each)], axis=0, weights=sizes[list(each)]) for each in groups])
-        pairs = [tuple(sorted((groups[one], groups[other]))) for one, other in enumerate(_nearest(means))]
-        support, pair = min((_support(pcs, members, pair, seed), pair) for pair in pairs)
-        if support >= least:
-            break
-        groups = [*(each for each in groups if each not in pair), tuple(sorted(pair[0] + pair[1]))]
-    return len(groups)
-
-
-def _nearest(points: Float[np.ndarray, "group dim"]) -> Int[np.ndarray, " group"]:
-    """Row of the point that is nearest to each."""
-    distances = np.linalg.norm(points[:, None] - points, axis=2)
-    np.fill_diagonal(distances, np.inf)
-    return distances.argmin(axis=1)
-
-
 def tree_of_linkage(linkage: Float[np.ndarray, "split 4"], supports: Sequence[float]) -> Tree:
     """Give the tree whose :meth:`Tree.linkage` this is; ``supports`` are root first.
 

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 Knowledge = Literal["real", "shuffled", "random", "none"]
 Sentences = Literal["pooled", "sampled", "encoded"]
-HeadName = Literal["kmeans", "micro-ward", "leiden", "ot", "gmm"]
+HeadName = Literal["kmeans", "leiden", "ot", "gmm"]
+RESOLUTION: Final = 0.5  # of Leiden where neither a number of clusters nor a resolution is given
 SEEDS: Final = range(-(2**63), 2**63)  # what a file can hold
 
 
@@ -34,35 +35,6 @@ class GraphConfig:
             raise ValueError(f"n_neighbors must be >= 1, got {self.n_neighbors}")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EnsembleConfig:
-    """Which views are clustered."""
-
-    component_shares: tuple[float, ...] = (2 / 3, 1.0, 5 / 3)  # principal components, as multiples of the run's own
-    n_neighbors: tuple[int, ...] = (10, 15)  # of a cell, in the graph over which it is averaged
-    n_steps: tuple[int, ...] = (1, 2, 3)  # how many times it is averaged
-    runs_per_view: int = 2  # partitions of each view
-    # of the modularity beside the separation, by which partitions are compared: it decides between about equal ones
-    modularity_weight: float = 0.1
-    scored_cells: int = 1_500  # on which the partitions are compared, at most; memory is quadratic in it
-    whole_up_to: int = 15_000  # cells up to which all are clustered in every view
-    sampled_cells: int = 10_000  # that are clustered of more; the others follow the nearest of them
-    n_voters: int = 15  # nearest of the clustered cells whose majority another cell follows
-
-    def __post_init__(self) -> None:
-        several = (self.component_shares, self.n_neighbors, self.n_steps)
-        if not all(several) or min(*self.component_shares, *self.n_neighbors, *self.n_steps) <= 0:
-            raise ValueError(f"every view needs values > 0, got {self}")
-        if self.runs_per_view < 1 or self.scored_cells < 3:  # noqa: PLR2004 - a silhouette needs three cells
-            raise ValueError(f"runs_per_view must be >= 1 and scored_cells >= 3, got {self}")
-        if not self.scored_cells <= self.sampled_cells or min(self.whole_up_to, self.n_voters) < 1:
-            raise ValueError(f"sampled_cells must be >= scored_cells, whole_up_to and n_voters >= 1, got {self}")
-
-    def widths(self, n_components: int) -> list[int]:
-        """Numbers of principal components of the views."""
-        return [max(1, round(share * n_components)) for share in self.component_shares]
-
-
 _MOST_NEAR: Final = 0.015  # fraction of the spots that one spot looks at: more of a small array is a whole layer of it
 _LEAST_NEAR: Final = 4  # the direct neighbours on a square array
 
@@ -73,7 +45,7 @@ class PreprocessConfig:
 
     min_cells: int = 3  # a gene seen in fewer cells is not a feature
     n_top_genes: int = 2000
-    n_components: int = 30
+    n_components: int = 50
     n_smoothing: int = 2  # SGC steps over the graph
 
     def __post_init__(self) -> None:
@@ -172,9 +144,9 @@ class RunConfig:
     recipe
         Name of a recipe, or a `Recipe`, of which records hold the name.
     n_clusters
-        Number of clusters; None to estimate it.
+        Number of clusters, for which the resolution is searched; None to take what the resolution gives.
     resolution
-        In place of ``n_clusters``: as many as there are Leiden communities at this resolution, > 0; None to leave it.
+        Of the Leiden communities, > 0, in place of ``n_clusters``; None for :data:`RESOLUTION`.
     knowledge
         ``real`` gene vectors, ``shuffled`` among the genes, ``random`` isotropic ones, or ``none``.
     encoder

@@ -28,7 +28,6 @@ _TABLES: Final[dict[tuple[str, ...], frozenset[str]]] = {
     ("words",): frozenset({"cluster", "term", "score", "p_value", "p_adjusted", "gene", "weight", "sentence"}),
     ("knowledge",): frozenset({"knowledge", "neighbour_agreement"}),
     ("history",): frozenset(),
-    ("n_clusters", "curve"): frozenset(),
 }
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-__all__ = ["composition", "confusion", "dotplot", "embedding", "heatmap", "k_curve", "sankey", "umap"]
+__all__ = ["composition", "confusion", "dotplot", "embedding", "heatmap", "sankey", "umap"]
 
 
 def __dir__() -> list[str]:
@@ -177,38 +177,6 @@ def heatmap(
     values = wide.loc[clusters, genes]
     scaled = values.div(values.abs().max(axis=1).replace(0, np.inf), axis=0)
     return drawn(lambda: heat_grid(scaled, label="share of the largest", ax=ax), save, show=show)
-
-
-@for_python
-def k_curve(
-    adata: "AnnData",
-    *,
-    key: str = "cellmodel",
-    ax: "Axes | None" = None,
-    show: bool | None = None,
-    save: Path | str | None = None,
-) -> "Axes":
-    """Draw how stable each number of clusters is, beside data without clusters, and the number that was chosen.
-
-    Raises
-    ------
-    InputUnusable
-        If the run did not estimate the number of clusters.
-
-    Examples
-    --------
-    >>> import anndata, cellmodel as cm
-    >>> adata = anndata.read_h5ad("clustered.h5ad")
-    >>> cm.tl.cluster(adata, "demo", overwrite=True)
-    >>> axes = cm.pl.k_curve(adata, save="k.svg")
-    """
-    from cellmodel.pl._grids import stability_curve
-
-    curve = stored_table(adata.uns, key, "n_clusters", "curve", columns=("stability",))
-    if curve is None or not len(curve):
-        raise InputUnusable(f'uns["{key}"] holds no curve; run `cellmodel cluster --n-clusters auto`')
-    chosen = int(adata.uns[key]["n_clusters"]["n_clusters"])
-    return drawn(lambda: stability_curve(curve, chosen=chosen, ax=ax), save, show=show)
 
 
 @for_python

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-Kind = Literal["umap", "embedding", "dotplot", "k-curve", "confusion", "sankey", "heatmap", "composition"]
+Kind = Literal["umap", "embedding", "dotplot", "confusion", "sankey", "heatmap", "composition"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +53,6 @@ def plot_file(path: Path, output: Path, choice: PlotChoice, *, overwrite: bool =
         "umap": lambda: _umap(adata, choice),
         "embedding": lambda: _embedding(adata, choice),
         "dotplot": lambda: pl.dotplot(adata, choice.genes or None, choice.rows or key, n_genes=choice.n_genes),
-        "k-curve": lambda: pl.k_curve(adata, key=key),
         "confusion": lambda: pl.confusion(adata, *pair),
         "sankey": lambda: pl.sankey(adata, *pair),
         "composition": lambda: pl.composition(adata, key=f"{key}_composition"),

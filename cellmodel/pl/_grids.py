@@ -1,11 +1,11 @@
-"""Tables as pictures: dots by cluster and gene, contributions, cells of two groupings, the curve of stability."""
+"""Tables as pictures: dots by cluster and gene, contributions, cells of two groupings."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from cellmodel.pl._canvas import COLUMN, axes_of, color_bar
+from cellmodel.pl._canvas import axes_of, color_bar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,27 +99,3 @@ def _name_rows_and_columns(axes: "Axes", table: "pd.DataFrame") -> None:
     axes.set(xlim=(-0.6, n_columns - 0.4), ylim=(n_rows - 0.4, -0.6))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-
-
-def stability_curve(curve: "pd.DataFrame", *, chosen: int, ax: "Axes | None" = None) -> "Axes":
-    """Draw stability by the number of clusters, the band of data without clusters (two deviations), and the choice."""
-    numbers = curve["n_clusters"].to_numpy(dtype=np.int64)
-    stability, null_mean, null_sd = (
-        curve[name].to_numpy(dtype=np.float64) for name in ("stability", "null_mean", "null_sd")
-    )
-    axes = axes_of(ax, width=COLUMN, height=COLUMN * 0.66)
-    axes.axvline(chosen, color="#d26900", linewidth=1.0, linestyle=(0, (4, 2)), zorder=0)
-    axes.plot(numbers, stability, marker="o", markersize=3, color="#3c0ff0", linewidth=1.2, label="these cells")
-    axes.plot(numbers, null_mean, color="#707070", linewidth=1.0, linestyle=(0, (1, 1)), label="without clusters")
-    axes.fill_between(
-        numbers, null_mean - 2 * null_sd, null_mean + 2 * null_sd, color="#b0b0b0", alpha=0.4, linewidth=0
-    )
-    axes.set(xlabel="number of clusters", ylabel="stability (mean ARI)", ylim=(0, 1.03))
-    axes.annotate(
-        f"chosen: {chosen}", (chosen, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 2),
-        textcoords="offset points", ha="center", va="bottom", color="#a04f00",
-    )  # fmt: skip
-    shown = numbers if chosen in numbers else np.sort(np.append(numbers, chosen))
-    axes.set_xticks(shown)
-    axes.legend(frameon=False, loc="best")
-    return axes

@@ -99,9 +99,6 @@ class Integrated:
     # rows, nearest: rows of some cells, or of all where there are few, and the cells nearest to each before
     rows: Int[np.ndarray, " row"]
     nearest: Int[np.ndarray, "row neighbor"]
-    again: Callable[[Embedding], Embedding] | None = (
-        None  # does the same to other components; None where it did nothing
-    )
 
 
 def integrate(pcs: Embedding, batches: ObsCategories | None, config: RunConfig, stages: AnyStages) -> Integrated | None:
@@ -120,18 +117,13 @@ def integrate(pcs: Embedding, batches: ObsCategories | None, config: RunConfig, 
         arrays.save("nearest", nearest)
         if settings.integration is None and _is_mixed(batches, rows, nearest, seed=config.seed):
             return {"method": "none"}
-        arrays.save("pcs", move(pcs))
+        arrays.save("pcs", _moved(pcs, batches, method=method, theta=settings.theta, seed=config.seed))
         return {"method": method}
 
-    def move(components: Embedding) -> Embedding:
-        return _moved(components, batches, method=method, theta=settings.theta, seed=config.seed)
-
     stage = stages.run("integrated", make)
-    done = stage.record["method"]
     return Integrated(
         pcs=np.asarray(stage.arrays.get("pcs", pcs)),
-        method=done,
-        again=None if done == "none" else move,
+        method=stage.record["method"],
         rows=np.array(stage.arrays["rows"]),
         nearest=np.array(stage.arrays["nearest"]),
     )

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float
 
-from cellmodel.cluster.n_clusters import NClusters
 from cellmodel.core.arrays import CellByGene, CellGraph, Embedding, GeneVectors, Labels
-from cellmodel.core.config import TrainingConfig
+from cellmodel.core.config import RESOLUTION, TrainingConfig
 from cellmodel.core.device import Compute
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import, and a head or a baseline does without
@@ -36,7 +35,8 @@ class CellViews:
     # (gene, dim) whitened text vectors of the genes of ``expression``, zero where a gene has none; None without
     # knowledge
     gene_vectors: GeneVectors | None = None
-    n_clusters: int | None = None  # number of clusters, for recipes that learn centres; None to estimate it
+    n_clusters: int | None = None  # number of clusters; None for that of the communities at ``resolution``
+    resolution: float = RESOLUTION  # of Leiden, where the number of clusters is not given
     # (gene, dim) the encoder's own vectors behind ``gene_vectors``, neither centred nor whitened; zero where a gene has
     # none; None without knowledge
     raw_gene_vectors: GeneVectors | None = None
@@ -49,10 +49,6 @@ class CellViews:
     compute: Compute = field(default_factory=Compute)  # where models are trained
     # what a run changes of the training of its recipe
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    # whether ``pcs`` are an embedding of the user's, so that none may be computed from ``expression``
-    fixed_pcs: bool = False
-    # integrates components of another number as ``pcs`` were; None where nothing was integrated
-    integrate: Callable[[Embedding], Embedding] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,8 +67,6 @@ class Representation:
     text_head: Float[np.ndarray, "dim joint"] | None = None
     # (cluster, dim) learnt centres among the ``features``; None where none are learnt
     centres: Float[np.ndarray, "cluster dim"] | None = None
-    # how the number of centres was found; None where it was given or there are none
-    n_clusters: NClusters | None = None
     # arrays with which the recipe's ``embed`` places new cells; empty where it has none or needs none
     state: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -96,14 +90,6 @@ class NewCells:
     graph: CellGraph
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Clustering:
-    """Clusters of the cells, and how their number was found (None: it was given)."""
-
-    labels: Labels
-    n_clusters: NClusters | None = None
-
-
 Represent = Callable[[CellViews, int], Representation]  # views, seed
 OnEpoch = Callable[[int, Embedding], None]  # number of the epoch, features of the given cells that the head would cut
 
@@ -119,7 +105,7 @@ class Train(Protocol):
 
 
 Embed = Callable[[NewCells, Mapping[str, np.ndarray]], Representation]  # ..., state of the fitted representation
-Head = Callable[[Representation, CellViews, int | None, int], Clustering]  # ..., n_clusters, seed
+Head = Callable[[Representation, CellViews, int], Labels]  # representation, views, seed → cluster of each cell
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -70,7 +70,7 @@ def _placed(cells: CellViews | NewCells, vectors: Embedding) -> Representation:
 
 PCA_KMEANS: Final = Recipe(
     name="pca-kmeans",
-    summary="30 principal components, k-means",
+    summary="principal components, k-means",
     represent=represent_pcs,
     head=kmeans_head,
     uses_text=False,
@@ -80,7 +80,7 @@ PCA_KMEANS: Final = Recipe(
 )
 PCA_LEIDEN: Final = Recipe(
     name="pca-leiden",
-    summary="30 principal components, shared-neighbour graph, Leiden (resolution 1, or searched to k)",
+    summary="principal components, shared-neighbor graph, Leiden",
     represent=represent_pcs,
     head=leiden_head,
     uses_text=False,

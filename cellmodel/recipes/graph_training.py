@@ -7,9 +7,9 @@ Recipes that learn centres differ in common from what their papers publish:
   cells' own distance from their centres as its scale, not 1 whatever the scale of the latent space.
 - Encoders start from linear maps, the leading principal components: the mean of several embeddings means something only
   in common coordinates.
-- Centres start from micro-clusters merged by Ward: self-training keeps the partition that it starts from, and k-means
-  splits large types where it should keep small ones. The head is the paper's, each cell to its nearest learnt centre; a
-  Ward tree over the same ``z`` (``--head micro-ward``) scores the same.
+- Centres start from k-means clusters merged by Ward: self-training keeps the partition that it starts from, and k-means
+  alone splits large types where it should keep small ones. The head is the paper's, each cell to its nearest learnt
+  centre.
 
 Random draws follow the cells and not their order.
 """
@@ -25,10 +25,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from cellmodel.cluster.algorithms import kmeans, leiden, micro_ward
-from cellmodel.cluster.n_clusters import WITH_PLACES, NClusters, estimate_n_clusters
-from cellmodel.core.arrays import CellGraph, Embedding, content_order
-from cellmodel.core.errors import InputUnusable
+from cellmodel.cluster.algorithms import cluster_means, kmeans, leiden
+from cellmodel.core.arrays import CellGraph, Embedding, Labels, content_order
 from cellmodel.nn.soft_assignment import cluster_masses, log_soft_assignment, sinkhorn_target
 from cellmodel.nn.train import BLOCK_CELLS, Batch, Draw, History, TrainConfig, fit
 from cellmodel.recipes.base import CellViews, OnEpoch, Term, objective
@@ -43,6 +41,7 @@ Report = Callable[[int, nn.Module], None]
 TRAINING: Final = TrainConfig(n_steps=50, batch_size=None, learning_rate=1e-3, weight_decay=0.0, patience=20)
 TARGET_EVERY: Final = 10  # epochs
 SHARPNESS: Final = 5.0
+FEWEST_MEANS: Final = 40  # that centres start from
 MASS_SMOOTHING: Final = 0.1  # how far the target draws cluster sizes towards equal ones
 BY_CELL: Final = ("expression", "pcs", "smoothed", "depth", "text", "counts")  # first axis is the cell
 BY_PAIR: Final = ("graph", "knn", "spatial")  # both axes are
@@ -65,7 +64,7 @@ def in_content_order(
         ordered["text_paths"] = tuple(path[order] for path in there["text_paths"])
     places = np.empty_like(order)
     places[order] = np.arange(len(order))
-    return replace(views, **ordered, integrate=None), places  # which knows the batches in the order before
+    return replace(views, **ordered), places
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,27 +209,24 @@ def self_train(
     return history
 
 
-def number_of_centres(views: CellViews, seed: int) -> tuple[int, NClusters | None]:
-    """Take the number that the views ask for, or estimate one and say how.
-
-    Raises ``InputUnusable`` if more are asked for than there are cells.
-    """
-    if views.n_clusters is None:
-        config = None if views.spatial is None else WITH_PLACES
-        estimate = estimate_n_clusters(views.graph, pcs=views.pcs, depth=views.depth, seed=seed, config=config)
-        return estimate.n_clusters, estimate
-    if views.n_clusters > len(views.pcs):
-        raise InputUnusable(f"{views.n_clusters} clusters were asked for, there are {len(views.pcs)} cells")
-    return views.n_clusters, None
-
-
 def start_centres(centres: nn.Parameter, z: Embedding, *, seed: int) -> float:
-    """Set centres to the means of micro-clusters merged by Ward.
+    """Set centres to the means of many k-means clusters merged by Ward, which counts each once, whatever its size.
 
     Returns how far cells lie from their own centre, as the root of the mean square; 1 where all lie on it.
     """
-    clusters = micro_ward(z, n_clusters=len(centres), seed=seed)
+    clusters = _ward_of_means(z, n_clusters=len(centres), seed=seed)
     means = np.stack([z[clusters == cluster].mean(axis=0) for cluster in range(len(centres))])
     with torch.no_grad():
         centres.copy_(torch.from_numpy(means))
     return float(np.sqrt(np.square(z - means[clusters]).sum(axis=1).mean())) or 1.0
+
+
+def _ward_of_means(z: Embedding, *, n_clusters: int, seed: int) -> Labels:
+    from sklearn.cluster import AgglomerativeClustering
+
+    n_means = max(n_clusters, min(max(FEWEST_MEANS, 3 * n_clusters), len(z) // 3))
+    near = kmeans(z, n_clusters=n_means, seed=seed, n_init=1)
+    if n_means == n_clusters:
+        return near
+    merged: Labels = AgglomerativeClustering(n_clusters, linkage="ward").fit_predict(cluster_means(z, near))
+    return merged[near]

@@ -55,13 +55,12 @@ from cellmodel.recipes.graph_training import (
     batches,
     in_blocks,
     in_content_order,
-    number_of_centres,
     reporter,
     self_train,
     standard_of,
     standardised,
 )
-from cellmodel.recipes.heads import assignment_head
+from cellmodel.recipes.heads import assignment_head, number_of_clusters
 
 HIDDEN_DIM: Final = 256
 LATENT_DIM: Final = 16
@@ -112,7 +111,7 @@ def represent(
     ``on_epoch`` sees ``z`` over both stages. ``batching``: when a step takes a part of the graph. Raises
     ``InputUnusable`` if more clusters are asked for than there are cells.
     """
-    n_clusters, estimate = number_of_centres(views, seed)
+    n_clusters = number_of_clusters(views, seed)
     terms = without(TERMS, off if views.text is not None else off | NEED_TEXT)
     ordered, places = in_content_order(views, reads=("pcs", "smoothed", "text", "graph"))
     device = find_device(views.compute.device)
@@ -129,7 +128,6 @@ def represent(
         **_embeddings(model, cells, places),
         history=history,
         centres=model.centres.detach().cpu().numpy().copy(),
-        n_clusters=estimate,
         state=_state(model, views),
     )
 

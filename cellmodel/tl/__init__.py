@@ -359,5 +359,5 @@ def _keep_model(found: Any, folder: str | Path | None, *, overwrite: bool) -> No
 
 
 def _note_structure(found: CellRun) -> None:
-    if found.result.estimate and not found.result.estimate.has_structure:
-        log.warning("no structure found, so the cells are one cluster; n_clusters=K clusters them into K")
+    for note in found.result.structure.notes() if found.result.structure else ():
+        log.info("%s", note)

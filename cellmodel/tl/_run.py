@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
@@ -14,10 +14,10 @@ from jaxtyping import Float
 import genekb
 from cellmodel.cluster.algorithms import confidence, order_by_size, smooth_by_majority
 from cellmodel.cluster.hierarchy import FoundClusters, Tree, grow_tree
-from cellmodel.cluster.n_clusters import NClusters, Stability, count_communities
+from cellmodel.cluster.structure import Structure, check_structure
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, Labels
-from cellmodel.core.config import RunConfig
+from cellmodel.core.config import RESOLUTION, RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, MemoryStages
 from cellmodel.explain.attribution import KnowledgeRow, compare_knowledge, compared_cells
@@ -35,7 +35,7 @@ from cellmodel.pp.spatial import nearest_by_coordinates
 from cellmodel.pp.text.align import GeneAlignment, align_if_known
 from cellmodel.pp.text.sentences import SentenceRecord, read_clusters
 from cellmodel.pp.text.view import TextView, find_reader, text_view
-from cellmodel.recipes.base import CellViews, Clustering, Recipe, Representation
+from cellmodel.recipes.base import CellViews, Head, Recipe, Representation
 from cellmodel.recipes.registry import check_compute, find_recipe, names_that
 from genekb.core.progress import progress
 
@@ -189,11 +189,10 @@ def _views(
         text_path2_encoded=text.sentences_encoded if text else False,
         spatial=features.spatial,
         n_clusters=config.n_clusters,
+        resolution=config.resolution or RESOLUTION,
         gene_weights=features.gene_weights,
         compute=config.compute,
         training=config.training,
-        fixed_pcs=config.use_rep is not None,
-        integrate=features.integrated.again if features.integrated else None,
     )
 
 
@@ -208,13 +207,13 @@ class RunResult:
     config: RunConfig
     features: Features
     representation: Representation
-    clustering: Clustering | None = None
     labels: Labels | None = None  # cluster of each cell; 0 is the largest; None where only an embedding was asked for
     given: FoundClusters | None = None  # where the run did not cluster the cells itself
     confidence: Float[np.ndarray, " cell"] | None = None  # confidence of each cell in [0, 1]
     alignment: GeneAlignment | None
     share_hvgs: float | None  # fraction of the highly variable genes that have a vector; None without a store
     text: TextView | None
+    structure: Structure | None = None  # how well the clusters hold up; None where they were given
     tree: Tree | None = None  # hierarchy above the clusters
     split_markers: tuple[tuple[SideMarkers, SideMarkers], ...] = ()  # of both sides of each split of it
     markers: tuple[MarkerTable, ...] = ()
@@ -232,18 +231,11 @@ class RunResult:
         return () if self.labels is None else tuple(map(str, range(int(self.labels.max()) + 1)))
 
     @property
-    def estimate(self) -> NClusters | None:
-        """How the number of clusters was estimated; None where it was not."""
-        return self.clustering.n_clusters if self.clustering else None
-
-    @property
     def n_clusters_by(self) -> str:
         """Where the number of clusters comes from, in words."""
         if self.given is not None:
             return self.given.method
-        if self.estimate is not None:
-            return self.estimate.method
-        return "given" if self.config.n_clusters else "the head's own"
+        return "given" if self.config.n_clusters else f"Leiden at resolution {self.config.resolution or RESOLUTION:g}"
 
 
 def run(
@@ -274,12 +266,8 @@ def run(
         )
     prepared = prepare(cells, kb, config, stages=stages)
     views, seconds = prepared.views, prepared.seconds
-    asked = None
     if given is not None:
         views = replace(views, n_clusters=len(given.names))
-    elif config.resolution is not None:
-        asked = count_communities(views.graph, pcs=views.pcs, resolution=config.resolution, seed=config.seed)
-        views = replace(views, n_clusters=asked.n_clusters)
     with timed(seconds, "represent"):
         representation = _represented(stages, recipe, views, config)
     result = _embedded(config, prepared, representation)
@@ -287,15 +275,14 @@ def run(
         return replace(result, mixing=batch_mixing(result.features, np.zeros(cells.shape[0], dtype=np.int64)))
     if given is not None:
         with timed(seconds, "explain"):
-            return _explained(replace(result, given=given), Clustering(labels=given.labels), cells, stages)
+            return _explained(replace(result, given=given), given.labels, cells, stages)
     with timed(seconds, "cluster"):
         head = find_head(config.head) if config.head else recipe.head
-        clustering = _clustered(stages, lambda: head(representation, views, views.n_clusters, config.seed))
-        clustering = replace(clustering, n_clusters=clustering.n_clusters or asked)
+        labels, structure = _clustered(stages, head, representation, views, config)
         if config.spatial is None:  # else equal cells have different coordinates
-            clustering = keep_equal_cells_together(clustering, cells.matrix)
+            labels = keep_equal_cells_together(labels, cells.matrix)
     with timed(seconds, "explain"):
-        return _explained(result, clustering, cells, stages)
+        return _explained(replace(result, structure=structure), labels, cells, stages)
 
 
 def check_settings(config: RunConfig, *, out_of_core: bool) -> Recipe:
@@ -351,48 +338,48 @@ def _represented(stages: AnyStages, recipe: Recipe, views: CellViews, config: Ru
         for name, values in made.state.items():
             arrays.save(f"state.{name}", np.asarray(values))
         history = [dict(epoch) for epoch in made.history]
-        return {"history": history, "n_clusters": _estimate_record(made.n_clusters), "same": same}
+        return {"history": history, "same": same}
 
     stage = stages.run("representation", make)
     kept = {name: np.asarray(values) for name, values in stage.arrays.items()}
     state = {name.removeprefix("state."): values for name, values in kept.items() if name.startswith("state.")}
     found: dict[str, Any] = {name: kept.get(name) for name in _REPRESENTED}
     found |= {name: getattr(views, view) for name, view in stage.record["same"].items()}
-    estimate = _recorded_estimate(stage.record["n_clusters"])
-    return Representation(**found, history=tuple(stage.record["history"]), n_clusters=estimate, state=state)
+    return Representation(**found, history=tuple(stage.record["history"]), state=state)
 
 
-def _clustered(stages: AnyStages, cluster: Callable[[], Clustering]) -> Clustering:
-    """Cluster, or take up the clusters of a run that was cut short; the largest is first."""
+def _clustered(
+    stages: AnyStages, head: Head, representation: Representation, views: CellViews, config: RunConfig
+) -> tuple[Labels, Structure]:
+    """Cluster and check, or take up the clusters of a run that was cut short; the largest is first."""
+    from cellmodel.recipes.heads import is_leiden
 
     def make(arrays: Arrays) -> Mapping[str, Any]:
-        found = cluster()
-        arrays.save("labels", order_by_size(found.labels))
-        return {"n_clusters": _estimate_record(found.n_clusters)}
+        labels = order_by_size(head(representation, views, config.seed))
+        arrays.save("labels", labels)
+        repeated = views if is_leiden(head, representation, views) else None
+        n_clusters, resolution = (repeated.n_clusters, repeated.resolution) if repeated else (None, None)
+        found = check_structure(
+            labels,
+            pcs=views.pcs,
+            total_counts=views.depth,
+            seed=config.seed,
+            n_clusters=n_clusters,
+            resolution=resolution,
+        )
+        return asdict(found)
 
     stage = stages.run("clusters", make)
-    estimate = _recorded_estimate(stage.record["n_clusters"])
-    return Clustering(labels=np.array(stage.arrays["labels"]), n_clusters=estimate)
+    return np.array(stage.arrays["labels"]), Structure(**stage.record)
 
 
-def _estimate_record(estimate: NClusters | None) -> dict[str, Any] | None:
-    return None if estimate is None else asdict(estimate)
-
-
-def _recorded_estimate(record: Mapping[str, Any] | None) -> NClusters | None:
-    if record is None:
-        return None
-    return NClusters(**{**record, "curve": tuple(Stability(*point) for point in record["curve"])})
-
-
-def _explained(result: RunResult, clustering: Clustering, cells: AnyCells, stages: AnyStages) -> RunResult:
+def _explained(result: RunResult, found_labels: Labels, cells: AnyCells, stages: AnyStages) -> RunResult:
     """Find markers and words in one pass over the cells, and set the text view beside its controls on a sample."""
     config, features = result.config, result.features
-    labels, given = _smoothed(clustering.labels, features, config), result.given
+    labels, given = _smoothed(found_labels, features, config), result.given
     parents = None if given is None else given.parents
     found = replace(
         result,
-        clustering=clustering,
         labels=labels,
         confidence=confidence(result.representation.features, labels),
         tree=grow_tree(result.representation.features, labels, pcs=features.pcs, seed=config.seed, parents=parents),

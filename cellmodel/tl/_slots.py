@@ -15,7 +15,6 @@ from cellmodel.annotate.cell_types import CellType, usual_types
 from cellmodel.annotate.levels import Level
 from cellmodel.annotate.name_cells import TypeChoice, TypeNaming
 from cellmodel.cluster.hierarchy import MOST_LEVELS, Tree, group_name
-from cellmodel.cluster.n_clusters import Stability
 from cellmodel.core.arrays import Labels
 from cellmodel.core.config import RunConfig
 from cellmodel.core.device import describe
@@ -351,13 +350,12 @@ def _cluster_record(result: RunResult) -> dict[str, Any]:
 
     if result.labels is None:
         return {}
-    curve = list(result.estimate.curve) if result.estimate else []
     return {
         "n_clusters": {
             "n_clusters": int(result.labels.max()) + 1,
             "method": result.n_clusters_by,
             "names": list(result.names),
-            "curve": pd.DataFrame(curve, columns=list(Stability._fields)).astype(float),
+            **({} if result.structure is None else asdict(result.structure)),
         },
         "knowledge": pd.DataFrame([asdict(row) for row in result.knowledge]),
         "markers": marker_frame(result.markers, names=result.names),

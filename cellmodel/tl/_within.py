@@ -75,9 +75,8 @@ def cluster_within(cells: AnyCells, kb: genekb.Store | None, config: RunConfig, 
     uses_text = find_recipe(config.recipe).uses_text
     found = run(part, kb, replace(config, n_words=0, knowledge=config.knowledge if uses_text else "none"))
     assert found.labels is not None
-    if not found.labels.any():
-        how = "--n-clusters K or --resolution R parts them all the same"
-        log.warning("%s=%s: no structure found, its cells stay one cluster; %s", within.column, within.name, how)
+    for note in found.structure.notes() if found.structure else ():
+        log.info("%s=%s: %s", within.column, within.name, note)
     labels, names, parents = _put_in_place(grouped, places, rows, found.labels, within)
     how = f"{within.column}={within.name} clustered again: {found.n_clusters_by}"
     return FoundClusters(labels=labels, names=names, parents=parents, method=how)

@@ -88,32 +88,3 @@ def test_the_budgets_of_a_real_start_fail_where_they_are_impossible(budgets, ben
     assert "missed: import genekb" in capsys.readouterr().err
     told = json.loads((tmp_path / "budgets.json").read_text())["figures"]
     assert [figure["is_missed"] for figure in told] == [False, True]
-
-
-def space_row(own, pool, base):
-    return {"seconds": 1.0, "own": [own] * 4, "pool": [[value] * 4 + scores for value, scores in pool], "base": base}
-
-
-def test_a_space_gives_the_rule_its_own_clusters_more_clusters_or_a_second_judge(benchmarks):
-    report = benchmarks("clustering_report")
-    base = {"pool": [[0.5] * 4 + [0.4, 0.0], [0.6] * 4 + [0.3, 0.0]]}
-    row = space_row(0.9, [(0.2, [0.35, 0.0, 0.8, 0.0]), (0.7, [0.1, 0.9, 0.7, 0.0])], [[0.1, 0.0], [0.9, 0.0]])
-    found = {name: way(base, row)[0] for name, way in report.WAYS.items()}
-    assert found == {"alone": 0.2, "its partitions too": 0.5, "mean of both scores": 0.6}
-
-
-def test_a_space_that_helps_on_every_set_is_chosen_on_others_and_one_that_lacks_sets_leaves_the_rule(benchmarks):
-    report = benchmarks("clustering_report")
-    rows = {}
-    for place in range(8):
-        name, gain = f"set {place}", 0.1 + place / 100
-        rows[f"{name}|fused|none|0"] = {"seconds": 1.0, "pool": [[0.5] * 4 + [0.4, 0.0]]}
-        scanpy = {"mean": 0.4 - place / 100, "macro_f1": 0.3, "n_clusters": 3}
-        rows[f"{name}|scanpy|none|0"] = {"seconds": 1.0, "scanpy": {"searched": scanpy, "0.5": scanpy, "1": scanpy}}
-        rows[f"{name}|scrcl|none|0"] = space_row(0.45, [(0.5 + gain, [0.3, 0.0, 0.9, 0.0])], [[0.1, 0.0]])
-        rows[f"{name}|scllm-dsc|real|0"] = {"skipped": "no store of the species"}
-    page = "\n".join(report.Report(rows).lines())
-    assert "| fused | 8 | 0.500 |" in page
-    assert "0.635 beside 0.500 of the rule alone, +0.135, higher on 8 of 8, p 0.008" in page
-    assert "| scrcl | 8 | 0.500 | 0.635 (+0.135, 0.008) | 0.500 () | 0.635 (+0.135, 0.008) |" in page
-    assert report.Report(rows).bars()[0].startswith("- MISSED: fused minus the best other row, scrcl, rule of `fused`")

@@ -36,7 +36,7 @@ WITHOUT = {  # what asks a network or for a password, goes on until it is ended,
     *(f"cellmodel.bench.{name}" for name in ("ablate", "bench", "perturb_eval", "sweep")),
     *("cellmodel.demo", "cellmodel.view"),
 }
-SLOW = {"cellmodel.io.graph.read_graph", "cellmodel.pl.k_curve"}  # PyTorch Geometric, many partitions
+SLOW = {"cellmodel.io.graph.read_graph"}  # PyTorch Geometric
 INSIDE = sorted(  # examples of what lies deeper: `kb` is the demo store, and those that need a user's cells are skipped
     {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")

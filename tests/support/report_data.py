@@ -177,8 +177,9 @@ def make_data(n_cells=60, *, text=HOSTILE, n_clusters=3, seed=0):
         confidence=rng.random(n_cells),
         k_choice={
             "n_clusters": n_clusters,
-            "method": "estimated by stability",
-            "curve": pd.DataFrame({"n_clusters": [2, 3, 4], "stability": [0.21, 0.71, 0.41], "null_mean": 0.0}),
+            "method": "Leiden at resolution 0.5",
+            "repeats": 0.71,
+            "p_value": 0.4,
         },
         colors={
             names[6]: np.array([names[at % 4] for at in range(n_cells)]),

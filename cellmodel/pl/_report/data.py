@@ -89,8 +89,8 @@ class ReportData:
     clusters: np.ndarray  # (cell,) integers 0 .. k-1; -1 for a cell without a cluster
     cluster_names: tuple[str, ...]  # name of each cluster; its length is k
     confidence: np.ndarray | None  # (cell,), NaN for a cell without a cluster; None if the head gives none
-    # how the number of clusters was chosen, as recorded: n_clusters, method, curve (table); None if the clusters are of
-    # no run, of which nothing is known
+    # how the number of clusters was chosen and how well they hold up, as recorded: n_clusters, method, repeats,
+    # p_value; None if the clusters are of no run, of which nothing is known
     k_choice: Row | None
     # further columns, (cell,) each, to colour the plot by: numbers (NaN where missing) by a scale, all else by category
     colors: Mapping[str, np.ndarray] = field(default_factory=dict)

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
 
-from cellmodel.cluster.n_clusters import NO_STRUCTURE
+from cellmodel.cluster.structure import structure_notes
 from cellmodel.pl._report.data import NO_NAME, ReportData, Row
 from cellmodel.pl._report.sample_view import sample_view
 from cellmodel.pl._report.style import badges, cluster_color, plain_number, text_color
@@ -21,14 +20,12 @@ _N_TICKS = 5
 _MAX_DOTS = 40  # more points than this are drawn as a line alone
 
 
-def line_chart(
-    points: Sequence[tuple[float, float]], *, title: str, x_label: str, y_label: str, marked_x: float | None = None
-) -> Row:
+def line_chart(points: Sequence[tuple[float, float]], *, title: str, x_label: str, y_label: str) -> Row:
     """Lay out a curve in an SVG of WIDTH by HEIGHT; points whose y is not finite are left out.
 
-    ``points``: (x, y) in the order of the line. ``marked_x``: the x of the point to stress. Returns texts, the ``d`` of
-    the path, positions of dots (of few points) and of the marked one, ticks as (position, text), and the frame as
-    (left, top, right, bottom). ``ValueError`` if no point is finite.
+    ``points``: (x, y) in the order of the line. Returns texts, the ``d`` of the path, positions of dots (of few
+    points), ticks as (position, text), and the frame as (left, top, right, bottom). ``ValueError`` if no point is
+    finite.
     """
     finite = [(float(x), float(y)) for x, y in points if math.isfinite(y)]
     if not finite:
@@ -52,7 +49,6 @@ def line_chart(
         "summary": _summary(finite, x_label=x_label, y_label=y_label),
         "path": "M" + "L".join(f"{x} {y}" for x, y in positions.values()),
         "dots": tuple(positions.values()) if len(positions) <= _MAX_DOTS else (),
-        "marked": positions.get(marked_x) if marked_x is not None else None,
         "x_ticks": [(place_x(x), plain_number(x)) for x in x_ticks if x_range[0] <= x <= x_range[1]],
         "y_ticks": [(place_y(y), plain_number(y)) for y in y_ticks],
         "frame": (_LEFT, _TOP, WIDTH - _RIGHT, HEIGHT - _BOTTOM),
@@ -88,7 +84,6 @@ def _summary(points: list[tuple[float, float]], *, x_label: str, y_label: str) -
 
 QUALITY: Final = {"counts": "Counts", "genes": "Genes", "mitochondrial": "Mitochondrial"}  # of a cell
 SIGNIFICANT: Final = 0.05  # adjusted p below which a marker or a word is shown as a finding
-CURVE_NAME: Final = "stability beyond chance"
 _CHIPS, _WORD_CHIPS = 8, 6
 STATUS_WORDS: Final = {
     "gene_id": "NCBI GeneID",
@@ -123,10 +118,7 @@ def page_view(data: ReportData) -> dict[str, Any]:
         "quality": quality_view(data),
         "mean_confidence": math.nan if data.confidence is None else float(data.confidence[in_cluster].mean()),
         "n_clustered": int(in_cluster.sum()),
-        "has_structure": data.k_choice is None or not data.k_choice["method"].startswith(NO_STRUCTURE),
-        "k_curve": k_curve(data),
-        "k_chart": k_chart(data),
-        "curve_name": CURVE_NAME,
+        "structure": structure_notes(data.k_choice),
         "training_charts": training_charts(data),
         "tree": tree_view(data, clusters),
         "samples": sample_view(data, clusters),
@@ -215,28 +207,6 @@ def quality_view(data: ReportData) -> list[Row]:
 
 def _significant(rows: Sequence[Row] | None) -> list[Row]:
     return [row for row in rows or () if row["p_adjusted"] <= SIGNIFICANT]
-
-
-def k_curve(data: ReportData) -> list[tuple[float, float]]:
-    """Stability beyond chance of each number of clusters that was tried, if any."""
-    curve = data.k_choice["curve"] if data.k_choice else pd.DataFrame()
-    if "stability" not in curve:  # files of earlier versions hold another curve
-        return []
-    return list(zip(curve["n_clusters"].astype(float), curve["stability"] - curve["null_mean"], strict=True))
-
-
-def k_chart(data: ReportData) -> Row | None:
-    """Curve of the numbers of clusters that were tried; None if none was."""
-    curve = k_curve(data)
-    if data.k_choice is None or not any(math.isfinite(score) for _, score in curve):
-        return None
-    return line_chart(
-        sorted(curve),
-        title=f"{CURVE_NAME.capitalize()} by k",
-        x_label="k",
-        y_label=CURVE_NAME,
-        marked_x=float(data.k_choice["n_clusters"]),
-    )
 
 
 def training_charts(data: ReportData) -> list[Row]:

@@ -30,8 +30,8 @@ from cellmodel.nn.modules import dense_layers
 from cellmodel.nn.soft_assignment import assignment_divergence, log_soft_assignment, sharpened_target
 from cellmodel.nn.train import Batch, History, Rows, TrainConfig, fit
 from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation, Term, objective, without
-from cellmodel.recipes.graph_training import Report, in_content_order, number_of_centres, reporter
-from cellmodel.recipes.heads import assignment_head
+from cellmodel.recipes.graph_training import Report, in_content_order, reporter
+from cellmodel.recipes.heads import assignment_head, number_of_clusters
 from cellmodel.recipes.rivals.genes import ScaledGenes, embed, encode, represented
 
 WIDTHS: Final = ((20_000, (128, 32)), (10_000, (64, 32)), (5_000, (32, 16)), (2_000, (128,)), (500, (64,)), (0, (16,)))
@@ -65,7 +65,7 @@ def represent(
 
     ``off``: the stage to leave out. Raises ``InputUnusable`` if more clusters are asked for than there are cells.
     """
-    n_clusters, estimate = number_of_centres(views, seed)
+    n_clusters = number_of_clusters(views, seed)
     stages = {term.name for term in without(TERMS, off)}
     ordered, places = in_content_order(views, reads=("pcs", "expression"))
     genes = ScaledGenes.of(ordered.expression)
@@ -86,7 +86,7 @@ def represent(
         if "cluster" in stages:
             history += _self_train(model, genes, SELF_TRAINING.changed(views.training), rng, on_epoch=report)
     centres = model.centres.detach().cpu().numpy().copy()
-    return represented(model.encoder, genes, places, history=history, centres=centres, n_clusters=estimate)
+    return represented(model.encoder, genes, places, history=history, centres=centres)
 
 
 def _restore(model: Any, batch: Batch) -> dict[str, Tensor]:

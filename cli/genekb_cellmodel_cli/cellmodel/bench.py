@@ -18,7 +18,7 @@ CHECK_FAILED = 1
 Seeds = Annotated[str, typer.Option(help="Seeds: numbers or ranges parted by commas, e.g. 0-4.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the results; a run that was cut goes on.")]
 Recipes = Annotated[
-    str, typer.Option(help="RECIPE[+HEAD][@KNOWLEDGE] parted by commas, e.g. fused,scrcl+micro-ward@shuffled.")
+    str, typer.Option(help="RECIPE[+HEAD][@KNOWLEDGE] parted by commas, e.g. fused,scrcl+leiden@shuffled.")
 ]
 Jobs = Annotated[int, typer.Option(help="Processes at once, each with one thread.", min=1)]
 Truth = Annotated[str | None, typer.Option(help="Column of obs with labels, for scores.")]

@@ -261,6 +261,7 @@ def summarise(outcome: "CellRun", output: Path, report: Path | None = None) -> d
     """Report what a run read and found."""
     from dataclasses import asdict
 
+    from cellmodel.cluster.structure import Structure
     from cellmodel.tl._slots import batch_record, mixing_rows
 
     cells, result = outcome.cells, outcome.result
@@ -294,7 +295,6 @@ def summarise(outcome: "CellRun", output: Path, report: Path | None = None) -> d
         rows = [{name: _rounded(value) for name, value in row.items()} for row in mixing_rows(result)]
         content["batches"] = batch_record(result) | {"neighbors": rows}
     if result.labels is not None:
-        is_tested = result.config.resolution is None
         clusters = count_clusters(result.labels, result.confidence, names=result.names)
         words = {result.names[one.cluster]: [word.term for word in one.words[:_WORDS]] for one in result.words}
         markers = {result.names[one.cluster]: [each.name for each in one.markers[:_MARKERS]] for one in result.markers}
@@ -303,8 +303,7 @@ def summarise(outcome: "CellRun", output: Path, report: Path | None = None) -> d
         content |= {
             "n_clusters": len(clusters),
             "n_clusters_by": result.n_clusters_by,
-            "has_structure": result.estimate.has_structure if result.estimate and is_tested else None,
-            "has_unused_coordinates": result.config.spatial is None and "spatial" in cells.adata.obsm,
+            "structure": {name: _rounded(value) for name, value in asdict(result.structure or Structure()).items()},
             "clusters": clusters,
             "neighbour_agreement": {row.knowledge: round(row.neighbour_agreement, 4) for row in result.knowledge},
         }
@@ -331,12 +330,11 @@ def count_clusters(labels: Any, confidence: Any, *, names: Sequence[str]) -> lis
 
 def summary_lines(content: dict[str, Any]) -> Iterator[str]:
     """Lines of what :func:`summarise` gave; what a user must know first, first."""
-    if content.get("has_structure") is False:
-        first = f"no structure found, so the {content['n_cells']:,} cells are one cluster"
-        places = "; --spatial looks at their coordinates, too" if content.get("has_unused_coordinates") else ""
-        yield from (f"{first}; --n-clusters K clusters them into K{places}", "")
+    from cellmodel.cluster.structure import structure_notes
+
     shown = ("input", "value_kind", "store", "encoder", "n_clusters")
     yield from (f"{key}: {content[key]}" for key in shown if key in content)
+    yield from (f"note: {one}" for one in structure_notes(content.get("structure")))
     if "share_genes" in content:
         yield (
             f"text for {content['share_genes']:.1%} of the genes, {content['share_hvgs']:.1%} of the highly "

@@ -8,7 +8,7 @@ import typer
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.output import print_lines
 
-Kind = Literal["umap", "embedding", "dotplot", "k-curve", "confusion", "sankey", "heatmap", "composition"]
+Kind = Literal["umap", "embedding", "dotplot", "confusion", "sankey", "heatmap", "composition"]
 
 
 def report(

@@ -39,7 +39,7 @@ def datasets(folder):
 
 
 def config(tmp_path, **choices):
-    settings = {"variants": ("pca-kmeans", "pca-kmeans+micro-ward"), "output": tmp_path / "out", "seeds": (0, 1)}
+    settings = {"variants": ("pca-kmeans", "pca-kmeans+gmm"), "output": tmp_path / "out", "seeds": (0, 1)}
     return BenchConfig(**settings | choices)
 
 
@@ -47,7 +47,7 @@ def config(tmp_path, **choices):
     ("text", "parts"),
     [
         ("fused", ("fused", "real", "own")),
-        ("scrcl+micro-ward", ("scrcl", "real", "micro-ward")),
+        ("scrcl+leiden", ("scrcl", "real", "leiden")),
         ("fused+leiden@shuffled", ("fused", "shuffled", "leiden")),
         ("genept-w@none", ("genept-w", "none", "own")),
     ],
@@ -69,7 +69,7 @@ def test_scores_are_those_of_the_public_functions(folder, tmp_path):
     rows = run_job(job).rows
     assert [(row["recipe"], row["k"], row["seed"]) for row in rows][:3] == [
         ("pca-kmeans", "given", 0),
-        ("pca-kmeans+micro-ward", "given", 0),
+        ("pca-kmeans+gmm", "given", 0),
         ("pca-kmeans", "estimated", 0),
     ]
     cells = read_anndata(folder / "a.h5ad")

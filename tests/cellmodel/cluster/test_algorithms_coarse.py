@@ -11,6 +11,7 @@ from cellmodel.cluster.algorithms import (
     leiden,
     leiden_to_k,
 )
+from cellmodel.core.arrays import content_order
 from cellmodel.core.config import GraphConfig
 from cellmodel.pp.neighbors import knn_graph, snn_weights
 
@@ -51,10 +52,15 @@ def test_leiden_on_micro_clusters_finds_the_groups_that_leiden_on_cells_finds():
 
 def test_few_cells_are_clustered_as_they_are():
     points, _, graph = groups(3)
+    order = content_order(points)
+    ordered = graph[order][:, order]
     alone = coarse_leiden(graph, points, resolution=1.0, seed=5)
-    assert np.array_equal(alone, leiden(graph, resolution=1.0, seed=5))
+    assert np.array_equal(alone[order], leiden(ordered, resolution=1.0, seed=5))
     cut = coarse_leiden_to_k(graph, points, n_clusters=7, seed=5)
-    assert np.array_equal(cut, leiden_to_k(graph, n_clusters=7, seed=5))
+    assert np.array_equal(cut[order], leiden_to_k(ordered, n_clusters=7, seed=5))
+    mixed = np.random.default_rng(0).permutation(len(points))
+    again = coarse_leiden(graph[mixed][:, mixed], points[mixed], resolution=1.0, seed=5)
+    assert np.array_equal(again, alone[mixed])
 
 
 def test_permuting_the_cells_permutes_the_micro_clusters():

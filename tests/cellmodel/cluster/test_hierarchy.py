@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.cluster.hierarchy import fcluster, is_valid_linkage, linkage
 
-from cellmodel.cluster.hierarchy import count_supported, grow_tree, split_support, tree_of_linkage
+from cellmodel.cluster.hierarchy import grow_tree, split_support, tree_of_linkage
 
 
 def blobs(centres, *, n=60, seed=0, sd=1.0):
@@ -93,13 +93,3 @@ def test_support_follows_the_cells_and_not_their_order():
     order = np.random.default_rng(3).permutation(len(points))
     one, other = (grow_tree(p, c, pcs=p, seed=0) for p, c in ((points, labels), (points[order], labels[order])))
     assert [split.support for split in one.splits] == [split.support for split in other.splits]
-
-
-def test_parts_of_one_gaussian_count_as_one_and_groups_with_a_gap_as_two():
-    points, truth = blobs(np.r_[np.zeros((1, 6)), 9 * np.eye(2, 6)], n=120)
-    cut = np.where((truth == 0) & (points[:, 5] > 0), 3, truth)
-    order = np.random.default_rng(0).permutation(len(points))
-    for rows in (np.arange(len(points)), order):
-        assert count_supported(points[rows], cut[rows], least=0.1, seed=0) == 3
-    assert count_supported(points, cut, least=0.0, seed=0) == 4
-    assert count_supported(points, cut, least=1.1, seed=0) == 2

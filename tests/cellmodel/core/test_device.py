@@ -89,7 +89,7 @@ def test_the_contrastive_projection_keeps_to_its_device(classes, views, monkeypa
 def test_a_gpu_finds_the_clusters_that_the_cpu_finds(name, views):
     on_gpu = replace(views, compute=Compute(device="cuda"))
     ours, theirs = (find_recipe(name).represent(given, 0) for given in (views, on_gpu))
-    labels = [find_recipe(name).head(made, views, 3, 0).labels for made in (ours, theirs)]
+    labels = [find_recipe(name).head(made, replace(views, n_clusters=3), 0) for made in (ours, theirs)]
     assert adjusted_rand_score(*labels) == 1
     cosines = (ours.z * theirs.z).sum(axis=1) / np.linalg.norm(ours.z, axis=1) / np.linalg.norm(theirs.z, axis=1)
     assert cosines.min() > 0.99

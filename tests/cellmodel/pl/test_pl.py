@@ -143,14 +143,6 @@ def test_heatmap_keeps_the_largest_contributions_of_each_cluster(cells):
     assert axes.images[0].get_clim() == (-1, 1)
 
 
-def test_k_curve_draws_the_curve_and_marks_the_choice(cells):
-    axes = cm.pl.k_curve(cells)
-    chosen, curve, null = axes.get_lines()
-    np.testing.assert_allclose(curve.get_xydata(), [[2, 0.7], [3, 0.9], [4, 0.6]])
-    np.testing.assert_allclose(null.get_ydata(), [0.5, 0.4, 0.3])
-    assert set(chosen.get_xdata()) == {3}
-
-
 def test_heights_of_a_sankey_are_in_proportion_to_the_cells(cells):
     axes = cm.pl.sankey(cells, "cellmodel", "kind")
     heights = {round(bar.get_height(), 6) for bar in axes.patches[:3]}
@@ -202,7 +194,7 @@ assert matplotlib.is_interactive()
 def test_plots_leave_the_users_settings_and_axes_alone(cells):
     before = dict(mpl.rcParams)
     _, axes = plt.subplots()
-    assert cm.pl.k_curve(cells, ax=axes) is axes
+    assert cm.pl.confusion(cells, "cellmodel", "kind", ax=axes) is axes
     assert dict(mpl.rcParams) == before
 
 
@@ -216,10 +208,6 @@ def test_plots_leave_the_users_settings_and_axes_alone(cells):
         (lambda a: cm.pl.dotplot(a, key="other"), "no column 'other' in obs"),
         (lambda a: cm.pl.heatmap(pd.DataFrame({"gene": []})), "has no cluster, contribution"),
         (lambda a: cm.pl.confusion(a, "cellmodel", "absent"), "no column 'absent' in obs"),
-        *(
-            (lambda _, record=record: cm.pl.k_curve(anndata.AnnData(uns={"cellmodel": record})), "holds no curve")
-            for record in ({}, 5, {"n_clusters": 3}, {"n_clusters": {"curve": 3}})
-        ),
         (lambda a: cm.pl.umap(anndata.AnnData(np.ones((2, 2)))), 'no obsm\\["X_umap"\\] and no uns'),
     ],
 )
@@ -231,7 +219,7 @@ def test_what_cannot_be_drawn_is_refused_with_the_way_out(cells, draw, message):
 def test_without_matplotlib_the_extra_is_named(cells, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(NotAvailable, match=r"pip install 'genekb-cellmodel\[plot\]'"):
-        cm.pl.k_curve(cells)
+        cm.pl.confusion(cells, "cellmodel", "kind")
 
 
 def test_a_umap_that_has_to_be_made_without_scanpy_names_the_extra(cells, monkeypatch):
@@ -260,7 +248,7 @@ def test_a_figure_of_a_file_is_that_of_its_cells_and_is_not_overwritten(cells, t
     cm.pl.sankey(cells, "cellmodel", "kind", save=tmp_path / "own.svg")
     assert output.read_bytes() == (tmp_path / "own.svg").read_bytes()
     with pytest.raises(InputUnusable, match="exists; give another name, or --overwrite"):
-        plot_file(tmp_path / "cells.h5ad", output, PlotChoice(kind="k-curve"))
+        plot_file(tmp_path / "cells.h5ad", output, PlotChoice(kind="dotplot"))
     with pytest.raises(InputUnusable, match="run `cellmodel attribute` first"):
         plot_file(tmp_path / "cells.h5ad", tmp_path / "heat.svg", PlotChoice(kind="heatmap"))
 

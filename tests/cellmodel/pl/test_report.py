@@ -25,7 +25,6 @@ from cellmodel.pl._report.view import (
     cluster_views,
     dot_plot,
     found_sentence,
-    k_curve,
     line_chart,
     quality_view,
     split_at_term,
@@ -109,7 +108,6 @@ def figures_put_in(data):
         yield found["p_value"]
         for row in found["clusters"]:
             yield from (row["score"], row["p_value"], *(part for _, part, _ in row["genes"]))
-    yield from (figure for point in k_curve(data) for figure in point)
     yield from data.history.to_numpy().ravel()
     yield from data.knowledge["neighbour_agreement"]
 
@@ -377,7 +375,7 @@ def test_parts_that_were_not_made_are_left_out_or_said_to_be_missing():
         queries={},
         searches=(),
         knowledge=pd.DataFrame(),
-        k_choice={"n_clusters": 3, "method": "given", "curve": pd.DataFrame()},
+        k_choice={"n_clusters": 3, "method": "given"},
         limits=(),
         provenance={},
     )
@@ -611,9 +609,8 @@ def test_a_curve_stays_in_its_frame_in_order_and_to_scale(values):
         assert np.allclose(read_off, finite, atol=2e-3 * max(abs(low), abs(high), high - low))
 
 
-def test_the_chosen_k_is_marked_where_it_lies():
-    chart = line_chart([(2.0, 1.0), (5.0, 4.0), (8.0, 2.0)], title="t", x_label="k", y_label="score", marked_x=5.0)
-    assert chart["marked"] == chart["dots"][1]
+def test_a_curve_is_summed_up_and_one_without_a_point_refused():
+    chart = line_chart([(2.0, 1.0), (5.0, 4.0), (8.0, 2.0)], title="t", x_label="k", y_label="score")
     assert "highest 4 at 5" in chart["summary"]
     with pytest.raises(ValueError, match="no finite point"):
         line_chart([(1.0, math.nan)], title="t", x_label="x", y_label="y")

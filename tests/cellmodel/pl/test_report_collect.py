@@ -55,7 +55,7 @@ def make_adata():
         "seed": 0,
         "recipe": "fused",
         "versions": {"numpy": "2"},
-        "n_clusters": {"n_clusters": 2, "method": "given", "curve": pd.DataFrame()},
+        "n_clusters": {"n_clusters": 2, "method": "given"},
         "markers": pd.DataFrame(markers),
         "words": pd.DataFrame(),
         "knowledge": pd.DataFrame(),

@@ -19,7 +19,7 @@ NOT_BY_CELL = {
     "text_path2_encoded",
     "gene_weights",
     "compute",
-    "fixed_pcs",
+    "resolution",
     "training",
 }
 
@@ -41,7 +41,6 @@ def make_views():
         **by_pair, **by_cell, **sparse, depth=np.arange(N_CELLS, dtype=float), text_paths=(table(2), table(2)),
         gene_vectors=np.ones((4, 2), dtype=np.float32), raw_gene_vectors=np.zeros((4, 5), dtype=np.float32),
         n_clusters=3, text_path2_encoded=True, gene_weights=np.ones(4), compute=Compute(device="auto"),
-        fixed_pcs=True, integrate=lambda pcs: pcs,
     )  # fmt: skip
 
 
@@ -57,9 +56,7 @@ def test_every_field_follows_the_cells():
     for field in fields(CellViews):
         before, after = getattr(views, field.name), getattr(ordered, field.name)
         assert before is not None, f"{field.name} is not in this test"
-        if field.name == "integrate":
-            assert after is None, "it knows the batches in the order of the cells as they were"
-        elif field.name in NOT_BY_CELL:
+        if field.name in NOT_BY_CELL:
             assert after is before
         elif field.name in {"graph", "knn", "spatial"}:
             np.testing.assert_array_equal(dense(after), dense(before)[np.ix_(order, order)])

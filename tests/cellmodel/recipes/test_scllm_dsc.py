@@ -6,7 +6,7 @@ import scipy.sparse as sp
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from cellmodel.cluster.algorithms import kmeans, micro_ward
+from cellmodel.cluster.algorithms import kmeans
 from cellmodel.core.config import GraphConfig, RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import read_cells
@@ -68,7 +68,7 @@ def trained():
 def test_groups_that_both_views_know_are_found(with_text):
     views, truth = make_views(with_text=with_text)
     representation = represent(views, 0)
-    assert adjusted_rand_score(truth, RECIPE.head(representation, views, 3, 0).labels) == 1
+    assert adjusted_rand_score(truth, RECIPE.head(representation, replace(views, n_clusters=3), 0)) == 1
     assert (representation.z_text is None) == (not with_text)
 
 
@@ -127,7 +127,7 @@ def test_equal_seeds_give_equal_bytes_whatever_the_global_stream_and_others_diff
 def test_centres_move_from_the_means_of_the_clusters_that_they_start_as(trained):
     representation, seen, _, _ = trained
     start = seen[50][1]  # the end of pretraining
-    clusters = micro_ward(start, n_clusters=3, seed=0)
+    clusters = kmeans(start, n_clusters=3, seed=0)
     means = np.stack([start[clusters == cluster].mean(axis=0) for cluster in range(3)])
     moved = np.linalg.norm(representation.centres[:, None] - means, axis=2).min(axis=1)
     assert (moved > 1e-3).all()
@@ -173,10 +173,8 @@ def test_both_latents_start_near_the_principal_components(trained):
 def test_the_number_of_clusters_is_estimated_where_it_is_not_given():
     views, truth = make_views(n_clusters=None)
     representation = represent(views, 0)
-    found = RECIPE.head(representation, views, None, 0)
-    assert found.n_clusters is representation.n_clusters
-    assert len(representation.centres) == representation.n_clusters.n_clusters == 3
-    assert adjusted_rand_score(truth, found.labels) == 1
+    assert len(representation.centres) == 3
+    assert adjusted_rand_score(truth, RECIPE.head(representation, views, 0)) == 1
 
 
 def test_more_clusters_than_cells_are_refused():
@@ -188,16 +186,16 @@ def test_more_clusters_than_cells_are_refused():
 def test_the_smallest_and_the_plainest_inputs_train():
     views, _ = make_views(n_clusters=3)
     tiny = replace(permuted(views, np.array([0, 60, 100])), graph=sp.csr_matrix((3, 3)), knn=sp.csr_matrix((3, 3)))
-    assert sorted(RECIPE.head(represent(tiny, 0), tiny, 3, 0).labels.tolist()) == [0, 1, 2]
+    assert sorted(RECIPE.head(represent(tiny, 0), tiny, 0).tolist()) == [0, 1, 2]
     one = replace(views, n_clusters=1)
-    assert set(RECIPE.head(represent(one, 0), one, 1, 0).labels.tolist()) == {0}
+    assert set(RECIPE.head(represent(one, 0), one, 0).tolist()) == {0}
 
 
 def test_the_head_gives_each_cell_the_nearest_centre_and_numbers_clusters_by_size(trained):
     representation, _, views, _ = trained
     far = np.array([[50.0] * representation.z.shape[1]], dtype=np.float32)
     spare = replace(representation, centres=np.vstack([far, representation.centres[::-1]]))
-    labels = assignment_head(spare, views, 4, 0).labels
+    labels = assignment_head(spare, replace(views, n_clusters=4), 0)
     nearest = [np.argmin([np.linalg.norm(z - centre) for centre in spare.centres]) for z in spare.z]
     assert adjusted_rand_score(nearest, labels) == 1
     assert np.bincount(labels).tolist() == [60, 40, 20]
@@ -206,9 +204,9 @@ def test_the_head_gives_each_cell_the_nearest_centre_and_numbers_clusters_by_siz
 def test_the_head_refuses_what_it_was_not_trained_for(trained):
     representation, _, views, _ = trained
     with pytest.raises(InputUnusable, match="3 centres were learnt, 4 clusters are asked for"):
-        assignment_head(representation, views, 4, 0)
-    with pytest.raises(InputUnusable, match="this recipe learns no centres; take --head micro-ward"):
-        assignment_head(replace(representation, centres=None), views, 3, 0)
+        assignment_head(representation, replace(views, n_clusters=4), 0)
+    with pytest.raises(InputUnusable, match="this recipe learns no centres; take --head kmeans"):
+        assignment_head(replace(representation, centres=None), views, 0)
 
 
 @pytest.mark.slow
@@ -220,6 +218,6 @@ def test_types_of_real_cells_are_found_better_than_by_kmeans(real_data):
     n_clusters = len(set(truth))
     config = RunConfig(knowledge="none", n_clusters=n_clusters)
     views = prepare(read_cells(path), None, config).views
-    found = RECIPE.head(represent(views, 0), views, n_clusters, 0).labels
+    found = RECIPE.head(represent(views, 0), replace(views, n_clusters=n_clusters), 0)
     plain = kmeans(views.pcs, n_clusters=n_clusters, seed=0)
     assert adjusted_rand_score(truth, found) > adjusted_rand_score(truth, plain) + 0.1

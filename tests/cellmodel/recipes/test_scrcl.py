@@ -53,7 +53,7 @@ def trained(request):
 
 def test_groups_are_found_and_every_term_falls(trained):
     recipe, representation, _, views, truth = trained
-    assert adjusted_rand_score(truth, recipe.head(representation, views, 3, 0).labels) == 1
+    assert adjusted_rand_score(truth, recipe.head(representation, replace(views, n_clusters=3), 0)) == 1
     first, last = representation.history[0], representation.history[-1]
     assert set(last) == set(recipe.objectives)
     assert sum(last.values()) < sum(first.values())
