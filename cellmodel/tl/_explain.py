@@ -8,7 +8,7 @@ from cellmodel.annotate.candidates import choose_types, panel_of
 from cellmodel.annotate.cell_types import CellType
 from cellmodel.annotate.levels import Level
 from cellmodel.annotate.name_cells import TypeChoice, TypeNaming
-from cellmodel.annotate.search import SearchConfig
+from cellmodel.annotate.search.cells import SearchConfig
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.options import GeneSettings, Paths, paths_of, settings_of

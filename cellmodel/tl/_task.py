@@ -13,7 +13,7 @@ import numpy as np
 import genekb
 from cellmodel.annotate.label_transfer import Transfer
 from cellmodel.annotate.name_cells import NamedCells
-from cellmodel.annotate.search import Found, SearchConfig, search_cells
+from cellmodel.annotate.search.cells import Found, SearchConfig, search_cells
 from cellmodel.core.arrays import Labels
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable, WorkUnwritten
@@ -347,7 +347,7 @@ def lineage_of(found: Evidence | NamedCells | Transfer) -> dict[str, Any]:
 
 
 def search_task(kb: genekb.Store, config: RunConfig, *, search: SearchConfig) -> Task[Found]:
-    """Score cells and rank clusters by free text, see :func:`cellmodel.annotate.search.search_cells`."""
+    """Score cells and rank clusters by free text, see :func:`cellmodel.annotate.search.cells.search_cells`."""
     return Task(
         slots=(("obs", "{}"), ("uns", "{}")),
         find=lambda cells, _: search_cells(cells, kb, config, search=search),

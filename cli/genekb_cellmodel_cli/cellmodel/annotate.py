@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cellmodel.annotate.marker_lists import ListChoice
     from cellmodel.annotate.marker_overlap import Naming
     from cellmodel.annotate.name_cells import NamedCells
-    from cellmodel.annotate.search import Found
+    from cellmodel.annotate.search.cells import Found
     from cellmodel.core.config import RunConfig
     from cellmodel.explain.terms import SupportingGene
 
@@ -292,7 +292,7 @@ def search(
 
     Example: cellmodel search out.h5ad "cytotoxic T lymphocytes" --kb human
     """
-    from cellmodel.annotate.search import SearchConfig
+    from cellmodel.annotate.search.cells import SearchConfig
     from cellmodel.tl._task import run_on_file, search_task
 
     with wrong_usage():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cellmodel.annotate.cell_types import CellType, read_cell_types
-from cellmodel.annotate.queries import content_words, random_queries, type_words, unknown_words
+from cellmodel.annotate.search.queries import content_words, random_queries, type_words, unknown_words
 
 TYPES = read_cell_types()
 QUERIES = Path(__file__).parents[3] / "benchmarks" / "search_queries.toml"

@@ -5,7 +5,7 @@ import pytest
 
 import cellmodel as cm
 import genekb
-from cellmodel.annotate.search import SearchConfig, search_cells
+from cellmodel.annotate.search.cells import SearchConfig, search_cells
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable, SlotTaken
 from cellmodel.io.cells import cells_from_anndata

@@ -18,7 +18,7 @@ from cellmodel.annotate.cell_types import (
     score_parts,
     standard_profiles,
 )
-from cellmodel.annotate.queries import Heights, QueryReader, content_words, unknown_words
+from cellmodel.annotate.search.queries import Heights, QueryReader, content_words, unknown_words
 from cellmodel.core.arrays import unit_rows
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
