@@ -33,8 +33,8 @@ from cellmodel.annotate.cell_types import (
     standard_profiles,
     text_weights,
 )
-from cellmodel.annotate.search.queries import QueryReader
 from cellmodel.annotate.search.cells import heights_in_clusters
+from cellmodel.annotate.search.queries import QueryReader
 from cellmodel.core.config import RunConfig
 from cellmodel.pp.features import make_features
 from cellmodel.pp.neighbors import smooth

@@ -1,10 +1,9 @@
 """Check the tables of cell types against a release of the Cell Ontology: identifiers, labels, and who belongs to whom.
 
-    python benchmarks/check_ontology.py cl.obo [--write tests/data/cell_ontology.tsv]
+    python benchmarks/check_ontology.py cl.obo
 
 `cl.obo` is the file of a release (https://github.com/obophenotype/cell-ontology/releases), of which is_a is followed.
-The .json of `cellxgene-ontology-guide` is read too. Prints what disagrees, and exits with 1 then; `--write` writes what
-the tests read.
+The .json of `cellxgene-ontology-guide` is read too. Prints what disagrees, and exits with 1 then.
 """
 
 import argparse
@@ -62,24 +61,14 @@ def disagreements(ontology: Ontology) -> list[str]:
     return lines
 
 
-def excerpt(ontology: Ontology) -> str:
-    """Give what the tests read, as a table."""
-    terms = sorted({one.ontology_id for one in (*read_cell_types(), *read_cell_groups()) if one.ontology_id})
-    rows = [(term, ontology[term][0], " ".join(sorted(ontology[term][1] & set(terms)))) for term in terms]
-    return "".join("\t".join(row) + "\n" for row in [("id", "label", "ancestors"), *rows])
-
-
 def main() -> int:
-    """Compare, and write the excerpt if asked."""
+    """Compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("ontology", type=Path)
-    parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     ontology = read_ontology(options.ontology)
     lines = disagreements(ontology)
     sys.stdout.write("\n".join(lines or ["every identifier, label and parent is in the ontology"]) + "\n")
-    if options.write and not lines:
-        options.write.write_text(excerpt(ontology), encoding="utf-8")
     return bool(lines)
 
 

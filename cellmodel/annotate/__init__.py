@@ -10,6 +10,7 @@ __all__ = [
     "marker_overlap",
     "match_clusters",
     "name_cells",
+    "ontology",
     "search",
     "shared_genes",
 ]

@@ -28,6 +28,7 @@ from cellmodel.tl._export import cell_type_terms as cell_type_terms
 from cellmodel.tl._export import export_cellbrowser as export_cellbrowser
 from cellmodel.tl._export import export_graph as export_graph
 from cellmodel.tl._names import annotate_markers as annotate_markers
+from cellmodel.tl._names import map_labels as map_labels
 from cellmodel.tl._perturb import perturb as perturb
 from cellmodel.tl._samples import composition as composition
 from cellmodel.tl._samples import markers as markers
@@ -59,6 +60,7 @@ __all__ = [
     "export_cellbrowser",
     "export_graph",
     "lock",
+    "map_labels",
     "markers",
     "perturb",
     "predict",

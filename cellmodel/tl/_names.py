@@ -1,6 +1,6 @@
 """Names of clusters and cells by cell types, and of lists of marker genes as a table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +14,7 @@ from cellmodel.annotate.levels import Level
 from cellmodel.annotate.marker_lists import ListChoice, name_lists, overlap_rows
 from cellmodel.annotate.marker_overlap import Naming, name_cells
 from cellmodel.annotate.name_cells import NamedCells, TypeChoice, name_groups, name_types
+from cellmodel.annotate.ontology import labels as free_labels
 from cellmodel.cluster.hierarchy import MOST_LEVELS, group_name
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
@@ -193,6 +194,32 @@ def annotate_markers(
     known = None if panel is None else panel_of(panel)
     named = named_rows(_lists_of(markers), open_kb(kb), config or RunConfig(), choice=choice, panel=known)
     return pd.DataFrame(joined(named["clusters"]))
+
+
+@tool
+def map_labels(labels: Iterable[object]) -> "pd.DataFrame":
+    """Map free labels of cell types, such as ``CD14+ Mono``, to terms of the Cell Ontology.
+
+    Parameters
+    ----------
+    labels
+        Labels, such as ``adata.obs["cell_type"]``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a label, each once: ``label``, ``id`` (empty where no term fits), ``name``, ``confidence`` (``high``,
+        ``medium``, ``low`` or ``none``), ``score`` (1: all words agree) and ``alternatives``, the next best terms.
+
+    Examples
+    --------
+    >>> import cellmodel as cm
+    >>> cm.tl.map_labels(["CD14+ Mono", "0_Tregs", "doublet"])["name"].tolist()
+    ['CD14-positive monocyte', 'regulatory T cell', '']
+    """
+    import pandas as pd
+
+    return pd.DataFrame(free_labels.map_labels(labels))
 
 
 def _lists_of(markers: Any) -> MarkerLists:

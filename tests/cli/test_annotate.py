@@ -1,4 +1,4 @@
-"""`cellmodel annotate --kb` and `cellmodel search` as their users run them."""
+"""`cellmodel annotate --kb`, `map-labels` and `search` as their users run them."""
 
 import re
 
@@ -108,3 +108,25 @@ def test_search_ranks_clusters_tells_why_and_writes_scores(path, store, tmp_path
     assert means.idxmax() == "CD56+ NK"
     code, shown, err = call("cellmodel", "search", path, "B cell receptor", *store)
     assert (code, "the 5 % of cells" in shown, "CD79" in shown) == (0, True, True), err
+
+
+def test_labels_of_files_are_mapped_to_terms_printed_or_written(path, tmp_path, capsys, monkeypatch):
+    (tmp_path / "labels.txt").write_text("Tregs\ndoublet\n\nTregs\n")
+    out = tmp_path / "mapped.tsv"
+    rows = call_json("cellmodel", "map-labels", tmp_path / "labels.txt")["labels"]
+    assert [(row["label"], row["id"], row["confidence"]) for row in rows] == [
+        ("Tregs", "CL:0000815", "high"), ("doublet", "", "none"),
+    ]  # fmt: skip
+    assert call("cellmodel", "map-labels", path, "--key", "bulk_labels", "-o", out)[0] == 0
+    written = {line.split("\t")[0]: line.split("\t")[1] for line in out.read_text().splitlines()}
+    assert written["CD56+ NK"] == "CL:0000623"
+    assert written["CD14+ Monocyte"] == "CL:0001054"
+    odd = tmp_path / "mapped.json"
+    for words, code, said in (
+        ((out, "--column", "label", "-o", odd), 2, "write a table as .tsv or .csv"),
+        ((out, "--column", "label", "-o", out), 3, "input"),
+        ((out,), 3, "has columns; name that of the labels"),
+        ((path, "--column", "nothing"), 3, "no column 'nothing' in obs"),
+    ):
+        ended = call_here(["cellmodel", "map-labels", *words], capsys, monkeypatch)
+        assert (ended.code, said in ended.err) == (code, True), ended.err

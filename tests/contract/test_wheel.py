@@ -40,6 +40,8 @@ def test_the_wheel_holds_packages_and_their_data_and_no_module_named_cli(wheel):
         "genekb/sources/demo_genes.tsv",
         "genekb/encoders/models.toml",
         "genekb/py.typed",
+        "cellmodel/annotate/data/CL-ontology-v2026-03-26.json.zst",
+        "cellmodel/annotate/data/label_words.tsv",
         "cellmodel/pl/_report/page/template.html.j2",
         "cellmodel/pl/_report/page/report.js",
         "cellmodel/pl/_report/page/report.css",

@@ -1,3 +1,3 @@
-"""Free-text search: cells and clusters that fit a query, by the weights of genes that the query stands for."""
+"""Free-text search: cells and clusters that fit a query, by weights of genes."""
 
 __all__ = ["cells"]

@@ -56,6 +56,7 @@ app = make_app(
             {"export": export.graph},
             before=_require_cells,
         ),
+        "map-labels": annotate.map_labels,
         "markers": samples.markers,
         "mcp": assistants.mcp,
         "perturb": perturb.perturb,

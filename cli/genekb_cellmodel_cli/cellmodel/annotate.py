@@ -1,4 +1,4 @@
-"""The commands `cellmodel annotate` and `search`: names for clusters and marker lists, and cells by free text."""
+"""The commands `cellmodel annotate`, `map-labels` and `search`: names, terms of labels, and cells by free text."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -268,6 +268,33 @@ def _list_lines(content: dict[str, Any], output: Path | None) -> list[str]:
     left_out = {"repeated": content["n_repeated"], "lower in the cluster or not significant": content["n_lower"]}
     lines += [f"rows left out: {number} {what}" for what, number in left_out.items() if number]
     return [*lines, *([f"output: {output}"] if output else [])]
+
+
+def map_labels(
+    path: Annotated[Path, typer.Argument(help="Labels, one a line; or a .tsv, .csv or cells, with --column.")],
+    column: Annotated[
+        str | None, typer.Option("--column", "--key", help="Column of the table, or of obs, with the labels.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Table to write, .tsv or .csv."), options.A_TABLE
+    ] = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+) -> None:
+    """Map free labels of cell types to terms of the Cell Ontology, each with how sure that is.
+
+    Example: cellmodel map-labels labels.txt -o mapped.tsv
+    """
+    from cellmodel.annotate.ontology.labels import map_labels, read_labels
+    from genekb.files.replace import Target, check_targets
+    from genekb.files.tables import write_table
+
+    check_targets([Target(output, makes_parents=True)] if output else [], inputs=[path], overwrite=overwrite)
+    rows = [one._asdict() for one in map_labels(read_labels(path, column))]
+    if output:
+        write_table(output, list(rows[0]), map(dict.values, rows), overwrite=overwrite)
+    lines = [f"output: {output}"] if output else table({key: key for key in rows[0]}, rows)
+    show({"input": str(path), "labels": rows, "output": str(output or "")}, lines, json=json)
 
 
 def search(
