@@ -13,7 +13,6 @@ from typing import Any, Final, Literal, NamedTuple
 
 from cellmodel.annotate.ontology.terms import Term, read_ontology
 from cellmodel.core.errors import InputUnusable
-from cellmodel.io.cells import read_obs_columns
 from genekb.core.words import split_words
 from genekb.files.endings import CELLS, ENDINGS, TABLE
 from genekb.files.tables import read_list, read_table, table_format
@@ -201,6 +200,8 @@ def read_labels(path: Path, column: str | None = None) -> list[str]:
     if column is None:
         return read_list(path, "a list of labels", error=InputUnusable)
     if not is_table:
+        from cellmodel.io.cells import read_obs_columns
+
         return read_obs_columns(path, [column])[column]
     table = read_table(path, "a table of labels", error=InputUnusable)
     if column not in table.columns:
