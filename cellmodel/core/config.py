@@ -126,9 +126,9 @@ class BatchConfig:
     # ``harmony``, ``none``, or the name of a plug-in; None for Harmony, and for none where ``use_rep`` is given
     integration: str | None = None
     confounded_ok: bool = False  # whether batches may be cell types or conditions, which integration takes away
-    # Harmony's theta: how much it counts that each centre has cells of all batches. Its own default of 2 leaves small
-    # batches of other protocols apart; a lower value keeps more of the types that one batch alone has
-    theta: float = 6.0
+    # Harmony's theta: how much it counts that each centre has cells of all batches. More mixes small batches of other
+    # protocols better, less keeps more of the types that one batch alone has
+    theta: float = 2.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.theta <= MOST_THETA:

@@ -1,7 +1,7 @@
 """Batches of cells: their components integrated, and how far the batches are mixed among the nearest cells."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint
@@ -35,6 +35,9 @@ SAMPLED: Final = 2_000  # cells whose nearest are searched before integration, w
 _SEEDS: Final = 2**31
 
 # (cell, dim) components, batch of each cell as 0 .. n-1, seed → components of the same shape
+CHANGED: Final = 0.02  # of the same-batch share: less is no change
+MIXED: Final = 0.1  # above chance: less is mixed
+CellValues = Float[np.ndarray, " cell"]
 Integrate = Callable[[Embedding, Labels, int], Embedding]
 
 
@@ -264,7 +267,7 @@ def _n_centres(n_cells: int) -> int:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mixing:
-    """How far the batches are mixed within a cluster, by the nearest cells of each cell that lie in it, too."""
+    """How far the batches are mixed among the nearest cells: in a cluster those that lie in it, too."""
 
     cluster: str  # ``all`` for all cells
     n_cells: int
@@ -274,7 +277,17 @@ class Mixing:
     # they were integrated; None before where nothing was integrated, NaN where no two near cells share the cluster
     before: float | None
     after: float
-    if_mixed: float  # the same if batches were mixed at random within the cluster
+    if_mixed: float  # the same if batches were mixed at random among these cells
+
+    @property
+    def note(self) -> str:
+        """What to say first where integration changed nothing; empty where it did, or had nothing to change."""
+        if self.before is None or self.before - self.after > CHANGED or self.after - self.if_mixed <= MIXED:
+            return ""
+        return (
+            f"integration changed nothing: of the nearest cells {self.before:.0%} were of a cell's own batch before, "
+            f"and {self.after:.0%} are now ({self.if_mixed:.0%} if mixed)"
+        )
 
 
 def mix_within(
@@ -285,17 +298,16 @@ def mix_within(
     ``integrated``: what is known from before; None where nothing was.
     """
     codes, everyone = batches.codes, np.arange(len(clusters))
-    now = _same_batch(codes, clusters, knn.indices.reshape(len(clusters), -1), everyone)
-    then = np.full(len(clusters), np.nan)
-    if integrated is not None:
-        then[integrated.rows] = _same_batch(codes, clusters, integrated.nearest, integrated.rows)
-    by_chance = np.zeros(len(clusters))
-    members_of = [np.flatnonzero(clusters == cluster) for cluster in range(int(clusters.max()) + 1)]
-    for members in members_of:
-        others = np.bincount(codes[members])[codes[members]] - 1
-        by_chance[members] = others / max(len(members) - 1, 1)
+    neighbors = knn.indices.reshape(len(clusters), -1)
 
-    def row(name: str, members: Int[np.ndarray, " member"]) -> Mixing:
+    def rows(names: Sequence[str], groups: Labels) -> Iterator[Mixing]:
+        now, then = _same_batch(codes, groups, neighbors, everyone), np.full(len(groups), np.nan)
+        if integrated is not None:
+            then[integrated.rows] = _same_batch(codes, groups, integrated.nearest, integrated.rows)
+        for number, name in enumerate(names):
+            yield row(name, np.flatnonzero(groups == number), now, then)
+
+    def row(name: str, members: Int[np.ndarray, " member"], now: CellValues, then: CellValues) -> Mixing:
         sizes = np.bincount(codes[members])
         return Mixing(
             cluster=name,
@@ -304,12 +316,13 @@ def mix_within(
             share=float(sizes.max() / len(members)),
             before=None if integrated is None else _mean(then[members]),
             after=_mean(now[members]),
-            if_mixed=_mean(by_chance[members]),
+            if_mixed=float(sizes @ (sizes - 1) / max(len(members) * (len(members) - 1), 1)),
         )
 
-    rows_of = (row("all", everyone), *(row(str(n), members) for n, members in enumerate(members_of)))
-    _log_mixing(rows_of)
-    return rows_of
+    names = [str(cluster) for cluster in range(int(clusters.max()) + 1)]
+    found = (*rows(("all",), np.zeros_like(clusters)), *rows(names, clusters))
+    _log_mixing(found)
+    return found
 
 
 def _nearest_before(
@@ -345,7 +358,9 @@ def _log_mixing(rows: tuple[Mixing, ...]) -> None:
     """Log how far the batches are mixed, and warn of clusters that are nearly one batch."""
     whole, *clusters = rows
     before = "" if whole.before is None else f"{whole.before:.2f} before integration, "
-    log.info("same-batch neighbours within clusters: %s%.2f now, %.2f if mixed", before, whole.after, whole.if_mixed)
+    log.info("same-batch neighbors: %s%.2f now, %.2f if mixed", before, whole.after, whole.if_mixed)
+    if whole.note:
+        log.warning(whole.note)
     alone = [row for row in clusters if row.share > ONE_BATCH >= whole.share]
     if alone:
         which = listed([f"{row.cluster} ({row.share:.0%} {row.batch})" for row in alone])

@@ -319,7 +319,8 @@ def batch_record(result: RunResult) -> dict[str, Any]:
     if batches is None:
         return {}
     sizes = dict(zip(batches.names, batches.n_cells.tolist(), strict=True))
-    return {"key": batches.key, "integration": result.features.integration, "n_cells": sizes}
+    note = result.mixing[0].note if result.mixing else ""
+    return {"key": batches.key, "integration": result.features.integration, "n_cells": sizes, "note": note}
 
 
 def mixing_rows(result: RunResult) -> list[dict[str, Any]]:

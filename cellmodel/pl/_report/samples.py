@@ -132,7 +132,7 @@ def read_mixing(record: Mapping[str, Any]) -> Row | None:
     batches = record["batches"]
     numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in ("share", "before", "after", "if_mixed")}
     rows = rows_of(table.assign(**numbers, cluster=table["cluster"].astype(str)), _MIXED)
-    return {"key": str(batches.get("key", "")), "integration": str(batches.get("integration", "")), "rows": rows}
+    return {name: str(batches.get(name, "")) for name in ("key", "integration", "note")} | {"rows": rows}
 
 
 def read_composition(uns: Mapping[str, Any], *, cluster_key: str) -> Row | None:

@@ -403,7 +403,7 @@ class Batches:
     harmony_theta: Annotated[
         float | None,
         typer.Option(
-            help="With --batch-key: how strongly Harmony mixes batches [6]; 2 keeps types of one batch better.",
+            help="With --batch-key: how strongly Harmony mixes batches [2]; 6 mixes other protocols, and types of one batch.",
             min=0,
             max=settings.MOST_THETA,
         ),

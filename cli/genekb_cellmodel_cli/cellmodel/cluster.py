@@ -332,6 +332,8 @@ def summary_lines(content: dict[str, Any]) -> Iterator[str]:
     """Lines of what :func:`summarise` gave; what a user must know first, first."""
     from cellmodel.cluster.structure import structure_notes
 
+    if note := content.get("batches", {}).get("note"):
+        yield from (note, "")
     shown = ("input", "value_kind", "store", "encoder", "n_clusters")
     yield from (f"{key}: {content[key]}" for key in shown if key in content)
     yield from (f"note: {one}" for one in structure_notes(content.get("structure")))

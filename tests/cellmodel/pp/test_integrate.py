@@ -71,23 +71,38 @@ def test_same_batch_neighbours_equal_a_count_by_loops():
     config = GraphConfig(n_neighbors=7)
     graphs = [knn_graph(each, config=config) for each in (before, points)]
     rows = mix_within(batches_of(codes), graphs[1], clusters, integrated=was(graphs[0]))
-    for row, members in zip(rows, (np.arange(60), *(np.flatnonzero(clusters == one) for one in (0, 1))), strict=True):
+    members_of = (np.arange(60), *(np.flatnonzero(clusters == one) for one in (0, 1)))
+    for place, (row, members) in enumerate(zip(rows, members_of, strict=True)):
+        inside = clusters if place else np.zeros(60)  # of all cells all neighbors count
         expected = []
         for graph in graphs:
             fractions = []
             for cell in members:
-                near = [other for other in graph[cell].indices if clusters[other] == clusters[cell]]
+                near = [other for other in graph[cell].indices if inside[other] == inside[cell]]
                 if near:
                     fractions.append(np.mean([codes[other] == codes[cell] for other in near]))
             expected.append(np.mean(fractions))
         assert (row.before, row.after) == pytest.approx(tuple(expected))
         mixed = []
         for cell in members:
-            others = [other for other in range(60) if other != cell and clusters[other] == clusters[cell]]
+            others = [other for other in range(60) if other != cell and inside[other] == inside[cell]]
             mixed.append(np.mean([codes[other] == codes[cell] for other in others]))
         assert row.if_mixed == pytest.approx(np.mean(mixed))
         sizes = np.bincount(codes[members])
         assert (row.batch, row.share) == (f"b{sizes.argmax()}", pytest.approx(sizes.max() / len(members)))
+
+
+def test_an_integration_that_changed_nothing_says_so_although_each_cluster_is_one_batch(caplog):
+    rng = np.random.default_rng(0)
+    codes = np.repeat([0, 1], 40)
+    apart, mixed = 30 * codes[:, None] + rng.standard_normal((80, 4)), rng.standard_normal((80, 4))
+    config = GraphConfig(n_neighbors=7, metric="euclidean")
+    before, after = (knn_graph(each.astype(np.float32), config=config) for each in (apart, mixed))
+    whole = mix_within(batches_of(codes), before, codes, integrated=was(before))[0]
+    said = "integration changed nothing: of the nearest cells 100% were of a cell's own batch before, and 100% are now"
+    assert (whole.note, said in caplog.text) == (f"{said} (49% if mixed)", True)
+    assert mix_within(batches_of(codes), after, codes, integrated=was(before))[0].note == ""
+    assert mix_within(batches_of(codes), after, codes, integrated=was(after))[0].note == ""
 
 
 def test_many_cells_are_searched_for_some_of_them_before_integration():
