@@ -9,7 +9,7 @@ there is a home with a store ``human``. Exits with 1 where a bar is missed.
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from protocol import SEEDS, command_line, data_folder, finish, markdown
@@ -68,12 +68,12 @@ def score_variant(
     spent = time.perf_counter() - started
     for way, n_clusters in (("given", len(set(types))), ("estimated", None)):
         started = time.perf_counter()
-        labels = order_by_size(recipe.head(representation, prepared.views, n_clusters, seed).labels)
+        labels = order_by_size(recipe.head(representation, replace(prepared.views, n_clusters=n_clusters), seed))
         name = f"{variant.recipe}{' --spatial' if variant.is_spatial else ''}"
         seconds = spent + time.perf_counter() - started
         yield scored(labels, types, recipe=name, k=way, seed=seed, seconds=seconds)
         if variant.with_smoothed and prepared.features.coordinates is not None:
-            n_voters = SPATIAL.limited_to(n_cells=len(labels)).n_voters
+            n_voters = SPATIAL.voters_of(n_cells=len(labels))
             labels = smooth_by_majority(
                 labels, nearest_by_coordinates(prepared.features.coordinates, n_neighbors=n_voters)
             )

@@ -35,8 +35,8 @@ class GraphConfig:
             raise ValueError(f"n_neighbors must be >= 1, got {self.n_neighbors}")
 
 
-_MOST_NEAR: Final = 0.015  # fraction of the spots that one spot looks at: more of a small array is a whole layer of it
-_LEAST_NEAR: Final = 4  # the direct neighbours on a square array
+_MOST_VOTERS: Final = 0.015  # fraction of the spots: more of a small array is a whole layer of it
+_LEAST_VOTERS: Final = 4  # the direct neighbors on a square array
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,17 +77,15 @@ class SemanticsConfig:
 class SpatialConfig:
     """How the coordinates of cells or spots are used.
 
-    Both numbers are limited by the number of cells, see :meth:`limited_to`.
-
     Examples
     --------
-    >>> SpatialConfig().limited_to(n_cells=269)
-    SpatialConfig(n_neighbors=4, smooth_labels=False, n_voters=4)
-    >>> SpatialConfig().limited_to(n_cells=3611)
-    SpatialConfig(n_neighbors=8, smooth_labels=False, n_voters=50)
+    >>> SpatialConfig().voters_of(n_cells=269)
+    4
+    >>> SpatialConfig().voters_of(n_cells=3611)
+    50
     """
 
-    n_neighbors: int = 8  # nearest others that each cell is linked with, by its coordinates
+    n_neighbors: int = 6  # nearest others that each cell is linked with, by its coordinates
     smooth_labels: bool = False  # whether each cell takes the cluster of the majority around it at the end
     n_voters: int = 50  # how many of the nearest others make that majority, with the cell itself
 
@@ -95,10 +93,9 @@ class SpatialConfig:
         if self.n_neighbors < 1 or self.n_voters < 1:
             raise ValueError(f"n_neighbors and n_voters must be >= 1, got {self.n_neighbors} and {self.n_voters}")
 
-    def limited_to(self, *, n_cells: int) -> "SpatialConfig":
-        """Limit neighbours and voters to 1.5 % of the cells each, or to 4 where that is less."""
-        most = max(_LEAST_NEAR, round(_MOST_NEAR * n_cells))
-        return replace(self, n_neighbors=min(self.n_neighbors, most), n_voters=min(self.n_voters, most))
+    def voters_of(self, *, n_cells: int) -> int:
+        """Limit the voters to 1.5 % of the cells, or to 4 where that is less."""
+        return min(self.n_voters, max(_LEAST_VOTERS, round(_MOST_VOTERS * n_cells)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,14 +30,13 @@ from cellmodel.pp.normalize import (
     variable_by_moments,
     variable_in_batches,
 )
-from cellmodel.pp.spatial import morans_i, spatial_graph
+from cellmodel.pp.spatial import likeness, morans_i, spatial_graph
 from genekb.core.messages import counted, listed
 
 log = logging.getLogger(__name__)
 LOW_DATA_COMPONENTS: Final = 10
 BATCH_CELLS: Final = 30  # of a batch; the variance of genes over fewer says little
 SAME_PLACE: Final = 1e-3  # rounding alone; cells that differ in anything are further apart
-SPATIAL_SHARE: Final = 50  # one in so many spots must show a gene
 FEW_CELLS: Final = 200  # up to which the low-data mode is proposed
 
 
@@ -46,11 +45,15 @@ class Features:
     """Expression side of the cells, before any recipe."""
 
     expression: CellByGene  # (cell, gene) log-normalised, of the ``top_genes`` alone; memory-mapped where it is backed
-    # detected, top_genes: columns of the cells' genes that are seen in enough cells, and of these the highly variable
+    # detected, top_genes: columns of the cells' genes that are seen in enough cells, and of these the highly variable,
+    # with those that follow the tissue most where coordinates are used
     detected: Int[np.ndarray, " gene"]
     top_genes: Int[np.ndarray, " gene"]
-    components: Components | None  # expression → ``pcs``, unintegrated; None where ``pcs`` are of ``config.use_rep``
-    pcs: Embedding  # principal components, integrated where there are batches; or the embedding in their place
+    # expression → ``pcs``, neither integrated nor averaged; None where ``pcs`` are of ``config.use_rep``
+    components: Components | None
+    # principal components, integrated where there are batches; or the embedding in their place; averaged over the
+    # tissue where coordinates are used
+    pcs: Embedding
     smoothed: Embedding  # ``pcs`` averaged over the graph
     knn: CellGraph  # knn, graph: distances to the nearest cells, and shared-nearest-neighbour weights
     graph: CellGraph
@@ -92,15 +95,18 @@ def make_features(
     if scanned is None:
         batches = read_batches(cells, config)
         scanned = scan_cells(cells, batches)
-    stages, near = stages or MemoryStages(), _near(cells, config)
+    stages = stages or MemoryStages()
+    coordinates = spatial = None
+    if config.spatial is not None:
+        coordinates = spatial_coordinates(cells)
+        spatial = spatial_graph(coordinates, n_neighbors=config.spatial.n_neighbors)
     detected = _detected(scanned, config, n_genes=len(cells.names), source=cells.source)
-    spatial = None if near is None else spatial_graph(near[0], n_neighbors=near[1])
     source = LogExpression(matrix=cells.matrix, kind=cells.kind, columns=detected)
     n_top = config.preprocess.n_top_genes
-    if spatial is None or len(detected) <= n_top:
-        top_genes = detected[_variable(scanned, detected, batches, n_top=n_top)]
-    else:
-        top_genes = detected[_following(spatial, _kept_values("detected", source, scanned, stages), n_top=n_top)]
+    top_genes = detected[_variable(scanned, detected, batches, n_top=n_top)]
+    if spatial is not None and len(detected) > n_top:
+        following = _following(spatial, _kept_values("detected", source, scanned, stages), n_top=n_top)
+        top_genes = np.union1d(top_genes, detected[following])
     expression = _kept_values("expression", replace(source, columns=top_genes), scanned, stages)
     if expression.shape[0] <= FEW_CELLS and not config.low_data:
         log.info("%d cells are few; --low-data weighs genes by how informative they are", expression.shape[0])
@@ -122,12 +128,12 @@ def make_features(
         detected=detected,
         top_genes=top_genes,
         components=_components(reduced, config),
-        pcs=pcs,
+        pcs=pcs if spatial is None else np.asarray(linked.arrays["pcs"]),
         smoothed=np.asarray(linked.arrays["smoothed"]),
         knn=_csr(linked, "knn_", shape=shape),
         graph=_csr(linked, "snn_", shape=shape),
         knn_recall=linked.record["recall"],
-        coordinates=None if near is None else near[0],
+        coordinates=coordinates,
         spatial=spatial,
         gene_weights=np.array(reduced.arrays["weights"]) if config.low_data else None,
         batches=batches,
@@ -142,29 +148,10 @@ def batch_mixing(features: Features, clusters: Labels) -> tuple[Mixing, ...]:
     return mix_within(features.batches, features.knn, clusters, integrated=features.integrated)
 
 
-def _near(cells: AnyCells, config: RunConfig) -> tuple[Float[np.ndarray, "cell axis"], int] | None:
-    """Coordinates of the cells and how many neighbours each has by them; None where they are not used."""
-    if config.spatial is None:
-        return None
-    coordinates = spatial_coordinates(cells)
-    near = config.spatial.limited_to(n_cells=len(coordinates))
-    if near != config.spatial:
-        log.info(
-            "%d spots are few: %d neighbours of each by coordinates, %d voters where labels are smoothed",
-            len(coordinates), near.n_neighbors, near.n_voters,
-        )  # fmt: skip
-    return coordinates, near.n_neighbors
-
-
 def _detected(scanned: Scan, config: RunConfig, *, n_genes: int, source: str) -> Int[np.ndarray, " gene"]:
-    """Genes that are seen in enough cells: ``min_cells``, or a tenth of the cells where these are few.
-
-    Of spots in a tissue at least a fiftieth: a gene of fewer marks a spot, not a domain.
-    """
+    """Genes that are seen in enough cells: ``min_cells``, or a tenth of the cells where these are few."""
     n_cells = len(scanned.depth)
     min_cells = min(config.preprocess.min_cells, max(1, n_cells // 10))
-    if config.spatial is not None:
-        min_cells = max(min_cells, n_cells // SPATIAL_SHARE)
     detected = np.flatnonzero(scanned.n_cells >= min_cells)
     if len(detected) < 2:  # noqa: PLR2004 - one gene has no variance to share
         raise InputUnusable(
@@ -202,8 +189,8 @@ def _components(reduced: Stage, config: RunConfig) -> Components | None:
 
 
 def _following(spatial: CellGraph, expression: CellByGene, *, n_top: int) -> Int[np.ndarray, " gene"]:
-    """Genes that follow the tissue most, by Moran's I, in their order."""
-    return np.sort(np.argsort(-morans_i(expression, spatial), kind="stable")[:n_top])
+    """Genes that follow the tissue most, by Moran's I."""
+    return np.argsort(-morans_i(expression, spatial), kind="stable")[:n_top]
 
 
 def _check_spread(pcs: Embedding, *, source: str) -> None:
@@ -272,13 +259,17 @@ def _reduce(
 
 
 def _link(pcs: Embedding, config: RunConfig, arrays: Arrays, *, spatial: CellGraph | None) -> Mapping[str, Any]:
-    """Link cells with the nearest, and average their components over the links."""
+    """Link cells with the nearest, and average their components over the links; first over the tissue, where given."""
     knn, recall = measured_knn_graph(pcs, config=config.graph)
     graph = snn_weights(knn)
+    smoothed = smooth(pcs, graph, n_steps=config.preprocess.n_smoothing)
+    if spatial is not None:
+        averaged = smooth(pcs, spatial * likeness(smoothed, spatial), n_steps=1)
+        arrays.save("pcs", averaged)
+        return _link(averaged, config, arrays, spatial=None)
     _save_csr(arrays, "knn_", knn)
     _save_csr(arrays, "snn_", graph)
-    links = graph if spatial is None else graph + spatial
-    arrays.save("smoothed", smooth(pcs, links, n_steps=config.preprocess.n_smoothing))
+    arrays.save("smoothed", smoothed)
     return {"recall": recall}
 
 

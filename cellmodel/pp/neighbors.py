@@ -2,8 +2,6 @@
 
 import logging
 from collections import deque
-from collections.abc import Iterator
-from itertools import islice
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -87,11 +85,6 @@ def smooth(features: Embedding, graph: CellGraph, *, n_steps: int = 2) -> Embedd
     """
     if n_steps < 0:
         raise ValueError(f"n_steps must be >= 0, got {n_steps}")
-    return next(islice(smoothing(features, graph), n_steps, None))
-
-
-def smoothing(features: Embedding, graph: CellGraph) -> Iterator[Embedding]:
-    """Features after 0, 1, 2 and more steps of :func:`smooth`, without end."""
     n_cells = graph.shape[0]
     if len(features) != n_cells:
         raise ValueError(f"features hold {len(features)} cells, graph {n_cells}; both must describe the same cells")
@@ -99,9 +92,9 @@ def smoothing(features: Embedding, graph: CellGraph) -> Iterator[Embedding]:
     totals = np.asarray(weights.sum(axis=1)).ravel()
     weights.data = weights.data / np.repeat(totals, np.diff(weights.indptr))
     smoothed = features.astype(np.float64)
-    while True:
-        yield smoothed.astype(features.dtype)
+    for _ in range(n_steps):
         smoothed = weights @ smoothed
+    return smoothed.astype(features.dtype)
 
 
 def attach(features: Embedding, reference: Embedding, *, config: GraphConfig) -> CellGraph:

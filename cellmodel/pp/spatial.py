@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from cellmodel.core.arrays import CellByGene, CellGraph
+from cellmodel.core.arrays import CellByGene, CellGraph, Embedding
 from cellmodel.pp.neighbors import without_self
 
 _BLOCK: Final = 2_000  # cells whose neighbours are summed at once: bounds memory
@@ -15,8 +15,8 @@ _BLOCK: Final = 2_000  # cells whose neighbours are summed at once: bounds memor
 def spatial_graph(coordinates: Float[np.ndarray, "cell axis"], *, n_neighbors: int) -> CellGraph:
     """Link every cell with its nearest others by coordinates, and with those that it is nearest to.
 
-    ``n_neighbors``: that each cell chooses, itself not counted; all others if there are fewer. Of equally near ones an
-    arbitrary one is taken. Returns ones, symmetric, nothing on the diagonal.
+    ``n_neighbors``: that each cell chooses, itself not counted; all others if there are fewer. Returns ones, symmetric,
+    nothing on the diagonal.
     """
     chosen = nearest_by_coordinates(coordinates, n_neighbors=n_neighbors)
     n_cells, width = chosen.shape
@@ -28,13 +28,19 @@ def spatial_graph(coordinates: Float[np.ndarray, "cell axis"], *, n_neighbors: i
 def nearest_by_coordinates(
     coordinates: Float[np.ndarray, "cell axis"], *, n_neighbors: int
 ) -> Int[np.ndarray, "cell neighbor"]:
-    """Find the nearest other cells by coordinates, nearest first; exact, by a k-d tree."""
+    """Find the nearest other cells by coordinates, nearest first; exact, by a k-d tree.
+
+    Which of equally near ones are found depends on where they lie, not on the order of the cells.
+    """
     from scipy.spatial import KDTree
 
     n_cells = len(coordinates)
     wanted = range(1, min(n_neighbors + 1, n_cells) + 1)
-    distances, neighbors = KDTree(coordinates).query(coordinates, k=list(wanted))
-    return without_self(distances, neighbors.astype(np.int64))[1]
+    order = np.lexsort(coordinates.T)
+    found = np.empty((n_cells, len(wanted) - 1), dtype=np.int64)
+    distances, neighbors = KDTree(coordinates[order]).query(coordinates[order], k=list(wanted))
+    found[order] = order[without_self(distances, neighbors.astype(np.int64))[1]]
+    return found
 
 
 def morans_i(expression: CellByGene, graph: CellGraph) -> Float[np.ndarray, " gene"]:
@@ -57,3 +63,14 @@ def morans_i(expression: CellByGene, graph: CellGraph) -> Float[np.ndarray, " ge
     mean = sums / n_cells
     scatter = squares - n_cells * mean**2
     return np.divide(products - mean * lags, scatter, out=np.zeros(n_genes), where=scatter > 1e-9 * squares)
+
+
+def likeness(features: Embedding, graph: CellGraph) -> float:
+    """How alike cells and their neighbors are in all features: the mean of Moran's I, by variance; 0 where negative.
+
+    With features that are averaged over cells of like expression, which takes the noise out: near 0 where cell types
+    are mixed cell by cell, near 1 where they lie in regions.
+    """
+    variance = features.var(axis=0, dtype=np.float64)
+    found = morans_i(sp.csr_matrix(features), graph)
+    return max(float(found @ variance / max(variance.sum(), np.finfo(np.float64).tiny)), 0.0)

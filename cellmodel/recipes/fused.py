@@ -20,7 +20,7 @@ from cellmodel.nn.alignment import AlignmentTerm, draw_weights, info_nce, projec
 from cellmodel.nn.distributed import Workers, run_together
 from cellmodel.nn.train import BLOCK_CELLS, History, TrainConfig
 from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation, without
-from cellmodel.recipes.heads import domain_head
+from cellmodel.recipes.heads import leiden_head
 
 TEMPERATURE: Final = 0.1
 TRAINING: Final = TrainConfig(n_steps=300, batch_size=256, learning_rate=2e-3)
@@ -174,7 +174,7 @@ RECIPE: Final = Recipe(
     name="fused",
     summary="expression clusters, and a joint space of cells and words",
     represent=represent,
-    head=domain_head,
+    head=leiden_head,
     uses_text=True,
     uses_coordinates=True,
     out_of_core=True,

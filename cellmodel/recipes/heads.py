@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from cellmodel.cluster.algorithms import coarse_leiden, coarse_leiden_to_k, kmeans, order_by_size
-from cellmodel.cluster.domains import spatial_domains
 from cellmodel.core.arrays import CellBlocks, CellByGene, Labels, group_equal_cells
 from cellmodel.core.config import GraphConfig, HeadName
 from cellmodel.core.errors import InputUnusable, UnknownName
@@ -53,15 +52,7 @@ def _is_of_components(representation: Representation, views: CellViews) -> bool:
 
 def is_leiden(head: Head, representation: Representation, views: CellViews) -> bool:
     """Whether a head gives Leiden communities of the components."""
-    is_community = head is leiden_head or (head is domain_head and views.spatial is None)
-    return is_community and _is_of_components(representation, views)
-
-
-def domain_head(representation: Representation, views: CellViews, seed: int) -> Labels:
-    """Domains of a tissue where there are coordinates, else communities."""
-    if views.spatial is None:
-        return leiden_head(representation, views, seed)
-    return spatial_domains(views.pcs, views.spatial, n_clusters=number_of_clusters(views, seed), seed=seed)
+    return head is leiden_head and _is_of_components(representation, views)
 
 
 def kmeans_head(representation: Representation, views: CellViews, seed: int) -> Labels:

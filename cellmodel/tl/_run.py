@@ -413,7 +413,7 @@ def _smoothed(labels: Labels, features: Features, config: RunConfig) -> Labels:
     """Let the cells around a cell decide its cluster, where that was asked for."""
     if features.coordinates is None or config.spatial is None or not config.spatial.smooth_labels:
         return labels
-    n_voters = config.spatial.limited_to(n_cells=len(labels)).n_voters
+    n_voters = config.spatial.voters_of(n_cells=len(labels))
     return smooth_by_majority(labels, nearest_by_coordinates(features.coordinates, n_neighbors=n_voters))
 
 

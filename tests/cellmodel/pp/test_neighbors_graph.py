@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellmodel.core.config import GraphConfig
-from cellmodel.pp.neighbors import attach, knn_graph, smooth, smoothing, snn_weights
+from cellmodel.pp.neighbors import attach, knn_graph, smooth, snn_weights
 from tests.support import oracles, strategies
 
 METRICS = {"cosine": oracles.cosine_distances_by_loops, "euclidean": oracles.euclidean_distances_by_loops}
@@ -113,13 +113,6 @@ def test_shared_neighbors_do_not_depend_on_the_size_of_the_blocks(monkeypatch):
     whole = snn_weights(knn)
     monkeypatch.setattr("cellmodel.pp.neighbors._BLOCK", 7)
     assert (snn_weights(knn) != whole).nnz == 0
-
-
-def test_smoothing_step_by_step_equals_each_number_of_steps():
-    points = blobs(6)
-    graph = snn_weights(knn_graph(points, config=GraphConfig()))
-    for n_steps, smoothed in zip(range(4), smoothing(points, graph), strict=False):
-        assert np.array_equal(smoothed, smooth(points, graph, n_steps=n_steps))
 
 
 def test_an_approximate_graph_with_low_recall_is_told(monkeypatch, caplog):

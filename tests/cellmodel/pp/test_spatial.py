@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 
 from cellmodel.pp import spatial
-from cellmodel.pp.spatial import morans_i, spatial_graph
+from cellmodel.pp.spatial import likeness, morans_i, spatial_graph
 
 
 @pytest.mark.parametrize("block", [7, 1000])
@@ -30,3 +30,13 @@ def test_a_gene_that_follows_the_tissue_is_near_one_and_noise_near_zero():
     found = morans_i(sp.csr_matrix(values), spatial_graph(places, n_neighbors=4))
     assert found[0] > 0.9
     assert abs(found[1]) < 0.1
+
+
+def test_likeness_is_near_one_for_regions_and_near_zero_for_cells_that_are_mixed_or_apart():
+    places = np.column_stack(np.divmod(np.arange(400), 20)).astype(float)
+    graph, rng = spatial_graph(places, n_neighbors=4), np.random.default_rng(0)
+    regions = np.eye(2, dtype=np.float32)[(places[:, 0] > 9).astype(int)]
+    assert likeness(regions, graph) > 0.9
+    assert likeness(rng.permutation(regions), graph) < 0.1
+    assert likeness(np.eye(2, dtype=np.float32)[places.sum(axis=1).astype(int) % 2], graph) == 0.0
+    assert likeness(np.ones((400, 2), dtype=np.float32), graph) == 0.0

@@ -11,9 +11,7 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights
 from cellmodel.pp.normalize import principal_components
 from cellmodel.recipes.base import CellViews, Representation
-from cellmodel.recipes.heads import HEADS, domain_head, find_head
-
-EVERY = {**HEADS, "domains": domain_head}
+from cellmodel.recipes.heads import HEADS, find_head
 
 
 def views_of(sizes, *, seed=0, shift=4.0):
@@ -43,10 +41,10 @@ def represented(features):
 
 
 @pytest.mark.parametrize("n_clusters", [3, None])
-@pytest.mark.parametrize("head", sorted(EVERY))
+@pytest.mark.parametrize("head", sorted(HEADS))
 def test_every_head_finds_groups_that_lie_apart_and_their_number(head, n_clusters):
     views, truth = views_of((90, 60, 40))
-    labels = EVERY[head](represented(views.smoothed), replace(views, n_clusters=n_clusters, resolution=0.1), 0)
+    labels = HEADS[head](represented(views.smoothed), replace(views, n_clusters=n_clusters, resolution=0.1), 0)
     assert adjusted_rand_score(truth, labels) > 0.95
 
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
 from cellmodel.cluster.algorithms import smooth_by_majority
-from cellmodel.core.config import RunConfig, SpatialConfig
+from cellmodel.core.config import GraphConfig, RunConfig, SpatialConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import cells_from_anndata, spatial_coordinates
 from cellmodel.pp.features import make_features
-from cellmodel.pp.neighbors import smooth
-from cellmodel.pp.spatial import nearest_by_coordinates, spatial_graph
+from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights
+from cellmodel.pp.spatial import likeness, nearest_by_coordinates, spatial_graph
 from cellmodel.tl._run import run
 from tests.support.in_process import call, call_json
 
@@ -28,7 +28,7 @@ def tissue(*, n_genes=60):
     """Counts of spots on a square grid, whose two halves differ in some genes, and faintly."""
     rng = np.random.default_rng(0)
     rates = np.full((SIDE * SIDE, n_genes), 1.5)
-    rates[HALVES == 1, :20] *= 1.8
+    rates[HALVES == 1, :20] *= 2.2
     counts = rng.poisson(rates).astype(np.float32)
     var = pd.DataFrame(index=[f"G{gene}" for gene in range(n_genes)])
     adata = anndata.AnnData(counts, obs=pd.DataFrame(index=[f"spot{spot}" for spot in range(len(counts))]), var=var)
@@ -90,14 +90,42 @@ def test_whole_numbers_and_three_dimensions_are_coordinates():
     np.testing.assert_array_equal(found, adata.obsm["spatial"])
 
 
-def test_features_are_averaged_over_both_graphs_where_coordinates_are_used():
+def test_components_are_averaged_over_the_tissue_by_how_alike_its_neighbors_are_and_linked():
     cells = cells_from_anndata(tissue())
     without = make_features(cells, RunConfig(knowledge="none"))
     spatial = make_features(cells, RunConfig(knowledge="none", spatial=SpatialConfig(n_neighbors=4)))
     assert without.spatial is None
-    np.testing.assert_array_equal(spatial.pcs, without.pcs)
-    expected = smooth(without.pcs, without.graph + spatial_graph(tissue().obsm["spatial"], n_neighbors=4))
-    np.testing.assert_allclose(spatial.smoothed, expected, rtol=1e-5, atol=1e-6)
+    near = spatial_graph(tissue().obsm["spatial"], n_neighbors=4)
+    weight = likeness(without.smoothed, near)
+    assert 0 < weight < 1
+    np.testing.assert_allclose(spatial.pcs, smooth(without.pcs, weight * near, n_steps=1), rtol=1e-5, atol=1e-6)
+    graph = snn_weights(knn_graph(spatial.pcs, config=GraphConfig()))
+    assert (spatial.graph != graph).nnz == 0
+    np.testing.assert_allclose(spatial.smoothed, smooth(spatial.pcs, graph), rtol=1e-5, atol=1e-6)
+
+
+def mixed_types():
+    """Counts of three clear types; of each cell, the type."""
+    rng, types = np.random.default_rng(3), np.arange(240) % 3
+    rates = 0.5 + 3.0 * (np.arange(60) // 20 == types[:, None])
+    adata = anndata.AnnData(rng.poisson(rates).astype(np.float32))
+    adata.obsm["spatial"] = rng.random((240, 2)).astype(np.float32)
+    return adata, types
+
+
+@pytest.mark.parametrize("n_clusters", [3, None])
+def test_coordinates_change_nothing_where_types_are_mixed_cell_by_cell(n_clusters):
+    adata, types = mixed_types()
+    config = RunConfig(knowledge="none", n_clusters=n_clusters, n_words=0, spatial=SpatialConfig())
+    assert adjusted_rand_score(types, run(cells_from_anndata(adata), None, config).labels) == 1.0
+
+
+def test_permuting_the_spots_permutes_the_domains():
+    adata = tissue()
+    order = np.random.default_rng(2).permutation(len(HALVES))
+    config = RunConfig(knowledge="none", n_clusters=4, n_words=0, spatial=SpatialConfig())
+    labels, permuted = (run(cells_from_anndata(each), None, config).labels for each in (adata, adata[order].copy()))
+    assert adjusted_rand_score(labels[order], permuted) == 1.0
 
 
 @pytest.mark.parametrize("recipe", ["fused", "scrcl"])
@@ -107,18 +135,6 @@ def test_coordinates_find_faint_regions_that_expression_alone_does_not(recipe):
         return adjusted_rand_score(HALVES, run(cells_from_anndata(tissue()), None, config).labels)
 
     assert agreement(SpatialConfig()) > agreement(None) + 0.1
-
-
-@pytest.mark.parametrize(
-    ("spatial", "counted"), [(None, "supported communities of"), (SpatialConfig(), "communities of")]
-)
-def test_domains_need_no_gap_between_them_to_be_counted(spatial, counted):
-    adata, rng = tissue(), np.random.default_rng(1)
-    for third in range(3):
-        adata.X[48 * third : 48 * third + 48, 20 * third : 20 * third + 20] += rng.poisson(5, (48, 20))
-    estimate = run(cells_from_anndata(adata), None, RunConfig(knowledge="none", n_words=0, spatial=spatial)).estimate
-    assert estimate.method.startswith(counted)
-    assert estimate.n_clusters == 3
 
 
 def test_a_recipe_that_does_not_use_places_says_so_unless_labels_are_smoothed():
@@ -162,10 +178,9 @@ def test_a_lone_cell_takes_the_cluster_around_it_and_a_cluster_that_would_vanish
     assert "clusters of size 1 would vanish when labels are smoothed; they keep their spots" in caplog.text
 
 
-def test_neighbours_and_voters_are_a_small_fraction_of_a_small_array_and_as_set_on_a_large_one():
-    limits = {n: SpatialConfig().limited_to(n_cells=n) for n in (20, 269, 530, 3611)}
-    assert [(one.n_neighbors, one.n_voters) for one in limits.values()] == [(4, 4), (4, 4), (8, 8), (8, 50)]
-    assert SpatialConfig(n_neighbors=2, n_voters=3).limited_to(n_cells=269) == SpatialConfig(n_neighbors=2, n_voters=3)
+def test_voters_are_a_small_fraction_of_a_small_array_and_as_set_on_a_large_one():
+    assert [SpatialConfig().voters_of(n_cells=n) for n in (20, 269, 530, 3611)] == [4, 4, 8, 50]
+    assert SpatialConfig(n_voters=3).voters_of(n_cells=269) == 3
 
 
 @pytest.mark.parametrize("spatial", [SpatialConfig(), SpatialConfig(smooth_labels=True)])
