@@ -6,9 +6,9 @@
 
 Clusters are the true types. `--cells` takes none, or those of `fused` (`--clusters`, slow), which add candidates.
 Candidates are all types of the table but cell lines and tumors, never those of the set alone; `type_names.toml` says
-which of them are right for a label, written down before anything was scored. Sets are in two halves by a hash of their
-study: a rule that is chosen on one is reported on the other. `--species human` keeps the sets of one. Exits with 1
-where a bar is missed.
+which of them are right for a label, written down before anything was scored. Sets are in two halves by a hash of
+their study: a rule that is chosen on one is reported on the other. `--genes 500` keeps the 500 most variable genes of
+each set, `--species human` the sets of one. Exits with 1 where a bar is missed.
 """
 
 import itertools
@@ -28,6 +28,7 @@ from naming_sets import (
     half,
     known_cells,
     more_sets,
+    most_variable,
     named_sets,
     open_stores,
     with_vectors,
@@ -184,7 +185,7 @@ def left_out(profiles: np.ndarray, evidence: TypeEvidence, known: QueriedCells, 
             [one.name not in right for one in evidence.types],
             [not tissues & set(one.tissue.split(",")) for one in evidence.types],
         )
-        config = TypeNaming(n_permutations=50)
+        config = TypeNaming(n_permutations=100)
         each = (
             name_by_types(
                 profiles, only(evidence, np.flatnonzero(kept)), gene_names=known.gene_names, config=config, seed=0
@@ -333,6 +334,7 @@ def main() -> int:
     parser.add_argument("--cells", action="store_true", help="Score the names of single cells instead.")
     parser.add_argument("--clusters", action="store_true", help="With --cells: cluster the cells, too.")
     parser.add_argument("--rules", action="store_true", help="Score other rules instead.")
+    parser.add_argument("--genes", type=int, help="Keep so many of the most variable genes of each set.")
     options = parser.parse_args()
     encoders, taxa = options.encoders.split(","), options.species.split(",")
     stores = open_stores(options, encoders, taxa=taxa)
@@ -342,6 +344,8 @@ def main() -> int:
         what, (score, write) = f"annotate_{'cells' if options.cells else 'rules'}", chosen
     sets = [one for one in load_datasets() + more_sets() if one.taxon in taxa]
     truths = named_sets(sets, cache=options.cache, with_clusters=options.clusters)
+    if options.genes:
+        what, truths = f"{what}_{options.genes}", (most_variable(truth, options.genes) for truth in truths)
     rows = [score(truth, stores[truth.data.taxon], one) for truth in truths for one in encoders]
     lines, bars = write(rows)
     return finish(options.output, what, rows, lines=lines, bars=bars)

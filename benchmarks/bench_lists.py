@@ -106,7 +106,7 @@ def without(about: ListEvidence, left_out: set[str]) -> ListEvidence:
 def score_taxon(labels: Labels, kb: genekb.Store, encoder: str) -> dict[int, dict[str, dict[str, bool]]]:
     """Whether each label is named right, by size and column."""
     config = RunConfig(encoder=encoder)
-    every = resolve_lists(MarkerLists(genes=labels.lists), kb, config, n_top=max(SIZES))
+    every, _ = resolve_lists(MarkerLists(genes=labels.lists), kb, n_top=max(SIZES))
     about = list_evidence(usual_types(), kb, gene_ids=universe_ids(every, kb, config, None), encoder=encoder)
     evidence = {
         "both": about,

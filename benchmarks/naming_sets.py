@@ -18,7 +18,7 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.random import generator
 from cellmodel.io.cells import ReadConfig, obs_columns, read_cells
 from cellmodel.pp.features import make_features
-from cellmodel.pp.normalize import log_expression
+from cellmodel.pp.normalize import highly_variable, log_expression
 from cellmodel.pp.text.align import align_cells
 from cellmodel.tl._run import run
 from genekb.genes.texts import find_template
@@ -131,6 +131,15 @@ def clusters_of(cells: Any, kept: Path | None) -> tuple[np.ndarray, sp.csr_matri
         np.save(kept.with_suffix(".npy"), np.asarray(found.labels))
         sp.save_npz(kept.with_suffix(".graph.npz"), found.features.graph)
     return np.asarray(found.labels), found.features.graph
+
+
+def most_variable(truth: TruthOfSet, n_genes: int) -> TruthOfSet:
+    """Keep the most variable genes of those seen in three cells."""
+    expression = log_expression(truth.cells)
+    seen = np.flatnonzero(np.bincount(expression.indices[expression.data > 0], minlength=expression.shape[1]) > 2)
+    kept = seen[highly_variable(expression[:, seen], n_top=n_genes)]
+    names = tuple(truth.cells.names[column] for column in kept.tolist())
+    return replace(truth, cells=replace(truth.cells, matrix=truth.cells.matrix[:, kept], names=names))
 
 
 def known_cells(truth: TruthOfSet, store: genekb.Store, encoder: str) -> QueriedCells:

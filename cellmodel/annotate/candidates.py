@@ -3,17 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
-from cellmodel.annotate.cell_types import CellType, cell_type_of_row, read_cell_types, usual_types
+from cellmodel.annotate.cell_types import IN_EVERY_TISSUE, CellType, cell_type_of_row, read_cell_types, usual_types
 from cellmodel.annotate.levels import read_cell_groups
 from cellmodel.core.errors import InputUnusable
 from genekb.core.messages import known_names
 from genekb.core.words import split_words
 from genekb.files.limits import parse_json
 from genekb.files.tables import read_list, read_table, reading, table_format
-
-IN_EVERY_TISSUE: Final = ("blood", "lymphoid", "marrow", "connective", "vessel", "nerve")  # groups found in all organs
 
 
 def of_tissues(
@@ -77,9 +74,9 @@ def choose_types(
     if wanted is None:
         return usual_types()
     tissues = [name.strip() for name in (wanted.split(",") if isinstance(wanted, str) else wanted)]
-    return of_tissues(
-        read_cell_types(), list(filter(None, tissues)), in_every=IN_EVERY_TISSUE if only_tissue is None else ()
-    )
+    in_every = IN_EVERY_TISSUE if only_tissue is None else ()
+    chosen = of_tissues(read_cell_types(), list(filter(None, tissues)), in_every=in_every)
+    return tuple(replace(one, tissue="") for one in chosen)  # their place is known: the clusters need not speak for it
 
 
 def panel_of(markers: "str | Path | Mapping[str, Sequence[str]]") -> "Panel":

@@ -20,7 +20,9 @@ from genekb.core.messages import counted
 
 UNASSIGNED: Final = "unassigned"  # name of what is given none
 ON_REQUEST: Final = frozenset({"cell-line", "tumor"})  # groups of tissues that no sample has unless its owner says so
-_MOUSE: Final = 10090  # NCBI's taxon
+IN_EVERY_TISSUE: Final = ("blood", "lymphoid", "marrow", "connective", "vessel", "nerve")  # groups found in all organs
+HUMAN: Final = 9606  # NCBI's taxon
+_MOUSE: Final = 10090
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

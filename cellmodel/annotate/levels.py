@@ -8,13 +8,17 @@ from typing import Final, Literal, get_args
 import numpy as np
 from jaxtyping import Float
 
-from cellmodel.annotate.cell_types import UNASSIGNED, CellType, read_cell_types, read_packaged
+from cellmodel.annotate.cell_types import IN_EVERY_TISSUE, UNASSIGNED, CellType, read_cell_types, read_packaged
 from cellmodel.core.errors import InputUnusable
 
 Level = Literal["auto", "fine", "broad"]
 LEVELS: Final[tuple[str, ...]] = get_args(Level)
 GROUP_WEIGHT: Final = 0.5  # of the score of a group beside those of types, whose markers are fewer
 MAX_GAP: Final = 0.02  # fraction of the best score by which a relative may score lower and still contest the name
+_SUPPORTED: Final = 0.5  # support of a tissue below which a broader group is the name sooner
+ELSEWHERE: Final = 0.25  # fraction of its score that a type loses whose tissue no other cluster speaks for
+_ROUNDS: Final = 2  # of names from tissues and tissues from names
+_MAX_P, _SURE_P, _SURE_MARGIN = 0.05, 0.01, 2.0  # adjusted p values up to which a name is given, and sure; its margin
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,6 +119,58 @@ def level_name(
     limit = (1 - max_gap) * scores[order[0]]
     near = [types[row] for row in order if scores[row] >= limit and broad_group(types[row]).name == group.name]
     return _answer(common_group(near) or best, near)
+
+
+def places(types: Sequence[CellType]) -> Float[np.ndarray, "type tissue"]:
+    """Mark the tissues of types, 1 or 0; none for those found in every tissue, and where none is known."""
+    of_types = [set(filter(None, one.tissue.split(","))) for one in types]
+    own = [each if each.isdisjoint(IN_EVERY_TISSUE) else set() for each in of_types]
+    return np.array([[one in each for one in sorted(set().union(*own))] for each in own], dtype=np.float64)
+
+
+def weigh_by_place(
+    scores: Float[np.ndarray, "cluster type"], is_of: Float[np.ndarray, "type tissue"]
+) -> tuple[Float[np.ndarray, "cluster type"], Float[np.ndarray, "cluster type"]]:
+    """Lower the scores of types of tissues that no other cluster speaks for: cells of one file come from one place.
+
+    A cluster speaks for tissues by the softmax of its scores; all others together make a tissue's support, at most 1.
+    Types that are in no column of ``is_of``, see :func:`places`, are always supported, and so is all where there is one
+    cluster. Returns scores and supports.
+    """
+    support = np.ones_like(scores)
+    if not is_of.size or len(scores) == 1:
+        return scores, support
+    weighed = scores
+    for _ in range(_ROUNDS):
+        shares = np.exp(weighed - weighed.max(axis=1, keepdims=True))
+        spoken = shares / shares.sum(axis=1, keepdims=True) @ is_of
+        of_others = spoken.sum(axis=0) - spoken
+        support = np.where(is_of.any(axis=1), np.minimum(of_others @ is_of.T, 1.0), 1.0)
+        weighed = scores - ELSEWHERE * (1 - support) * np.maximum(scores, 0)
+    return weighed, support
+
+
+def place_gap(support: float, max_gap: float = MAX_GAP) -> float:
+    """Gap of :func:`level_name` for a best type with that support: wide where its tissue is hardly that of the file."""
+    return max_gap if support >= _SUPPORTED else max(max_gap, ELSEWHERE)
+
+
+def doubt(p_adjusted: float) -> str:
+    """Why a name is not given: it is not better than chance; empty if it is."""
+    return "" if p_adjusted <= _MAX_P else f"adjusted p {p_adjusted:.2g}"
+
+
+def confidence(p_adjusted: float, margin: float) -> str:
+    """How sure a given name is: ``high`` where chance and the next type are both far off, ``low`` where neither is."""
+    if doubt(p_adjusted):
+        return ""
+    return ("low", "medium", "high")[(p_adjusted <= _SURE_P) + (margin >= _SURE_MARGIN)]
+
+
+def runner_up(types: Sequence[CellType], scores: Float[np.ndarray, " type"], name: str) -> int | None:
+    """Find the best candidate that a name does not hold."""
+    outside = [row for row, one in enumerate(types) if name not in {each.name for each in lineage_of(one)}]
+    return max(outside, key=lambda row: (scores[row], -row), default=None)
 
 
 def _answer(one: CellType, members: Sequence[CellType]) -> LevelName:

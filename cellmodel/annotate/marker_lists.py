@@ -1,6 +1,6 @@
 """Names from lists of marker genes alone: no cells are read, as for tables of Seurat, scanpy or a paper."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property, partial
 from typing import Any
@@ -9,20 +9,32 @@ import numpy as np
 from jaxtyping import Float, Int
 
 import genekb
-from cellmodel.annotate.cell_types import UNASSIGNED, CellType, TypeEvidence, evidence_of_genes, usual_types
-from cellmodel.annotate.levels import GROUP_WEIGHT, MAX_GAP, Level, LevelName, level_name, lineage_of
+from cellmodel.annotate.cell_types import HUMAN, UNASSIGNED, CellType, TypeEvidence, evidence_of_genes, usual_types
+from cellmodel.annotate.levels import (
+    GROUP_WEIGHT,
+    MAX_GAP,
+    Level,
+    LevelName,
+    confidence,
+    doubt,
+    level_name,
+    lineage_of,
+    place_gap,
+    places,
+    runner_up,
+    weigh_by_place,
+)
 from cellmodel.annotate.marker_overlap import name_gene_lists
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import AlignmentTooLow, InputUnusable
 from cellmodel.core.random import generator
 from cellmodel.explain.marker_tables import MarkerLists
+from cellmodel.explain.p_values import false_discovery_rate
 from cellmodel.io.records import Lineage
 from cellmodel.io.records import lineage_of as store_lineage
 from genekb.core.errors import SpeciesMismatch
 from genekb.query.gene_theme import share_reaching
 
-_MAX_P = 0.05  # p value up to which a list is named
-_MIN_GENES = 2  # genes of a list that must support its name
 _LAST_WEIGHT = 0.5  # of the last gene of a list; the first has 1
 _N_GENES = 8  # genes reported for a name
 
@@ -50,13 +62,16 @@ class ListName:
 
     cluster: str
     name: str  # a type or group, or ``unassigned`` where the evidence is weak
+    confidence: str  # ``high``, ``medium`` or ``low``, see :func:`cellmodel.annotate.levels.confidence`
     level: str  # level, parent, ontology_id: of what is ``best``, see :class:`cellmodel.annotate.levels.LevelName`
     parent: str
     ontology_id: str
     best: str  # the name also where it is rejected
-    # score: of the best type, or of the group that is named for its own genes: in standard deviations of permuted genes
+    # score: of the best type, or of the group that is named for its own genes: in standard deviations of permuted
+    # genes, less what a type of another place loses
     score: float
     p_value: float  # fraction of random lists of this size in which any candidate scores as high
+    p_adjusted: float  # that, adjusted over the lists
     runner_up: str | None  # the type with the next score that ``name`` does not hold
     runner_up_score: float
     genes: tuple[str, ...]  # those with the largest parts in ``score``
@@ -73,6 +88,7 @@ class NamedLists:
     lineage: Lineage  # store and encoder that were used
     n_candidates: int
     n_universe: int  # genes that random lists are drawn from
+    n_orthologs: int  # genes of the lists that are read as those of the store's species with the same symbol
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a list, for a table or JSON."""
@@ -168,7 +184,7 @@ def name_lists(lists: MarkerLists, kb: genekb.Store, config: RunConfig, *, choic
     types = usual_types() if choice.types is None else choice.types
     if not types:
         raise InputUnusable("there is no cell type to name lists by; give candidates")
-    found = resolve_lists(lists, kb, config, n_top=choice.n_top)
+    found, n_orthologs = resolve_lists(lists, kb, n_top=choice.n_top)
     gene_ids = universe_ids(found, kb, config, choice.universe)
     about = list_evidence(types, kb, gene_ids=gene_ids, encoder=config.encoder)
     return NamedLists(
@@ -176,6 +192,7 @@ def name_lists(lists: MarkerLists, kb: genekb.Store, config: RunConfig, *, choic
         lineage=store_lineage(kb, kb.encoder_id(config.encoder)),
         n_candidates=len(types),
         n_universe=len(gene_ids),
+        n_orthologs=n_orthologs,
     )
 
 
@@ -184,13 +201,39 @@ def name_by_evidence(
 ) -> tuple[ListName, ...]:
     """Name lists of genes with their GeneIDs, 0 for those that are unknown, best first."""
     null = cache(partial(random_scores, about, n_lists=choice.n_permutations, seed=seed))
-    return tuple(_name(cluster, genes, about, null=null, choice=choice) for cluster, genes in lists.items())
+    known = [np.array([gene_id for gene_id in genes.values() if gene_id], dtype=np.int64) for genes in lists.values()]
+    rows = [np.searchsorted(about.gene_ids, each) for each in known]
+    totals = about.weights.sum(axis=0)
+    scores = np.array([list_scores(about.weights, genes, totals=totals) for genes in rows])
+    scores[:, : about.n_types], support = weigh_by_place(scores[:, : about.n_types], places(about.types))
+    p_values = [
+        share_reaching(about.highest(own), null(len(genes))) if len(genes) else 1.0
+        for own, genes in zip(scores, rows, strict=True)
+    ]
+    tests = zip(p_values, false_discovery_rate(np.array(p_values)).tolist(), strict=True)
+    found = zip(lists.items(), rows, scores, support, tests, strict=True)
+    return tuple(
+        _name(*each, place=place, scores=own, support=of_place, tests=test, about=about, choice=choice)
+        for each, place, own, of_place, test in found
+    )
 
 
-def resolve_lists(lists: MarkerLists, kb: genekb.Store, config: RunConfig, *, n_top: int) -> dict[str, dict[str, int]]:
-    """GeneID of each gene of each list, 0 for those that the store does not know; each gene once, as many as count."""
+def resolve_lists(lists: MarkerLists, kb: genekb.Store, *, n_top: int) -> tuple[dict[str, dict[str, int]], int]:
+    """GeneID of each gene of each list, 0 for those that the store does not know; each gene once, as many as count.
+
+    Symbols of another species are read as orthologues. A human store names none, so a list that it knows mostly in
+    capitals (Cd3d) is read so: symbols of mouse are given as the human ones are. Returns how many genes are, too.
+    """
     every = list(dict.fromkeys(gene for genes in lists.genes.values() for gene in genes))
-    resolution = kb.resolve(every, use_orthologs=config.use_orthologs)
+    spelled = dict(zip(every, every, strict=True))
+    if HUMAN in kb.manifest.taxa:
+        own, other = (
+            {gene for gene, is_known in zip(every, kb.resolve(names).is_resolved.tolist(), strict=True) if is_known}
+            for names in (every, [gene.upper() for gene in every])
+        )
+        foreign = [genes for genes in lists.genes.values() if len(other & set(genes)) > 2 * len(own & set(genes))]
+        spelled |= {gene: gene.upper() for genes in foreign for gene in genes if gene not in own}
+    resolution = kb.resolve(list(spelled.values()), use_orthologs=True)
     try:
         kb.check_species(resolution)
     except SpeciesMismatch as error:
@@ -199,7 +242,7 @@ def resolve_lists(lists: MarkerLists, kb: genekb.Store, config: RunConfig, *, n_
     if not any(id_of.values()):
         raise AlignmentTooLow(
             f"none of the {len(every)} genes of the lists is in {kb.store_id}; are they symbols or identifiers of its "
-            "species? (--orthologs takes those of another)"
+            "species?"
         )
     found: dict[str, dict[str, int]] = {}
     for cluster, genes in lists.genes.items():
@@ -207,7 +250,8 @@ def resolve_lists(lists: MarkerLists, kb: genekb.Store, config: RunConfig, *, n_
         for gene in genes[:n_top]:
             first.setdefault(id_of[gene] or gene, gene)
         found[cluster] = {gene: id_of[gene] for gene in first.values()}
-    return found
+    is_foreign = [spelled[gene] != gene for gene in every] | (resolution.status == "ortholog")
+    return found, int(np.count_nonzero(is_foreign & resolution.is_resolved))
 
 
 def universe_ids(
@@ -219,7 +263,7 @@ def universe_ids(
         table = np.asarray(kb.table("genes")["gene_id"].to_numpy())
         every = set(table[kb.vectors(table, encoder=config.encoder).has_vector].tolist())
     else:
-        every = set(kb.resolve(universe, use_orthologs=config.use_orthologs).gene_ids.tolist())
+        every = set(kb.resolve(universe, use_orthologs=True).gene_ids.tolist())
     gene_ids = np.array(sorted((every | own) - {0}), dtype=np.int64)
     if len(gene_ids) < 2 * max(map(len, found.values())):
         raise InputUnusable(
@@ -240,38 +284,39 @@ def random_scores(about: ListEvidence, n_genes: int, *, n_lists: int, seed: int)
 def _name(
     cluster: str,
     genes: Mapping[str, int],
-    about: ListEvidence,
     *,
-    null: Callable[[int], Float[np.ndarray, " list"]],
+    place: Int[np.ndarray, " known"],
+    scores: Float[np.ndarray, " type"],
+    support: Float[np.ndarray, " candidate"],
+    tests: tuple[float, float],
+    about: ListEvidence,
     choice: ListChoice,
 ) -> ListName:
     """Name one list; one without known genes is unassigned."""
     known = [gene for gene in genes if genes[gene]]
-    place = np.searchsorted(about.gene_ids, np.array([genes[gene] for gene in known], dtype=np.int64))
-    scores = list_scores(about.weights, place)
     own, of_groups = scores[: about.n_types], scores[about.n_types :]
-    answer = level_name(
-        about.types, own, level=choice.level, max_gap=choice.max_gap, groups=about.groups, group_scores=of_groups
-    )
-    p_value = share_reaching(about.highest(scores), null(len(known)))
+    gap = place_gap(support[own.argmax()], choice.max_gap)
+    answer = level_name(about.types, own, level=choice.level, max_gap=gap, groups=about.groups, group_scores=of_groups)
     row = _row_of(answer, about, scores)
     profile, mean, size = _profile(len(place), len(about.gene_ids))
     parts = about.weights[place, row] * (profile - mean) / size
     supporting = tuple(known[at] for at in np.argsort(-parts, kind="stable").tolist() if parts[at] > 0)
-    markers = np.isin(place, about.evidence.markers[row].indices).sum() if about.evidence.n_markers[row] else None
-    second = _runner_up(answer, about, own)
-    reason = _rejection(p_value, n_known=len(place), n_support=len(supporting), n_markers=markers)
+    second = runner_up(about.types, own, answer.name)
+    second_score = 0.0 if second is None else float(own[second])
+    reason = doubt(tests[1]) if known else "no gene known"
     return ListName(
         cluster=cluster,
         name=UNASSIGNED if reason else answer.name,
+        confidence="" if reason else confidence(tests[1], float(scores[row]) - second_score),
         level=answer.level,
         parent=answer.parent,
         ontology_id=answer.ontology_id,
         best=answer.name,
         score=float(scores[row]),
-        p_value=p_value,
+        p_value=tests[0],
+        p_adjusted=tests[1],
         runner_up=None if second is None else about.types[second].name,
-        runner_up_score=0.0 if second is None else float(own[second]),
+        runner_up_score=second_score,
         genes=supporting[:_N_GENES],
         n_genes=len(place),
         unresolved=tuple(gene for gene in genes if not genes[gene]),
@@ -284,21 +329,3 @@ def _row_of(answer: LevelName, about: ListEvidence, scores: Float[np.ndarray, " 
     names = [one.name for one in about.evidence.types]
     rows = [names.index(name) for name in dict.fromkeys([answer.members[0], answer.name]) if name in names]
     return max(rows, key=lambda row: (scores[row], -row))
-
-
-def _runner_up(answer: LevelName, about: ListEvidence, scores: Float[np.ndarray, " type"]) -> int | None:
-    """Find the best candidate that the name does not hold."""
-    inside = {row for row, one in enumerate(about.types) if answer.name in {each.name for each in lineage_of(one)}}
-    others = [row for row in np.argsort(-scores, kind="stable").tolist() if row not in inside]
-    return others[0] if others else None
-
-
-def _rejection(p_value: float, *, n_known: int, n_support: int, n_markers: int | None) -> str:
-    """Why a name is rejected; empty if it is not."""
-    if n_known == 0:
-        return "no gene known"
-    if p_value > _MAX_P:
-        return f"p {p_value:.2g}"
-    n_found = n_support if n_markers is None else int(n_markers)
-    what = "genes" if n_markers is None else "markers"
-    return "" if n_found >= _MIN_GENES else f"{n_found} of {_MIN_GENES} {what}"

@@ -21,14 +21,27 @@ from cellmodel.annotate.cell_types import (
     type_evidence,
     usual_types,
 )
-from cellmodel.annotate.levels import LEVELS, Level, broad_group, level_name, shared_name
+from cellmodel.annotate.levels import (
+    ELSEWHERE,
+    LEVELS,
+    Level,
+    broad_group,
+    confidence,
+    doubt,
+    level_name,
+    place_gap,
+    places,
+    runner_up,
+    shared_name,
+    weigh_by_place,
+)
 from cellmodel.annotate.marker_overlap import cluster_rows
 from cellmodel.core.arrays import CellGraph
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
 from cellmodel.explain.groups import ClusteredCells, clustered
-from cellmodel.explain.p_values import hypergeometric_tail, permutation_p
+from cellmodel.explain.p_values import false_discovery_rate, permutation_p
 from cellmodel.io.cells import Cells
 from cellmodel.io.records import Lineage, check_lineage, stored_graph
 from cellmodel.pp.features import make_features
@@ -48,24 +61,14 @@ class TypeNaming:
     """When a name is given; one set of values serves every data set."""
 
     n_permutations: int = 200  # permutations of the genes; the least p value is 1 / (1 + n)
-    max_p: float = 0.02  # p value up to which a cluster is named: the score, highest of all types
-    # p value up to which a cluster is named: the number of markers of the type that are upregulated by a quarter of a
-    # standard deviation, among as many genes drawn at random
-    max_p_markers: float = 0.005
-    min_genes: int = 4  # genes that must support a type without markers
     n_genes: int = 8  # genes reported for a name
     level: Level = "auto"  # of names, see :func:`cellmodel.annotate.levels.level_name`
 
     def __post_init__(self) -> None:
         """Check the level and the ranges."""
         check_choice("level", self.level, LEVELS)
-        if min(self.n_permutations, self.n_genes) < 1 or self.min_genes < 0:
-            raise ValueError(
-                f"n_permutations and n_genes must be >= 1 and min_genes >= 0, got {self.n_permutations}, "
-                f"{self.n_genes} and {self.min_genes}"
-            )
-        if not (0 < self.max_p <= 1 and 0 < self.max_p_markers <= 1):
-            raise ValueError(f"max_p and max_p_markers must lie in (0, 1], got {self.max_p} and {self.max_p_markers}")
+        if min(self.n_permutations, self.n_genes) < 1:
+            raise ValueError(f"n_permutations and n_genes must be >= 1, got {self.n_permutations} and {self.n_genes}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,24 +86,25 @@ class TypeName:
 
     cluster: int  # its label
     name: str  # the best type, or a group that it belongs to, or ``unassigned`` where the evidence is weak
-    # best, runner_up: the two types with the highest scores; ``runner_up`` is None where there is one candidate
-    best: str
+    confidence: str  # ``high``, ``medium`` or ``low``, see :func:`cellmodel.annotate.levels.confidence`
+    best: str  # the type with the highest score
     # level, parent, ontology_id: of the name, or of what it would be; see :class:`cellmodel.annotate.levels.LevelName`
     level: str
     parent: str
     ontology_id: str
-    runner_up: str | None
-    # score, runner_up_score, margin: in standard deviations of scores with permuted genes;
-    # the difference of the two
+    runner_up: str | None  # the type with the next score that ``name`` does not hold; None if there is none
+    # score, runner_up_score, margin: in standard deviations of scores with permuted genes, less what a type of
+    # another place loses; the difference of the two
     score: float
     runner_up_score: float
     margin: float
     text_score: float  # text_score, marker_score: of ``best``, by either evidence source alone
     marker_score: float
     p_value: float  # fraction of permutations in which any candidate reaches ``score`` in this cluster
+    p_adjusted: float  # that, adjusted over the clusters
     share_markers: float  # fraction of the measured markers of ``best`` that are upregulated; 0 if there are none
     genes: tuple[TypeGene, ...]  # those with the largest parts in ``score``
-    reason: str = ""  # why ``best`` is rejected, such as ``3 of 10 markers`` upregulated; empty where it is the name
+    reason: str = ""  # why ``best`` is rejected, such as ``adjusted p 0.31``; empty where it is the name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -224,17 +228,20 @@ def name_by_types(
     """
     settings = config or TypeNaming()
     standard = standard_profiles(contrast_relatives(profiles))
-    scores = (evidence.both @ standard.T).T  # (cluster, type)
+    is_of = places(evidence.types)
+    scores, support = weigh_by_place((evidence.both @ standard.T).T, is_of)
     rng = generator(seed, "types")
 
     def draw() -> tuple[np.ndarray]:
-        return ((evidence.both @ standard[:, rng.permutation(standard.shape[1])].T).max(axis=0),)
+        permuted = (evidence.both @ standard[:, rng.permutation(standard.shape[1])].T).T
+        return (weigh_by_place(permuted, is_of)[0].max(axis=1),)
 
     (p_values,) = permutation_p((scores.max(axis=1),), draw, n_permutations=settings.n_permutations, tie=0.0)
-    rows = zip(standard, profiles >= _UPREGULATED, scores, p_values.tolist(), strict=True)
+    tests = zip(p_values.tolist(), false_discovery_rate(p_values).tolist(), strict=True)
+    rows = zip(standard, profiles >= _UPREGULATED, scores, support, strict=True)
     return tuple(
-        _name_cluster(cluster, *row, evidence=evidence, gene_names=gene_names, settings=settings)
-        for cluster, row in enumerate(rows)
+        _name_cluster(cluster, *row, tests=test, evidence=evidence, gene_names=gene_names, settings=settings)
+        for cluster, (row, test) in enumerate(zip(rows, tests, strict=True))
     )
 
 
@@ -243,30 +250,32 @@ def _name_cluster(
     profile: Float[np.ndarray, " gene"],
     is_leading: Bool[np.ndarray, " gene"],
     scores: Float[np.ndarray, " type"],
-    p_value: float,
+    support: Float[np.ndarray, " type"],
     *,
+    tests: tuple[float, float],
     evidence: TypeEvidence,
     gene_names: Sequence[str],
     settings: TypeNaming,
 ) -> TypeName:
     """Name one cluster by its scores."""
-    order = np.argsort(-scores, kind="stable").tolist()
-    best, second = order[0], order[1] if len(order) > 1 else None
+    best = int(scores.argmax())
     markers = evidence.markers[best].indices
+    kept = 1 - ELSEWHERE * (1 - support[best])  # of the score, by the place
     genes = tuple(
-        TypeGene(name=gene_names[gene], contribution=part, is_marker=gene in markers)
+        TypeGene(name=gene_names[gene], contribution=part * kept, is_marker=gene in markers)
         for gene, part in score_parts(evidence.both[best], profile)
     )
     is_up = is_leading[markers]
-    reason = f"p {p_value:.2g}"
-    if p_value <= settings.max_p:
-        n_markers = int(evidence.n_markers[best])
-        reason = _weakness(is_up, is_leading, n_markers=n_markers, n_genes=len(genes), settings=settings)
-    answer = level_name(evidence.types, scores, level=settings.level)
+    p_value, p_adjusted = tests
+    answer = level_name(evidence.types, scores, level=settings.level, max_gap=place_gap(support[best]))
+    second = runner_up(evidence.types, scores, answer.name)
     second_score = 0.0 if second is None else float(scores[second])
+    margin = float(scores[best]) - second_score
+    reason = doubt(p_adjusted)
     return TypeName(
         cluster=cluster,
         name=UNASSIGNED if reason else answer.name,
+        confidence=confidence(p_adjusted, margin),
         best=evidence.types[best].name,
         level=answer.level,
         parent=answer.parent,
@@ -274,10 +283,11 @@ def _name_cluster(
         runner_up=None if second is None else evidence.types[second].name,
         score=float(scores[best]),
         runner_up_score=second_score,
-        margin=float(scores[best]) - second_score,
+        margin=margin,
         text_score=float((evidence.text[best] @ profile)[0]),
         marker_score=float((evidence.markers[best] @ profile)[0]),
         p_value=p_value,
+        p_adjusted=p_adjusted,
         share_markers=float(is_up.mean()) if len(is_up) else 0.0,
         genes=genes[: settings.n_genes],
         reason=reason,
@@ -298,22 +308,3 @@ def contrast_relatives(
     np.fill_diagonal(likeness, -np.inf)
     relatives = np.argsort(-likeness, axis=1, kind="stable")[:, :_RELATIVES]
     return np.asarray(profiles + weight * (profiles - profiles[relatives].mean(axis=1)))
-
-
-def _weakness(
-    is_up: Bool[np.ndarray, " marker"],
-    is_leading: Bool[np.ndarray, " gene"],
-    *,
-    n_markers: int,
-    n_genes: int,
-    settings: TypeNaming,
-) -> str:
-    """How many of the measured markers are upregulated, or genes support a type without markers; empty if enough.
-
-    Enough is more than as many genes of the profile drawn at random: the permutation p value in closed form.
-    """
-    if n_markers == 0:
-        return "" if n_genes >= settings.min_genes else f"{n_genes} of {settings.min_genes} genes"
-    n_up = int(is_up.sum())
-    p_value = float(hypergeometric_tail(n_up, n_all=len(is_leading), n_set=int(is_leading.sum()), n_drawn=len(is_up)))
-    return "" if n_up and p_value <= settings.max_p_markers else f"{n_up} of {len(is_up) or n_markers} markers"

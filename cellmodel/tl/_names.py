@@ -171,9 +171,9 @@ def annotate_markers(
     Returns
     -------
     pandas.DataFrame
-        One row a cluster: ``cluster``, ``name`` (or ``unassigned``), ``level``, ``parent``, ``ontology_id``, ``best``,
-        ``score`` (standard deviations of permuted genes), ``p_value``, ``runner_up``, ``runner_up_score``, ``genes``
-        responsible, ``n_genes``, ``unresolved`` and ``reason``.
+        One row a cluster: ``cluster``, ``name`` (or ``unassigned``), ``confidence``, ``level``, ``parent``,
+        ``ontology_id``, ``best``, ``score`` (standard deviations of permuted genes), ``p_value``, ``p_adjusted``,
+        ``runner_up``, ``runner_up_score``, ``genes`` responsible, ``n_genes``, ``unresolved`` and ``reason``.
 
     Raises
     ------
@@ -254,6 +254,7 @@ def named_rows(
         **asdict(named.lineage),
         "n_candidates": named.n_candidates,
         "n_universe": named.n_universe,
+        "n_orthologs": named.n_orthologs,
         "clusters": named.rows(),
     }
 

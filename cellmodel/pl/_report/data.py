@@ -175,7 +175,8 @@ def read_names(records: Mapping[str, Any], *, cluster_key: str, clusters: Sequen
 def _name(row: Row) -> Row:
     """Name of one cluster with its figures by label and the genes that support ``best``; missing parts are empty."""
     named = {
-        part: str(row.get(part) or "") for part in ("name", "best", "runner_up", "parent", "reason", "ontology_id")
+        part: str(row.get(part) or "")
+        for part in ("name", "confidence", "best", "runner_up", "parent", "reason", "ontology_id")
     }
     named["name"] = named["name"] or NO_NAME
     figures = {label: float(row[part]) for part, label in _NAME_FIGURES.items() if row.get(part) is not None}

@@ -196,6 +196,7 @@ def shown_name(row: dict[str, Any]) -> str:
 _NAME: Columns = {"cluster": "cluster", "cells": "n_cells", "name": shown_name}
 _BY_TYPES: Columns = {
     **_NAME,
+    "confidence": "confidence",
     "level": "level",
     "parent": "parent",
     "score": "score:.1f",
@@ -215,6 +216,7 @@ _BY_OVERLAP: Columns = {**_NAME, **_OVERLAP, "its p": "runner_up_p_adjusted:p"}
 _LIST: Columns = {"cluster": "cluster", "genes": "n_genes", "name": shown_name}
 _LISTS_BY_TYPES: Columns = {
     **_LIST,
+    "confidence": "confidence",
     "level": "level",
     "parent": "parent",
     "score": "score:.1f",
@@ -262,6 +264,8 @@ def _list_lines(content: dict[str, Any], output: Path | None) -> list[str]:
     lines = [*table(_LISTS_BY_TYPES if "store_id" in content else _LISTS_BY_OVERLAP, rows), ""]
     if "store_id" in content:
         lines.append(f"candidates: {content['n_candidates']} types, of {content['n_universe']:,} genes")
+        if content["n_orthologs"]:
+            lines.append(f"read as orthologues: {content['n_orthologs']} genes")
     unresolved = list(dict.fromkeys(gene for row in rows for gene in row["unresolved"]))
     if unresolved:
         lines.append(f"not known: {', '.join(unresolved)}")

@@ -78,6 +78,7 @@ def test_cell_lines_and_tumors_are_candidates_only_where_they_are_asked_for():
     for tissue in ("cell-line", "blood,tumor"):
         assert {"B-lymphoblastoid cell", "naive B cell"} <= {one.name for one in choose_types(tissue=tissue)}
     assert choose_types(["B-lymphoblastoid cell"])[0].genes
+    assert {one.tissue for one in choose_types(tissue="gut")} == {""}  # it is known, and weighs no type
 
 
 def test_tissues_are_chosen_and_an_unknown_one_is_refused():

@@ -73,10 +73,22 @@ def test_unknown_genes_are_listed_and_a_list_of_them_alone_is_unassigned(kb):
         name_lists(MarkerLists(genes={"b": lists.genes["b"]}), kb, RunConfig(), choice=ListChoice())
 
 
-def test_one_marker_is_no_name(kb):
-    types = tuple(one for one in read_cell_types() if one.name == "memory CD4 T cell")
-    found = names_of(("CD3D",), kb, types=types)
-    assert (found.name, found.reason) == ("unassigned", "1 of 2 markers")
+def test_one_marker_is_no_better_than_chance_among_all_types_and_three_are_a_name(kb):
+    alone, three = names_of(("CD3D",), kb), names_of(("CD3D", "CD3E", "CD3G"), kb, level="broad")
+    assert (alone.name, alone.confidence, alone.reason) == ("unassigned", "", f"adjusted p {alone.p_adjusted:.2g}")
+    assert (three.name, three.reason) == ("T cell", "")
+
+
+def test_lists_of_mouse_symbols_are_read_as_the_human_genes_of_these_symbols(kb):
+    lists = {"mouse": tuple(map(str.capitalize, T_CELL)), "human": T_CELL, "none": ("Spo11a", "nosuch")}
+    named = name_lists(MarkerLists(genes=lists), kb, RunConfig(), choice=ListChoice())
+    mouse, human, none = named.names
+    assert (mouse.name, mouse.score, mouse.n_genes) == (human.name, human.score, len(T_CELL))
+    assert (mouse.genes[0].upper(), mouse.unresolved) == (human.genes[0], ())
+    assert (none.name, none.reason) == ("unassigned", "no gene known")
+    assert named.n_orthologs == len(T_CELL)
+    own = name_lists(MarkerLists(genes={"human": T_CELL}), kb, RunConfig(), choice=ListChoice())
+    assert own.n_orthologs == 0
 
 
 def test_tables_of_seurat_scanpy_and_plain_ones_give_the_same_lists(tmp_path):
