@@ -51,6 +51,7 @@ COMMANDS = {
     "cellmodel export cellbrowser": ("{cells}", ["-o"], ["cells"]),
     "cellmodel export cellxgene": ("{cells} --name-key group", ["-o"], ["cells"]),
     "cellmodel graph export": ("{cells} --knowledge none", ["-o"], ["cells"]),
+    "cellmodel map-labels": ("{genes}", ["-o"], ["genes"]),
     "cellmodel markers": ("{cells} --cluster-key group --sample-key group", ["-o"], ["cells"]),
     "cellmodel perturb": ("--train {train} --query {query} --kb {store}", ["-o"], ["train", "query"]),
     "cellmodel plot": ("{cells} --kind sankey --rows group --columns group", ["-o"], ["cells"]),
@@ -135,6 +136,7 @@ def places(made, tmp_path):
 def own_ending(command, option):
     endings = {"--report": ".html", "--plot": ".svg", "--shares": ".tsv", "cellmodel report": ".html",
                "cellmodel plot": ".svg", "cellmodel compare": ".tsv", "cellmodel perturb": ".tsv",
+               "cellmodel map-labels": ".tsv",
                "genekb compare": ".tsv",
                "genekb export": ".npy", "genekb name-set": ".tsv"}  # fmt: skip
     return (

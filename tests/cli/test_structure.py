@@ -15,9 +15,9 @@ NOTE = "the clusters are no better separated than those of data without structur
 
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory):
-    adata = anndata.AnnData(np.random.default_rng(0).poisson(3, (400, 150)).astype(np.float32))
+    adata = anndata.AnnData(np.random.default_rng(0).poisson(0.5, (400, 1500)).astype(np.float32))
     adata.obs_names = [f"C{number}" for number in range(400)]
-    adata.var_names = [f"G{number}" for number in range(150)]
+    adata.var_names = [f"G{number}" for number in range(1500)]
     path = tmp_path_factory.mktemp("noise") / "noise.h5ad"
     adata.write_h5ad(path)
     return path

@@ -51,6 +51,7 @@ def make_evidence(names, cluster):
 def make_name(names, cluster):
     return {
         "name": "unassigned",
+        "confidence": "",
         "title": f"unassigned (best: {names[4]}, 3 of 10 markers)",
         "best": names[4],
         "runner_up": names[5],

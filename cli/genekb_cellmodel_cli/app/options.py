@@ -403,7 +403,7 @@ class Batches:
     harmony_theta: Annotated[
         float | None,
         typer.Option(
-            help="With --batch-key: how strongly Harmony mixes batches [2]; 6 mixes other protocols, and types of one batch.",
+            help="With --batch-key: how strongly Harmony mixes batches [2]; more mixes types of one batch, too.",
             min=0,
             max=settings.MOST_THETA,
         ),
