@@ -31,8 +31,8 @@ _LEFT_OUT, _ADDED = 0.7, 1.5  # weights of words that the label alone has, and o
 _NOT_LAST, _NO_CLASS = 0.85, 0.6  # of the score where the term's class of cell is not the label's last, or not in it
 _MEDIUM, _LOW = 0.6, 0.4  # scores from which a term is given with this confidence
 _N_OTHERS: Final = 3  # alternatives
-_SHORT, _LONG = 3, 300  # letters up to which a synonym can have several meanings; from which a text is no label
-_SYNONYM, _CUT, _NEAREST = 1, 2, 3  # ranks of names after labels: `_CUT` is without optional words
+_SHORT, _LONG = 3, 300  # letters up to which a text is read as an abbreviation first; from which it is no label
+_LABEL, _SYNONYM, _CUT, _NEAREST = 0, 1, 2, 3  # ranks of names: `_CUT` is without optional words
 
 
 class MappedLabel(NamedTuple):
@@ -41,7 +41,7 @@ class MappedLabel(NamedTuple):
     label: str
     id: str  # empty where no term fits
     name: str
-    confidence: str  # high: a name of the term; medium: what the label often means, or most words; low: some
+    confidence: str  # high: the term's label; medium: a synonym, what is often meant, or most words; low: some
     score: float  # 1: all words agree
     alternatives: str  # identifier and name of the next best terms, with semicolons between
 
@@ -92,7 +92,7 @@ def _split(text: str) -> Words:
 def _names() -> list[_Name]:
     """Names of all terms, labels first; of a term of one species no synonyms, which name clusters of an atlas."""
     terms, tables = read_ontology(), (*_rows("cell_types.tsv"), *_rows("cell_groups.tsv"))
-    found = [(one, one.label, 0) for one in terms.values()]
+    found = [(one, one.label, _LABEL) for one in terms.values()]
     found += [(one, name, _SYNONYM) for one in terms.values() if not one.label.endswith(")") for name in one.synonyms]
     found += [(terms[row["ontology_id"]], row["cell_type"], _NEAREST) for row in tables if row["ontology_id"] in terms]
     names = []
@@ -168,11 +168,10 @@ def _named(label: str) -> tuple[str, float, Term] | None:
     """Find the term that has the words of a label as its name."""
     if term := _literal().get(label.lower()):
         return "high", 1.0, term
-    for sure, words in _readings(label):
-        for name in _names_by("words").get(frozenset(words), ()):
-            is_short = name.rank == _SYNONYM and len("".join(words)) <= _SHORT
-            unsure = "low" if _SEVERAL.search(label) else "medium"
-            return unsure if unsure == "low" or is_short or name.rank == _NEAREST else sure, 1.0, name.term
+    found = [(sure, name) for sure, words in _readings(label) for name in _names_by("words").get(frozenset(words), ())]
+    labels = [(sure, name) for sure, name in found if name.rank in {_LABEL, _CUT} and name.term.label[-1] != ")"]
+    for sure, name in labels or found:  # a bracket says that another term is called so, too: neuroblast (sensu ...)
+        return "low" if _SEVERAL.search(label) else sure if labels else "medium", 1.0, name.term
     return None
 
 
