@@ -137,7 +137,8 @@ def evidence_of_genes(
         n_top=n_top or _N_TOP,
     )
     markers, n_markers = marker_weights(types, gene_ids, kb, by_specificity=by_specificity)
-    both = combine_evidence(text, markers, has_markers=n_markers > 0)
+    lists_markers = np.array([bool(one.genes_of(kb.manifest.taxa)) for one in types])
+    both = combine_evidence(text, markers, has_markers=lists_markers)
     return TypeEvidence(types=tuple(types), text=text, markers=markers, both=both, n_markers=n_markers)
 
 
@@ -150,7 +151,7 @@ def combine_evidence(
 ) -> sp.csr_matrix:
     """Add both evidence sources of each type; see :class:`TypeEvidence`.
 
-    A type whose markers the store knows (``has_markers``) and of which none is measured loses by that.
+    A type that lists markers (``has_markers``), none of which is known or measured, loses by that.
     """
     weight = np.where(has_markers, text_weight, 1.0)
     length = np.sqrt(weight**2 + has_markers)
