@@ -83,10 +83,9 @@ def time_run(recipe, views) -> tuple[float, float, int]:
 def measure(name: str, views, device: str, *, is_whole: bool) -> Row:
     """Train as often as is needed to know the time of a step and of all."""
     from cellmodel.core.config import TrainingConfig
-    from cellmodel.core.device import Compute
     from cellmodel.recipes.registry import find_recipe
 
-    recipe, views = find_recipe(name), replace(views, compute=Compute(device=device))
+    recipe, views = find_recipe(name), replace(views, device=device)
     is_whole = is_whole or not EPOCHS[name]
     if is_whole:
         seconds, cpu_s, n_epochs = time_run(recipe, views)

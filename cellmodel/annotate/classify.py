@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import Embedding, unit_rows
-from cellmodel.core.device import Compute, find_device
+from cellmodel.core.device import check_device, find_device
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
 
@@ -46,7 +46,7 @@ class ClassifyConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        Compute(device=self.device)
+        check_device(self.device)
         if self.n_neighbors < 1:
             raise ValueError(f"n_neighbors must be >= 1, got {self.n_neighbors}")
         if self.unassigned_below is not None and not 0 <= self.unassigned_below <= 1:

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from cellmodel.core.device import Compute
+from cellmodel.core.device import check_device
 from genekb.core.messages import check_choice
 
 if TYPE_CHECKING:
@@ -169,8 +169,9 @@ class RunConfig:
         Key of obsm with an embedding that takes the place of the principal components; None for these.
     training
         What is changed of the training of the recipe.
-    compute
-        Where the model is trained; no part of what decides the result, so neither compared nor in :meth:`to_dict`.
+    device
+        Where the model is trained: auto, cpu, cuda or cuda:N; no part of what decides the result, so neither compared
+        nor in :meth:`to_dict`.
 
     Examples
     --------
@@ -197,7 +198,7 @@ class RunConfig:
     graph: GraphConfig = field(default_factory=GraphConfig)
     semantics: SemanticsConfig = field(default_factory=SemanticsConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    compute: Compute = field(default_factory=Compute, compare=False)
+    device: str = field(default="cpu", compare=False)
 
     def __post_init__(self) -> None:
         if self.n_clusters is not None and self.n_clusters < 1:
@@ -213,6 +214,7 @@ class RunConfig:
         check_choice("knowledge", self.knowledge, get_args(Knowledge))
         check_choice("sentences", self.semantics.sentences, get_args(Sentences))
         check_seed(self.seed)
+        check_device(self.device)
 
     @property
     def recipe_name(self) -> str:
@@ -231,4 +233,4 @@ class RunConfig:
         plain = asdict(replace(self, recipe=self.recipe_name))
         unset = {name for name in ("batch", "use_rep", "resolution") if plain[name] is None}
         unset |= {"training"} if self.training == TrainingConfig() else set()
-        return {name: value for name, value in plain.items() if name != "compute" and name not in unset}
+        return {name: value for name, value in plain.items() if name != "device" and name not in unset}

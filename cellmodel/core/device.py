@@ -1,39 +1,19 @@
 """Where models are trained: the one place in which a device is chosen."""
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 from cellmodel.core.errors import NotAvailable
-from genekb.core.messages import check_choice
 
 if TYPE_CHECKING:
     import torch
 
-Engine = Literal["local", "ddp", "ray"]
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Compute:
-    """Where and by how many processes a model is trained; nothing of it changes a result by more than rounding."""
-
-    device: str = "cpu"  # auto (the GPU if there is one), cpu, cuda or cuda:N; only the CPU gives the same bits again
-    engine: Engine = "local"  # this process; ddp: several on this machine, ray: several on a Ray cluster
-    n_workers: int = 1  # processes that share the batch of each step; 1 with ``local``
-
-    def __post_init__(self) -> None:
-        if self.device not in ("auto", "cpu", "cuda") and not self.device.removeprefix("cuda:").isdecimal():
-            raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
-        check_choice("engine", self.engine, get_args(Engine))
-        if self.n_workers < 1:
-            raise ValueError(f"n_workers must be >= 1, got {self.n_workers}")
-        if self.engine == "local" and self.n_workers > 1:
-            raise ValueError(f"engine 'local' is one process, {self.n_workers} workers were asked for; use ddp or ray")
-        if self.engine != "local" and self.device != "cpu":
-            raise ValueError(
-                f"engine {self.engine!r} trains on the CPU, device {self.device!r} was asked for; use engine 'local' "
-                "for a GPU"
-            )
+def check_device(name: str) -> str:
+    """Take the name of a device: auto (the GPU if there is one), cpu, cuda or cuda:N; only a CPU repeats to the bit."""
+    if name not in ("auto", "cpu", "cuda") and not name.removeprefix("cuda:").isdecimal():
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}")
+    return name
 
 
 def find_device(name: str) -> "torch.device":
@@ -60,7 +40,6 @@ def bfloat16_products(device: "torch.device") -> AbstractContextManager[object]:
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def describe(compute: Compute) -> dict[str, str | int]:
-    """Say where a run was trained, for its record."""
-    device = "cpu" if compute.device == "cpu" else str(find_device(compute.device))  # PyTorch is not loaded to say so
-    return {"device": device, "engine": compute.engine, "n_workers": compute.n_workers}
+def device_used(name: str) -> str:
+    """Device that a name maps to, for the record of a run; PyTorch is not loaded to say that it is the CPU."""
+    return "cpu" if name == "cpu" else str(find_device(name))

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Final, TypedDict
 
 from cellmodel.core.config import BatchConfig, HeadName, RunConfig, Sentences, SpatialConfig
-from cellmodel.core.device import Compute
 
 Paths = str | Path | Sequence[str | Path]  # one file, or several
 
@@ -34,8 +33,6 @@ class RunSettings(TypedDict, total=False):
     head: HeadName | None
     smooth_labels: bool
     device: str
-    engine: str
-    workers: int
     values: str
 
 
@@ -65,10 +62,6 @@ def settings_of(base: RunConfig | None = None, **given: Any) -> RunConfig:
     found["spatial"] = replace(spatial, smooth_labels=True) if smooth else spatial or None
     if "sentences" in given:
         found["semantics"] = replace(base.semantics, sentences=given.pop("sentences"))
-    of_compute = {name: given.pop(name) for name in ("device", "engine", "workers") if name in given}
-    if of_compute:
-        workers = of_compute.pop("workers", 1 if of_compute.get("engine", "local") == "local" else 2)
-        found["compute"] = Compute(**of_compute, n_workers=workers)
     if given.get("n_clusters") == "auto":
         given["n_clusters"] = None
     return replace(base, **found, **{_RENAMED.get(name, name): value for name, value in given.items()})

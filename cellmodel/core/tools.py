@@ -60,8 +60,6 @@ _SETTINGS: Final = {
     "head": "how the embedding is cut",
     "smooth_labels": "with ``spatial``: the majority around a cell decides",
     "device": "where models are trained",
-    "engine": "``local``, ``ddp`` or ``ray``",
-    "workers": "processes that train",
 }
 
 

@@ -3,7 +3,6 @@
 __all__ = [
     "adam",
     "alignment",
-    "distributed",
     "graph_modules",
     "graphs",
     "losses",

@@ -14,7 +14,6 @@ from scipy.special import erf
 
 from cellmodel.core.arrays import EPSILON, Embedding
 from cellmodel.nn.adam import AdamW, Weights
-from cellmodel.nn.distributed import Workers
 from cellmodel.nn.train import History, Rows, TrainConfig, batches, check_finite, mean_terms
 
 Sides = tuple[Embedding, Embedding]  # of expression and of text
@@ -142,12 +141,10 @@ def train_heads(
     config: TrainConfig,
     rng: np.random.Generator,
     on_epoch: Callable[[int], None] | None = None,
-    workers: Workers | None = None,
 ) -> History:
     """Train both heads in place on mini-batches, as :func:`cellmodel.nn.train.fit` trains models of PyTorch; see there.
 
-    ``views``: expression and text, of which the rows of a batch are read. ``workers``: this process among those that
-    train together: each passes its share of a batch, all see the outputs of all, and their gradients are added up.
+    ``views``: expression and text, of which the rows of a batch are read.
     """
     optimizer, history, steps = (
         AdamW(weights, config.learning_rate, config.weight_decay),
@@ -157,19 +154,15 @@ def train_heads(
     for step, (rows, ends_epoch) in enumerate(batches(len(views[0]), config, rng)):
         if on_epoch and not steps:
             on_epoch(len(history))
-        own = _Pass(weights, *(view[rows if workers is None else workers.share(rows)] for view in views))
-        outputs, place = (own.outputs, slice(None)) if workers is None else workers.gather(own.outputs)
-        found = [term.loss(*outputs) for term in terms]
+        own = _Pass(weights, *(view[rows] for view in views))
+        found = [term.loss(*own.outputs) for term in terms]
         values = {term.name: term.weight * value for term, (value, _) in zip(terms, found, strict=True)}
         check_finite(step, values)
         of_outputs = (
-            np.sum(
-                [np.float32(term.weight) * of[side][place] for term, (_, of) in zip(terms, found, strict=True)], axis=0
-            )
+            np.sum([np.float32(term.weight) * of[side] for term, (_, of) in zip(terms, found, strict=True)], axis=0)
             for side in (0, 1)
         )
-        gradient = own.gradient(*of_outputs)
-        optimizer.step(gradient if workers is None else workers.add_up(gradient))
+        optimizer.step(own.gradient(*of_outputs))
         steps.append(values)
         if ends_epoch:
             history.append(mean_terms(steps))

@@ -9,7 +9,6 @@ from jaxtyping import Bool, Float
 
 from cellmodel.core.arrays import CellByGene, CellGraph, Embedding, GeneVectors, Labels
 from cellmodel.core.config import RESOLUTION, TrainingConfig
-from cellmodel.core.device import Compute
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import, and a head or a baseline does without
     from torch import Tensor, nn
@@ -46,7 +45,7 @@ class CellViews:
     spatial: CellGraph | None = None
     # (gene,) weights of ``expression`` in ``pcs``; None where all are 1
     gene_weights: Float[np.ndarray, " gene"] | None = None
-    compute: Compute = field(default_factory=Compute)  # where models are trained
+    device: str = "cpu"  # where models are trained
     # what a run changes of the training of its recipe
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
@@ -126,7 +125,6 @@ class Recipe:
     learns_centres: bool = False  # whether the representation depends on the number of clusters
     # places new cells without training; None where the recipe cannot
     embed: Embed | None = None
-    uses_workers: bool = False  # whether several processes can train it together
     # whether it can read backed cells: its views are memory-mapped then, and not to be written to
     out_of_core: bool = False
     uses_counts: bool = False  # whether it reads ``counts``, which are gathered only then

@@ -17,7 +17,6 @@ from jaxtyping import Float, Int
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import Embedding, content_order, unit_rows
 from cellmodel.nn.alignment import AlignmentTerm, draw_weights, info_nce, project, train_heads, variance_hinge
-from cellmodel.nn.distributed import Workers, run_together
 from cellmodel.nn.train import BLOCK_CELLS, History, TrainConfig
 from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation, without
 from cellmodel.recipes.heads import leiden_head
@@ -60,8 +59,7 @@ def represent(
     Both views are read in row blocks and may be memory-mapped. The number of steps does not grow with the cells.
 
     ``on_epoch``: sees before each epoch, from 0, what the head clusters; changes nothing. ``off``: objectives to leave
-    out. Raises ``ValueError`` if ``on_epoch`` is given and other processes train the model, or ``off`` names no
-    objective, or all.
+    out. Raises ``ValueError`` if ``off`` names no objective, or all.
     """
     if views.text is None or len(views.text) < 2:  # noqa: PLR2004 - a contrast needs two cells
         return Representation(z=views.smoothed, z_expr=views.smoothed, z_text=None, features=views.smoothed)
@@ -70,12 +68,7 @@ def represent(
     arrays = {"smoothed": views.smoothed, "text": views.text, "order": order, "shift": shift}
     config = TRAINING.changed(views.training)
     settings: dict[str, Any] = {"seed": seed, "scale": scale, "off": off, "config": config}
-    if views.compute.engine == "local":
-        trained = _train(arrays, **settings, on_epoch=_reporter(on_epoch, views.smoothed))
-    elif on_epoch is None:
-        trained = run_together(_train, arrays=arrays, settings=settings, compute=views.compute)
-    else:
-        raise ValueError(f"epochs are reported by engine 'local' alone, not by {views.compute.engine!r}")
+    trained = _train(arrays, **settings, on_epoch=_reporter(on_epoch, views.smoothed))
     return Representation(
         z=views.smoothed,
         z_expr=views.smoothed,
@@ -112,10 +105,9 @@ def _train(
     scale: float,
     off: frozenset[str],
     config: TrainConfig,
-    workers: Workers | None = None,
     on_epoch: Callable[[int], None] | None = None,
 ) -> _Trained:
-    """Train in this process, alone or as one of several; by one thread, as the last bits depend on their number."""
+    """Train by one thread, as the last bits depend on their number."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
     views = _inputs(arrays, scale)
@@ -132,7 +124,6 @@ def _train(
             config=config,
             rng=seeding.generator(seed, "batches"),
             on_epoch=on_epoch,
-            workers=workers,
         )
     return _Trained(weights=weights, history=history)
 
@@ -182,5 +173,4 @@ RECIPE: Final = Recipe(
     train=represent,
     objectives=tuple(term.name for term in TERMS),
     embed=embed,
-    uses_workers=True,
 )

@@ -52,7 +52,7 @@ def represent(views: CellViews, seed: int) -> Representation:
     pooled = np.asarray(weights @ vectors, dtype=np.float32)
     mean = pooled.mean(axis=0)
     spread = max(float((pooled - mean).std()), 1e-12)
-    device = find_device(views.compute.device)
+    device = find_device(views.device)
     text = torch.from_numpy((pooled - mean) / spread).to(device)
     rng = seeding.generator(seed, "views")
     draw = _dropped(weights, rng) if views.counts is None else _thinned(views, weights, specificity, rng)

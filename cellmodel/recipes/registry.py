@@ -5,10 +5,9 @@ from importlib import import_module
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Final
 
-from cellmodel.core.device import Compute, find_device
-from cellmodel.core.errors import InputUnusable, NotAvailable, UnknownName
+from cellmodel.core.errors import UnknownName
 from genekb.core.messages import check_choice
-from genekb.core.plugins import find_plugins, load_plugin, require, unusable
+from genekb.core.plugins import find_plugins, load_plugin, unusable
 
 if TYPE_CHECKING:
     from cellmodel.recipes.base import Recipe
@@ -86,19 +85,3 @@ def plugin_version(recipe: "str | Recipe") -> dict[str, str]:
 def names_that(ability: str) -> str:
     """Names of our own recipes that have an ability, a field of `Recipe`, for messages."""
     return ", ".join(name for name in BUILT_IN if getattr(find_recipe(name), ability))
-
-
-def check_compute(recipe: "Recipe", compute: Compute) -> None:
-    """Check, before any work, that a recipe can be trained where it was asked for.
-
-    Raises ``InputUnusable`` if several processes cannot train it; ``NotAvailable`` if the device or Ray is not there.
-    """
-    if compute.engine != "local" and not recipe.uses_workers:
-        raise InputUnusable(
-            f"recipe {recipe.name!r} cannot be trained by engine {compute.engine!r}; {names_that('uses_workers')} can, "
-            "or use --engine local"
-        )
-    if compute.engine == "ray":
-        require("ray", needed_by="--engine ray needs", instead="use --engine ddp", error=NotAvailable)
-    if compute.device != "cpu":
-        find_device(compute.device)

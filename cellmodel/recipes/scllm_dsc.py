@@ -114,7 +114,7 @@ def represent(
     n_clusters = number_of_clusters(views, seed)
     terms = without(TERMS, off if views.text is not None else off | NEED_TEXT)
     ordered, places = in_content_order(views, reads=("pcs", "smoothed", "text", "graph"))
-    device = find_device(views.compute.device)
+    device = find_device(views.device)
     cells = _standardised_views(ordered)
     with seeding.scope(seed):
         model = _aligner(cells, n_clusters).to(device)

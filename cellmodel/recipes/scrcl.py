@@ -204,7 +204,7 @@ def _forward(model: DualViewRefiner, batch: Batch, *, inputs: _Inputs, rng: torc
 
 
 def _inputs(views: CellViews, gene_features: GeneVectors, *, seed: int, batching: Batching) -> _Inputs:
-    device = find_device(views.compute.device)
+    device = find_device(views.device)
     draw = batches(views.pcs, seed=seed, batching=batching, spatial=views.spatial)
     mean, _ = column_moments(views.expression)
     near, graph = (views.knn, views.graph) if views.spatial is None else (views.spatial, views.spatial)

@@ -360,7 +360,7 @@ def augment_views(views: CellViews, *, seed: int) -> AugmentedViews:
     features = standardised(views.pcs)
     rng = seeding.generator(seed, "feature noise")
     noisy = [torch.from_numpy(feature_noise(features, deviation=NOISE, rng=rng)) for _ in range(2)]
-    device = find_device(views.compute.device)
+    device = find_device(views.device)
     relations = _relations(views.graph, drop_edges(views.graph, views.pcs, share=DROPPED_EDGES))
     graphs = CellGraphs(relations, partial(_siamese_graphs, device=device))
     depth = np.maximum(views.depth, 1.0)  # a cell without counts has none to explain

@@ -12,7 +12,6 @@ from cellmodel.annotate.label_transfer import TransferConfig
 from cellmodel.annotate.levels import Level
 from cellmodel.annotate.shared_genes import GenesBy
 from cellmodel.core.config import BatchConfig, Knowledge, RunConfig, SpatialConfig
-from cellmodel.core.device import Compute
 from cellmodel.core.options import GeneSettings, Paths, RunSettings, names_of, paths_of, settings_of
 from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.io.cells import cells_from_anndata, reading
@@ -89,7 +88,6 @@ def embed(
     spatial: bool | SpatialConfig | None = None,
     batch_key: str | BatchConfig | None = None,
     use_rep: str | None = None,
-    compute: Compute | None = None,
     layer: str | None = None,
     use_raw: bool = False,
     gene_key: str | None = None,
@@ -105,8 +103,6 @@ def embed(
     ----------
     kb
         Store: its name, its folder, or opened; None only with ``knowledge="none"``.
-    compute
-        Where the model is trained; by this process on the CPU if None.
     key_added
         Name of the slots: ``obsm["X_<key>"]``, the embedding for neighbors, maps and clusters; its views
         ``obsm["X_<key>_expr"]`` and ``obsm["X_<key>_text"]``; ``obsm["X_<key>_joint"]``, where genes and free text can
@@ -121,7 +117,7 @@ def embed(
     True
     """
     config = settings_of(
-        RunConfig(compute=compute or Compute()), recipe=recipe, knowledge=knowledge, encoder=encoder, spatial=spatial,
+        None, recipe=recipe, knowledge=knowledge, encoder=encoder, spatial=spatial,
         batch_key=batch_key, use_rep=use_rep, random_state=random_state, **settings,
     )  # fmt: skip
     read = reading(settings, layer=layer, use_raw=use_raw, gene_key=gene_key)

@@ -18,6 +18,7 @@ from cellmodel.cluster.structure import Structure, check_structure
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, Labels
 from cellmodel.core.config import RESOLUTION, RunConfig
+from cellmodel.core.device import find_device
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, MemoryStages
 from cellmodel.explain.attribution import KnowledgeRow, compare_knowledge, compared_cells
@@ -36,7 +37,7 @@ from cellmodel.pp.text.align import GeneAlignment, align_if_known
 from cellmodel.pp.text.sentences import SentenceRecord, read_clusters
 from cellmodel.pp.text.view import TextView, find_reader, text_view
 from cellmodel.recipes.base import CellViews, Head, Recipe, Representation
-from cellmodel.recipes.registry import check_compute, find_recipe, names_that
+from cellmodel.recipes.registry import find_recipe, names_that
 from genekb.core.progress import progress
 
 log = logging.getLogger(__name__)
@@ -144,9 +145,6 @@ def _text_view(
         read = (cells.names, find_reader(kb, alignment.lineage.encoder_id))
     elif config.semantics.sentences != "pooled":
         log.warning("sentences hold no %s texts: path 2 is pooled, and no sentence is read", config.knowledge)
-    backed = None
-    if isinstance(cells, BackedCells):
-        backed = LogExpression(matrix=cells.matrix, kind=cells.kind, columns=features.top_genes)
     return text_view(
         features.expression,
         features.top_genes,
@@ -155,7 +153,6 @@ def _text_view(
         knowledge=config.knowledge,
         stages=stages,
         read=read,
-        backed=backed,
     )
 
 
@@ -191,7 +188,7 @@ def _views(
         n_clusters=config.n_clusters,
         resolution=config.resolution or RESOLUTION,
         gene_weights=features.gene_weights,
-        compute=config.compute,
+        device=config.device,
         training=config.training,
     )
 
@@ -303,7 +300,8 @@ def check_settings(config: RunConfig, *, out_of_core: bool) -> Recipe:
             f"{names_that('out_of_core')}"
         )
     check_integration(config.integration)
-    check_compute(recipe, config.compute)
+    if config.device != "cpu":
+        find_device(config.device)
     return recipe
 
 

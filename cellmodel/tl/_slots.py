@@ -17,7 +17,7 @@ from cellmodel.annotate.name_cells import TypeChoice, TypeNaming
 from cellmodel.cluster.hierarchy import MOST_LEVELS, Tree, group_name
 from cellmodel.core.arrays import Labels
 from cellmodel.core.config import RunConfig
-from cellmodel.core.device import describe
+from cellmodel.core.device import device_used
 from cellmodel.core.errors import InputUnusable, UnknownName
 from cellmodel.core.stages import AnyStages
 from cellmodel.explain.evidence import AttributeConfig
@@ -291,7 +291,7 @@ def _record(cells: AnyCells, result: RunResult) -> dict[str, Any]:
         "params": result.config.to_dict(),
         "seed": result.config.seed,
         "recipe": result.config.recipe_name,
-        "compute": describe(result.config.compute),
+        "device": device_used(result.config.device),
         **input_record(cells),
         "knn_recall": result.features.knn_recall,
         "history": pd.DataFrame(list(result.representation.history)),

@@ -8,11 +8,8 @@ import threading
 import time
 from pathlib import Path
 
-import anndata
-import numpy as np
 import pytest
 
-from genekb import read_demo_table
 from tests.support.loopback import Fault, serving
 from tests.support.processes import ROOT, call, start
 
@@ -249,22 +246,6 @@ def end_with_children(process, number, *, n_children, within_s=20):
         time.sleep(0.1)
     assert not any(map(is_running, children))
     return process.returncode, err
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_workers_that_train_together_end_with_their_parent(tmp_path, name):
-    call("genekb", "build", "--model", "hash-64", "--home", tmp_path / "home")
-    cells = anndata.AnnData(np.random.default_rng(0).poisson(1.0, (4_000, 300)).astype(np.float32))
-    cells.var_names = read_demo_table().genes["symbol"].to_pylist()[:300]
-    cells.write_h5ad(tmp_path / "cells.h5ad")
-    args = ["cluster", tmp_path / "cells.h5ad", "--kb", "demo", "--home", tmp_path / "home", "--engine", "ddp"]
-    process = start("cellmodel", *args, "--workers", "2", "-o", tmp_path / "out.h5ad")
-    code, err = end_with_children(process, getattr(signal, name), n_children=2)
-    assert code == 130, err
-    assert err.count("interrupted; ") == 1
-    assert "Traceback" not in err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cells.h5ad", "home"]
 
 
 @pytest.mark.slow

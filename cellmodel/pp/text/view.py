@@ -13,8 +13,6 @@ from cellmodel.core.arrays import CellByGene, Embedding, row_ranges
 from cellmodel.core.config import Knowledge, RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, MemoryStages
-from cellmodel.io.backed import BackedMatrix, JoinedMatrix
-from cellmodel.pp.blocks import LogExpression
 from cellmodel.pp.text.align import GeneAlignment
 from cellmodel.pp.text.paths import TextMap, Whitening, apply_knowledge, fit_text_map, fit_whitening, mix_paths
 from cellmodel.pp.text.sentence_cache import read_sentences, sentence_folder
@@ -59,14 +57,12 @@ def text_view(
     knowledge: Knowledge,
     stages: AnyStages | None = None,
     read: tuple[Sequence[str], Read] | None = None,
-    backed: LogExpression | None = None,
 ) -> TextView:
     """Make the text view of the cells from gene vectors or from a control.
 
     ``expression``: (cell, gene) log-normalised, of the highly variable genes ``top_genes``. ``stages``: where arrays
     are kept; in memory if None. ``read``: names of all genes, and what reads sentences of them; no sentence is read if
-    None. ``backed``: the same expression in the file of the cells, for the workers of engine ``ray``. Raises
-    ``InputUnusable`` if fewer than two highly variable genes have a text, or a disk refuses.
+    None. Raises ``InputUnusable`` if fewer than two highly variable genes have a text, or a disk refuses.
     """
     stages, settings = stages or MemoryStages(), config.semantics
     has_vector = alignment.has_vector[top_genes]
@@ -78,8 +74,7 @@ def text_view(
     vectors = apply_knowledge(alignment.vectors[top_genes[has_vector]], knowledge=knowledge, seed=config.seed)
     whitening = fit_whitening(vectors, rank=settings.rank)
     text_map = fit_text_map(expression, vectors, has_vector=has_vector, whitening=whitening)
-    on_workers = backed if config.compute.engine == "ray" else None
-    stored = stages.run("text", lambda arrays: _keep_paths(expression, text_map, config, arrays, on_workers=on_workers))
+    stored = stages.run("text", lambda arrays: _keep_paths(expression, text_map, config, arrays))
     path1, path2, z = (np.asarray(stored.arrays[name]) for name in ("path1", "path2", "z"))
     text_map = replace(text_map, centre=np.array(stored.arrays["centre"]))
     view = TextView(z=z, paths=(path1, path2), text_map=text_map, whitening=whitening)
@@ -96,16 +91,14 @@ def text_view(
     return _with_sentences(view, expression, reading, config)
 
 
-def _keep_paths(
-    expression: CellByGene, text_map: TextMap, config: RunConfig, arrays: Arrays, *, on_workers: LogExpression | None
-) -> Mapping[str, Any]:
+def _keep_paths(expression: CellByGene, text_map: TextMap, config: RunConfig, arrays: Arrays) -> Mapping[str, Any]:
     """Keep both paths, then their mixture, which needs the mean of the second over all cells."""
     n_cells, n_top = expression.shape[0], config.semantics.sentence_genes
     shape = (n_cells, text_map.gene_vectors.shape[1])
     path1, path2, z = (arrays.create(name, shape=shape, dtype=np.float32) for name in ("path1", "path2", "z"))
     ranges = row_ranges(n_cells)
-    for (start, end), (first, second) in _paths(expression, text_map, config, on_workers, n_top=n_top):
-        path1[start:end], path2[start:end] = first, second
+    for start, end in ranges:
+        path1[start:end], path2[start:end] = text_map.paths(expression[start:end], n_top=n_top)
     centre = sum(path2[start:end].sum(axis=0, dtype=np.float64) for start, end in ranges) / n_cells
     centre = np.asarray(centre, dtype=np.float32)
     for start, end in ranges:
@@ -113,30 +106,6 @@ def _keep_paths(
         z[start:end] = mix_paths(path1[start:end], path2[start:end], path1_weight=config.semantics.path1_weight)
     arrays.save("centre", centre)
     return {}
-
-
-def _paths(
-    expression: CellByGene, text_map: TextMap, config: RunConfig, on_workers: LogExpression | None, *, n_top: int
-) -> Iterator[tuple[tuple[int, int], tuple[Embedding, Embedding]]]:
-    """Both paths by ranges of cells: here, or on Ray, whose workers read the file of the cells."""
-    ranges = row_ranges(expression.shape[0])
-    if on_workers is not None:
-        from cellmodel.nn.distributed import on_ray
-
-        shared = (on_workers, text_map, n_top)
-        yield from on_ray(paths_of_rows, shared, ranges, n_workers=config.compute.n_workers)
-        return
-    for start, end in ranges:
-        yield (start, end), text_map.paths(expression[start:end], n_top=n_top)
-
-
-def paths_of_rows(shared: tuple[LogExpression, TextMap, int], rows: tuple[int, int]) -> tuple[Embedding, Embedding]:
-    """Read a range of cells from their file and make their paths; what a worker does."""
-    backed, text_map, n_top = shared
-    if not isinstance(backed.matrix, BackedMatrix | JoinedMatrix):
-        raise TypeError("workers read the file of the cells")
-    (values,) = backed.matrix.parts([rows])
-    return text_map.paths(backed.of(values), n_top=n_top)
 
 
 def _with_sentences(view: TextView, expression: CellByGene, reading: SentenceReading, config: RunConfig) -> TextView:

@@ -72,7 +72,7 @@ def represent(
     rng = seeding.generator(seed, "batches")
     with seeding.scope(seed):
         widths = next(widths for n_cells, widths in WIDTHS if len(genes) > n_cells)
-        model = _SelfTrained((len(genes.kept), *widths), n_clusters=n_clusters).to(find_device(views.compute.device))
+        model = _SelfTrained((len(genes.kept), *widths), n_clusters=n_clusters).to(find_device(views.device))
         report = reporter(on_epoch, lambda: encode(model.encoder, genes).cpu().numpy()[places])
         history: History = ()
         if "reconstruct" in stages:

@@ -73,7 +73,7 @@ def train_on_genes(
     ordered, places = in_content_order(views, reads=("pcs", "expression"))
     genes = ScaledGenes.of(ordered.expression, n_top=n_top)
     with seeding.scope(seed):
-        model = make(len(genes.kept)).to(find_device(views.compute.device))
+        model = make(len(genes.kept)).to(find_device(views.device))
         encoder = encoder_of(model)
         history = fit(
             model,

@@ -12,7 +12,7 @@ import typer
 import genekb
 from cellmodel.core import config as settings
 from cellmodel.core.config import SEEDS, BatchConfig, RunConfig
-from cellmodel.core.device import Compute
+from cellmodel.core.device import check_device
 from genekb.core.progress import progress, show_progress
 from genekb.files.endings import CELLS, ENDINGS, PLOT, REPORT, TABLE, check_ending
 
@@ -137,17 +137,24 @@ def parse_resolution(value: float | None) -> float | None:
     return value
 
 
+def check_train_device(name: str) -> str:
+    """Take the name of a device; another is wrong usage."""
+    with wrong_usage():
+        return check_device(name)
+
+
 Home = Annotated[Path | None, typer.Option(help="Artifact home; else GENEKB_HOME, else the user's data folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")]
 Seed = Annotated[int, typer.Option(help="The run's one seed.", callback=check_seed)]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; all if left out.", min=1)]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where encoders run.")]
 TrainDevice = Annotated[
-    str, typer.Option("--device", help="Where models are trained: auto, cpu, cuda or cuda:N; cpu repeats to the bit.")
-]
-TrainEngine = Annotated[
-    Literal["local", "ddp", "ray"],
-    typer.Option("--engine", help="Train in this process, in several on this machine (ddp), or on a Ray cluster."),
+    str,
+    typer.Option(
+        "--device",
+        help="Where models are trained: auto, cpu, cuda or cuda:N; cpu repeats to the bit.",
+        callback=check_train_device,
+    ),
 ]
 Recipe = Annotated[
     str,
@@ -445,10 +452,6 @@ class Training:
     """Where models are trained."""
 
     device: TrainDevice = "cpu"
-    engine: TrainEngine = "local"
-    workers: Annotated[
-        int | None, typer.Option("--workers", help="Processes that train; 2 with ddp or ray.", min=1)
-    ] = None
     threads: Threads = None
 
     def set_threads(self) -> None:
@@ -458,16 +461,6 @@ class Training:
 
             for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
                 os.environ[name] = str(self.threads)
-
-    def config(self) -> Compute:
-        """Device, engine and number of workers; two workers where an engine of several has no number."""
-        return check_compute(self.device, self.engine, self.workers)
-
-
-def check_compute(device: str, engine: TrainEngine = "local", workers: int | None = None) -> Compute:
-    """Check where a model is trained; choices that exclude one another are wrong usage."""
-    with wrong_usage():
-        return Compute(device=device, engine=engine, n_workers=workers or (1 if engine == "local" else 2))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -106,12 +106,9 @@ def classify(
     from cellmodel.annotate.classify import ClassifyConfig
     from cellmodel.core.device import find_device
 
-    compute = options.check_compute(device)
     if contrastive != "none":
-        find_device(compute.device)  # else it would be missed after most of the work
-    classifier = ClassifyConfig(
-        head=head, contrast=contrastive, unassigned_below=unassigned_below, device=compute.device
-    )
+        find_device(device)  # else it would be missed after most of the work
+    classifier = ClassifyConfig(head=head, contrast=contrastive, unassigned_below=unassigned_below, device=device)
     config = genes.config(knowledge=knowledge, batch=batches.batch())
     if reference is None:
         if out.is_given:

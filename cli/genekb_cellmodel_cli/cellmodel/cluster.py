@@ -123,7 +123,7 @@ class RunJob:
         from cellmodel.io.concat import JoinConfig
         from cellmodel.tl._files import CellFiles, run_on_files
 
-        config = self.run.config(**settings, recipe=self.run.recipe, compute=self.training.config())
+        config = self.run.config(**settings, recipe=self.run.recipe, device=self.training.device)
         kb = self.store.open_for(self.run.knowledge)
         write = self.slots.write_cells(self.out, *self.paths, report=report, model=model, command=_command_line())
         task = make_task(kb, config, key_added=write.key_added)

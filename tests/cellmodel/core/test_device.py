@@ -8,14 +8,14 @@ from sklearn.metrics import adjusted_rand_score
 
 from cellmodel.annotate import classify
 from cellmodel.core.config import GraphConfig, RunConfig
-from cellmodel.core.device import Compute, describe, find_device
+from cellmodel.core.device import device_used, find_device
 from cellmodel.core.errors import NotAvailable
 from cellmodel.nn.train import TrainConfig
 from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights
 from cellmodel.recipes import graph_training, lowsample, scllm_dsc, scrcl, scsiameseclu
 from cellmodel.recipes import scsiameseclu as augmented_views
 from cellmodel.recipes.base import CellViews
-from cellmodel.recipes.registry import check_compute, find_recipe
+from cellmodel.recipes.registry import find_recipe
 from tests.support.elsewhere import Elsewhere, second_device
 
 TRAINED = ("lowsample", "scllm-dsc", "scrcl", "scrcl-text", "scsiameseclu")
@@ -87,7 +87,7 @@ def test_the_contrastive_projection_keeps_to_its_device(classes, views, monkeypa
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_gpu_finds_the_clusters_that_the_cpu_finds(name, views):
-    on_gpu = replace(views, compute=Compute(device="cuda"))
+    on_gpu = replace(views, device="cuda")
     ours, theirs = (find_recipe(name).represent(given, 0) for given in (views, on_gpu))
     labels = [find_recipe(name).head(made, replace(views, n_clusters=3), 0) for made in (ours, theirs)]
     assert adjusted_rand_score(*labels) == 1
@@ -98,26 +98,17 @@ def test_a_gpu_finds_the_clusters_that_the_cpu_finds(name, views):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_said_before_any_work():
     with pytest.raises(NotAvailable, match=r"device 'cuda:1' is not there \(0 GPUs found\); use --device cpu"):
-        check_compute(find_recipe("fused"), Compute(device="cuda:1"))
+        find_device("cuda:1")
     assert find_device("auto") == torch.device("cpu")
-    assert describe(Compute(device="auto")) == {"device": "cpu", "engine": "local", "n_workers": 1}
+    assert device_used("auto") == "cpu"
 
 
-@pytest.mark.parametrize(
-    ("choice", "message"),
-    [
-        ({"device": "gpu"}, "device must be auto, cpu, cuda or cuda:N, got 'gpu'"),
-        ({"engine": "mpi"}, "engine 'mpi' is not one of local, ddp, ray"),
-        ({"n_workers": 2}, "'local' is one process, 2 workers were asked for; use ddp or ray"),
-        ({"engine": "ddp", "device": "cuda"}, "trains on the CPU, device 'cuda' was asked for; use engine 'local'"),
-    ],
-)
-def test_choices_that_do_not_go_together_are_refused(choice, message):
-    with pytest.raises(ValueError, match=message):
-        Compute(**choice)
+def test_another_device_is_refused():
+    with pytest.raises(ValueError, match="device must be auto, cpu, cuda or cuda:N, got 'gpu'"):
+        RunConfig(device="gpu")
 
 
 def test_the_place_of_training_is_no_part_of_what_decides_a_result():
-    elsewhere = RunConfig(compute=Compute(engine="ddp", n_workers=2))
+    elsewhere = RunConfig(device="auto")
     assert elsewhere == RunConfig()
     assert elsewhere.to_dict() == RunConfig().to_dict()

@@ -5,7 +5,6 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from cellmodel.core.device import Compute
 from cellmodel.nn.graphs import csr_tensor, symmetric_propagation
 from cellmodel.nn.modules import weights_of, with_weights
 from cellmodel.recipes.base import CellViews
@@ -18,7 +17,7 @@ NOT_BY_CELL = {
     "n_clusters",
     "text_path2_encoded",
     "gene_weights",
-    "compute",
+    "device",
     "resolution",
     "training",
 }
@@ -40,7 +39,7 @@ def make_views():
     return CellViews(
         **by_pair, **by_cell, **sparse, depth=np.arange(N_CELLS, dtype=float), text_paths=(table(2), table(2)),
         gene_vectors=np.ones((4, 2), dtype=np.float32), raw_gene_vectors=np.zeros((4, 5), dtype=np.float32),
-        n_clusters=3, text_path2_encoded=True, gene_weights=np.ones(4), compute=Compute(device="auto"),
+        n_clusters=3, text_path2_encoded=True, gene_weights=np.ones(4), device="auto",
     )  # fmt: skip
 
 
