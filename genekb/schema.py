@@ -17,8 +17,7 @@ FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 StrArray = NDArray[np.str_]
 
-SCHEMA_VERSION = 2  # 2: tables of orthologues and annotations, options in the manifest, vectors that hang on genes
-READABLE_VERSIONS = (1, 2)
+SCHEMA_VERSION = 2
 
 GENES = pa.schema(
     [

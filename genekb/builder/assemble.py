@@ -211,7 +211,7 @@ def content_of(store: Store) -> StoreContent:
     check_files(store.folder, store.manifest)  # the new manifest must not bless damage
     tables = {name: store.table(name) for name in TABLES}
     return StoreContent(
-        manifest=replace(store.manifest, parent=store.manifest.digest, schema_version=SCHEMA_VERSION),
+        manifest=replace(store.manifest, parent=store.manifest.digest),
         parent_folder=store.folder,
         tables=tables,
         table_files=unchanged_tables(store, tables),

@@ -13,15 +13,14 @@ from genekb.core.resources import raise_resource_fault
 from genekb.encoders.kinds import EncoderKind, kind_of
 from genekb.files.atomic import TEMPORARY, canonical_json, find_clash, is_plain_name, is_plain_path
 from genekb.files.limits import parse_json, read_json
-from genekb.schema import READABLE_VERSIONS, SCHEMA_VERSION
+from genekb.schema import SCHEMA_VERSION, TABLES
 
 Shape = type | list["Shape"] | dict[str | EllipsisType, "Shape"]
 _NAMES: Final = {dict: "an object", list: "a list", str: "a text", int: "a number", float: "a number", bool: "a truth"}
 MANIFEST: Final = "manifest.json"
 SIGNATURE: Final = f"{MANIFEST}.minisig"  # beside it, where its maker signed it
 _NOT_IN_DIGEST: Final = ("created_at", "created_by")  # who and when: not what
-_NEW_IN_VERSION_2: Final = ("options",)
-_NEEDED: Final = ("genes.parquet", "names.parquet", "texts.parquet")
+_TABLES_OF_TEXTS: Final = ("genes.parquet", "names.parquet", "texts.parquet")
 _SHAPE: Final[Shape] = {
     **dict.fromkeys(("name", "release", "selection", "parent"), str),
     **dict.fromkeys(("n_genes", "n_texts", "n_unique_texts", "n_ortholog_texts"), int),
@@ -79,8 +78,7 @@ class Manifest:
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of the manifest without time and code version."""
-        left_out = _NOT_IN_DIGEST + (_NEW_IN_VERSION_2 if self.schema_version == 1 else ())
-        content = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in left_out}
+        content = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _NOT_IN_DIGEST}
         content["files"] = [{each.name: getattr(file, each.name) for each in fields(file)} for file in self.files]
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
@@ -89,7 +87,7 @@ class Manifest:
 
         It covers genes, names, texts and the files of one encoder; without that, the second part is empty.
         """
-        tables = [file for file in self.files if file.path in _NEEDED]
+        tables = [file for file in self.files if file.path in _TABLES_OF_TEXTS]
         vectors = [file for file in self.files if encoder_id and is_of(file, encoder_id)]
         return f"{_content_digest(tables)}:{_content_digest(vectors)}"
 
@@ -142,9 +140,9 @@ def _read(parse: Callable[[], Any], *, name: str, hint: str) -> Manifest:
         content = parse()
         _check_shape(content, {"schema_version": int, "digest": str})
         version = content["schema_version"]
-        if version not in READABLE_VERSIONS:
-            known = ", ".join(map(str, READABLE_VERSIONS))
-            raise SchemaMismatch(f"{name} has schema version {version}, this genekb reads {known}; update genekb")
+        if version != SCHEMA_VERSION:
+            hint = "update genekb" if version > SCHEMA_VERSION else "build the store again"
+            raise SchemaMismatch(f"{name} has schema version {version}, this genekb reads {SCHEMA_VERSION}; {hint}")
         manifest = _checked(content)
     except (OSError, TypeError, ValueError, RecursionError) as error:  # an unknown key, nested too deeply, ...
         raise_resource_fault(error)
@@ -164,9 +162,10 @@ def _checked(content: dict[str, Any]) -> Manifest:
     found = manifest.digest
     if found != digest:
         raise ValueError(f"its content has digest {found[:12]}, it claims {digest[:12]}")
-    unlisted = [name for name in _NEEDED if name not in {file.path for file in manifest.files}]
-    if unlisted:
-        raise ValueError(f"it lists no {unlisted[0]}")
+    listed = {file.path for file in manifest.files}
+    for name in TABLES:
+        if f"{name}.parquet" not in listed:
+            raise ValueError(f"it lists no {name}.parquet")
     return manifest
 
 

@@ -21,7 +21,7 @@ from genekb.genes.resolve import Resolution, resolve_names
 from genekb.genes.species import check_species, count_other_case
 from genekb.genes.taxa import taxon_name
 from genekb.genes.texts import find_template
-from genekb.genes.words import TextWords, split_texts, words_table
+from genekb.genes.words import TextWords, split_texts
 from genekb.schema import FloatArray, IntArray
 from genekb.store.files import (
     absent_encoders,
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from genekb.store.search import Mode, SearchResult
 
 CARD: Final = "README.md"
-_SINCE_VERSION_2 = {"orthologs": schema.ORTHOLOGS, "annotations": schema.ANNOTATIONS}
 
 
 class Store:
@@ -116,11 +115,6 @@ class Store:
 
     def _read_table(self, name: str) -> pa.Table:
         path = self.folder / f"{name}.parquet"
-        if name in _SINCE_VERSION_2 and self.manifest.schema_version == 1:
-            return _SINCE_VERSION_2[name].empty_table()
-        if name == "words" and all(file.path != path.name for file in self.manifest.files):
-            texts = self.table("texts")  # a store of before that table
-            return words_table(texts["text"], schema.numbers(texts["gene_id"]))
         self._need(path.name)
         return read_columns(path, schema.TABLES[name])
 

@@ -65,14 +65,12 @@ def _file_faults(folder: Path, manifest: Manifest) -> list[str]:
 
 def _table_faults(folder: Path, manifest: Manifest) -> list[str]:
     """Check that every table has the columns of its schema, and every text the id of its content."""
-    listed = {file.path for file in manifest.files}
-    paths = {name: folder / f"{name}.parquet" for name in TABLES if f"{name}.parquet" in listed}
     try:
-        tables = {name: read_columns(path, TABLES[name]) for name, path in paths.items()}
+        tables = {name: read_columns(folder / f"{name}.parquet", schema) for name, schema in TABLES.items()}
     except StoreCorrupt as error:
         return [str(error)]
     texts = tables["texts"]
-    faults = _word_faults(tables["words"], texts) if "words" in tables else []
+    faults = _word_faults(tables["words"], texts)
     pairs = zip(texts["text_id"].to_pylist(), texts["text"].to_pylist(), strict=True)
     wrong = sum(text_id(text) != key for key, text in pairs)
     if wrong:

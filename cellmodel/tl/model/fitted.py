@@ -311,7 +311,7 @@ def _model(content: dict[str, Any], path: Path) -> FittedModel:
         lineage=Lineage(
             store_id=content["store_id"],
             encoder_id=content["encoder_id"],
-            content_id=content.get("content_id", ""),  # models of earlier versions have none
+            content_id=content["content_id"],
         ),
         text=TextMap(**text) if text else None,
         state={name.removeprefix("state."): values for name, values in arrays.items() if name.startswith("state.")},

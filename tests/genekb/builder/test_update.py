@@ -17,13 +17,12 @@ from genekb.builder.diff import diff_stores, word_diff
 from genekb.builder.plan import BuildConfig, build
 from genekb.builder.update import add_encoders, import_vectors, plan_update, update
 from genekb.core.errors import CoverageTooLow, NotAvailable, SourceUnusable, StoreCorrupt
-from genekb.encoders import load_encoder, reopen_encoder
+from genekb.encoders import load_encoder
 from genekb.encoders.imported.vectors import read_foreign
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.verify import verify_store
 
 CONFIG = BuildConfig(name="human", models=("hash-32", "lsa-16"))
-ARCHIVE = Path(__file__).parents[2] / "data" / "stores"
 
 
 @pytest.fixture(scope="module")
@@ -302,47 +301,6 @@ def test_a_word_diff_holds_both_texts(before, after):
         if word.endswith(("-]", "+}")):
             side = "both"
     assert (old, new) == (before, after)
-
-
-def archived(version):
-    return next(path.parent for path in (ARCHIVE / version).rglob("manifest.json"))
-
-
-def test_a_store_of_schema_version_1_is_read_as_it_was_written(tmp_path):
-    folder = Path(shutil.copytree(archived("v1"), tmp_path / archived("v1").name))
-    kb = genekb.open(folder)
-    assert kb.manifest.schema_version == 1
-    assert verify_store(folder).faults == ()
-    assert kb.resolve(["CD3D", "Cd3d"]).gene_ids.tolist() == [915, 12500]
-    texts = kb.texts([915, 3630])
-    np.testing.assert_allclose(
-        kb.vectors([915, 3630], encoder="hash-16").vectors, load_encoder("hash-16").encode(texts).vectors, atol=1e-3
-    )
-    assert kb.search("hormone of beta cells", encoder="lsa-8", limit=3)
-    assert kb.sql("select count(*) as n from texts")["n"].to_pylist() == [kb.manifest.n_texts]
-    assert kb.table("annotations").num_rows == 0
-
-
-def test_lsa_vectors_made_before_plurals_were_folded_are_queried_by_the_words_they_were_made_from(tmp_path):
-    kb = genekb.open(Path(shutil.copytree(archived("v1"), tmp_path / archived("v1").name)))
-    encoder = kb.encoder("lsa-8")
-    assert encoder.spec.revision == "1"
-    genes = kb.table("texts")["gene_id"].to_numpy()
-    again = encoder.encode(kb.texts(genes)).vectors
-    np.testing.assert_allclose(kb.vectors(genes, encoder="lsa-8").vectors, again, atol=1e-3)
-    singular, plural = encoder.encode(["b cell", "b cells"]).vectors
-    assert not np.array_equal(singular, plural)
-    with pytest.raises(NotAvailable, match=r"is revision '3' of lsa, this genekb knows 1, 2; update genekb"):
-        reopen_encoder(replace(encoder.spec, revision="3"), kb.folder)
-
-
-def test_a_store_of_schema_version_1_can_be_updated(tmp_path, ncbi_folder):
-    folder = Path(shutil.copytree(archived("v1"), tmp_path / archived("v1").name))
-    kb = genekb.open(folder)
-    source = read_ncbi_folder(ncbi_folder, taxa=["human", "mouse"], release="2023-01")
-    result = update(kb, source, plan_update(kb, source), home=tmp_path)
-    assert result.n_encoded == 0
-    assert pq.read_metadata(result.folder / "texts.parquet").num_rows == kb.manifest.n_texts
 
 
 def test_a_builder_of_its_own_may_load_encoders_with_settings(old, tmp_path):

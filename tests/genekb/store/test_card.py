@@ -22,7 +22,6 @@ from genekb.store.card import describe_store, encoder_terms, source_terms, store
 from genekb.store.manifest import MANIFEST, read_manifest
 from genekb.store.verify import verify_store
 
-OLD = next((Path(__file__).parents[2] / "data/stores/v1").glob("*/manifest.json")).parent
 MODELS = ("hash-32", "lsa-16", "shuffled:hash-32")
 
 
@@ -222,9 +221,6 @@ def test_duckdb_reads_every_configuration_by_path_and_runs_the_query_of_the_card
 
 
 def test_stores_without_metadata_for_programs_are_read_and_verified_as_before(built, tmp_path):
-    oldest = Path(shutil.copytree(OLD, tmp_path / "v1" / OLD.name))
-    assert verify_store(oldest).faults == ()
-    assert without_header((OLD / "README.md").read_text()).startswith("# archive@2022-11")
     older = Path(shutil.copytree(built.folder, tmp_path / "older"))
     (older / "croissant.json").unlink()
     manifest = read_manifest(older)
