@@ -1,4 +1,4 @@
-"""What stops a process: too little memory or permission, which no reader calls damage, and interrupts."""
+"""Memory limits, permissions, interrupts: what stops a process, and is no damage of a file."""
 
 import math
 import os

@@ -1,7 +1,5 @@
-"""Results in a user's folder: checked before any work, written to a temporary sibling, renamed in one step."""
+"""Outputs: targets checked before any work, results written to a temporary sibling and renamed when complete."""
 
-import ctypes
-import errno
 import os
 import re
 import shutil
@@ -20,8 +18,8 @@ from genekb.files.atomic import sync
 
 _STALE_S: Final = 86_400.0  # of another machine: nothing is written for so long
 _MANY: Final = 100
-_AT_FDCWD, _RENAME_NOREPLACE, _RENAME_EXCHANGE = -100, 1, 2
 _REMOVALS: Final = 20
+_ASIDE: Final = ".old"
 # a folder with one of these is one result
 _ONE_RESULT: Final = ("manifest.json", "model.json", "graph.json", "zarr.json", ".zgroup")
 
@@ -74,7 +72,7 @@ def _check_free(target: Target, *, overwrite: bool) -> None:
     if not is_folder and not path.is_file():
         raise OutputUnusable(f"{path} is a pipe or a device, not a file; give another name")
     if not overwrite:
-        raise OutputUnusable(f"{path} exists; give another name, or --overwrite")
+        raise OutputUnusable(f"{path} exists; give another name, or overwrite=True")
 
 
 def _check_parent(target: Target) -> None:
@@ -87,7 +85,7 @@ def _check_parent(target: Target) -> None:
                 f"{target.path} cannot be written: {folder} is not a folder; make it first, or write elsewhere"
             )
         if not os.access(folder, os.W_OK):
-            raise OutputUnusable(f"{folder} may not be written to by this user; write elsewhere with -o")
+            raise OutputUnusable(f"{folder} may not be written to by this user; write elsewhere")
 
 
 def _check_input(target: Target, path: Path) -> None:
@@ -115,20 +113,18 @@ def output(target: Target, *, overwrite: bool) -> Iterator[Path]:
     """Give a temporary sibling to write to; it is renamed to the target if the block ends well, and removed if not.
 
     Raises ``OutputUnusable`` if the target can never be written, see :func:`check_targets`, exists at the end, see
-    :func:`take_place`, or the disk refuses it.
+    :func:`replace_atomically`, or the disk refuses it.
     """
     check_targets([target], overwrite=True)  # without overwrite, what exists is noticed at the end: no work is lost
-    part = own_sibling(target.path, target.path.suffix)
+    part = temporary_sibling(target.path, target.path.suffix)
     try:
         if target.makes_parents:
             target.path.parent.mkdir(parents=True, exist_ok=True)
         yield part
-        take_place(part, target.path, overwrite=overwrite)
+        replace_atomically(part, target.path, overwrite=overwrite)
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())[:160]
-        raise OutputUnusable(
-            f"{target.path} cannot be written: {reason}; free space, or write elsewhere with -o"
-        ) from error
+        raise OutputUnusable(f"{target.path} cannot be written: {reason}; free space, or write elsewhere") from error
     finally:
         _remove(part)
         for _ in range(_REMOVALS):  # where one write of zarr fails, its others may still be under way
@@ -138,23 +134,22 @@ def output(target: Target, *, overwrite: bool) -> Iterator[Path]:
             _remove(part)
 
 
-def own_sibling(path: Path, suffix: str = "") -> Path:
+def temporary_sibling(path: Path, suffix: str = "") -> Path:
     """Give a hidden temporary name beside ``path`` that no other process uses.
 
     What processes that were killed left beside it is removed: of this machine where no such process runs, of others
     (a shared folder, a container) where nothing was written for a day.
     """
-    _remove_left(path.parent, re.compile(re.escape(f".{path.name}.") + r"([A-Za-z0-9]*)-(\d{1,9})\.part(\.\w+)?"))
+    _remove_left(path.parent, rf"\.{re.escape(path.name)}\.([A-Za-z0-9]*)-(\d{{1,9}})\.(?:part(?:\.\w+)?|old)", path)
     mine = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}.part{suffix}")
-    if os.path.lexists(mine):  # of an earlier process with the same number
-        _remove(mine)
+    _remove(mine)  # of an earlier process with the same number
     return mine
 
 
 @contextmanager
 def temporary_folder(purpose: str) -> Iterator[Path]:
     """Give a folder for what is gone when the block ends; what killed processes of this user left is removed first."""
-    _remove_left(Path(gettempdir()), re.compile(re.escape(purpose) + r"-([A-Za-z0-9]*)-(\d{1,9})-\w+"))
+    _remove_left(Path(gettempdir()), rf"{re.escape(purpose)}-([A-Za-z0-9]*)-(\d{{1,9}})-\w+")
     with TemporaryDirectory(prefix=f"{purpose}-{_machine()}-{os.getpid()}-") as folder:
         yield Path(folder)
 
@@ -163,17 +158,21 @@ def _machine() -> str:
     return re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())
 
 
-def _remove_left(folder: Path, name: re.Pattern[str]) -> None:
-    """Remove what processes that are gone left under names of a machine and a process."""
+def _remove_left(folder: Path, pattern: str, path: Path | None = None) -> None:
+    """Remove what dead processes left; a result that one had put aside returns to ``path`` where nothing is there."""
     for left in sorted(folder.iterdir()) if folder.is_dir() else ():
-        found = name.fullmatch(left.name)
-        if found and not left.is_symlink() and _is_gone(left, machine=found[1], process=int(found[2])):
+        named = re.fullmatch(pattern, left.name)
+        if not named or left.is_symlink() or not _is_gone(left, machine=named[1], process=int(named[2])):
+            continue
+        if path and left.suffix == _ASIDE and not os.path.lexists(path):
+            left.replace(path)
+        else:
             _remove(left)
 
 
-def _remove(left: Path) -> None:
-    is_folder = left.is_dir() and not left.is_symlink()
-    shutil.rmtree(left, ignore_errors=True) if is_folder else left.unlink(missing_ok=True)
+def _remove(path: Path) -> None:
+    is_folder = path.is_dir() and not path.is_symlink()
+    shutil.rmtree(path, ignore_errors=True) if is_folder else path.unlink(missing_ok=True)
 
 
 def _is_gone(left: Path, *, machine: str, process: int) -> bool:
@@ -190,70 +189,59 @@ def _is_gone(left: Path, *, machine: str, process: int) -> bool:
     return False
 
 
-def take_place(part: Path, path: Path, *, overwrite: bool) -> None:
+def replace_atomically(part: Path, path: Path, *, overwrite: bool) -> None:
     """Rename a finished file or folder to ``path``, synced to disk; with ``overwrite``, what has that name goes.
 
-    A folder that exists is exchanged with the new one in one step where the system can; else it is put aside for the
-    moment between two renames.
-
-    Raises ``OutputUnusable`` if ``path`` exists and may not be replaced, because another run wrote it meanwhile. The
-    finished result is then beside it, under a name that the message gives.
+    A file replaces another in one step; a folder that exists is put aside for the moment between two renames. Raises
+    ``OutputUnusable`` if ``path`` exists and may not be replaced, because another run wrote it meanwhile. The finished
+    result is then beside it, under a name that the message gives.
     """
     written = [*part.rglob("*")] if part.is_dir() else [part]
     if len(written) > _MANY and hasattr(os, "sync"):
         os.sync()  # one by one, thousands of files of a zarr store would take minutes
     else:
-        for one in written:
-            sync(one)
+        for each in written:
+            sync(each)
     if overwrite:
         _replace(part, path)
-        sync(path.parent)
-    elif not _rename(part, path):
-        kept = _keep_beside(part, path)
+    elif not _rename_new(part, path):
+        number = 2
+        while not _rename_new(part, kept := path.with_name(f"{path.stem}-{number}{path.suffix}")):
+            number += 1
         raise OutputUnusable(
-            f"{path} exists and is not replaced; this result is in {kept}: rename it, or use --overwrite the next time"
+            f"{path} exists and is not replaced; this result is in {kept}: rename it, or use overwrite=True the next "
+            "time"
         )
+    sync(path.parent)
 
 
 def _replace(part: Path, path: Path) -> None:
     if not (path.is_dir() and part.is_dir()):
         part.replace(path)
-    elif _rename_at_once(part, path, _RENAME_EXCHANGE) == 0:
-        _remove(part)
-    else:
-        old = part.with_name(f"{part.name}.old")
-        path.replace(old)
-        try:
-            part.replace(path)
-        except OSError:
-            old.replace(path)
-            raise
-        _remove(old)
+        return
+    aside = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}{_ASIDE}")
+    _remove(aside)
+    path.replace(aside)
+    try:
+        part.replace(path)
+    except OSError:
+        aside.replace(path)
+        raise
+    _remove(aside)
 
 
-def _rename(part: Path, path: Path) -> bool:
-    """Rename, unless something has the name already."""
-    refusal = _rename_at_once(part, path, _RENAME_NOREPLACE)
-    if refusal and (refusal == errno.EEXIST or os.path.lexists(path)):
+def _rename_new(part: Path, path: Path) -> bool:
+    """Rename, unless something has the name already, even if another run made it a moment ago."""
+    if os.path.lexists(path):
         return False
-    if refusal:  # the system or the disk cannot: another run has the moment since the look at the name
-        part.rename(path)
-    sync(path.parent)
+    try:
+        if part.is_dir():
+            part.rename(path)  # refused where a folder of files has the name
+        else:
+            path.hardlink_to(part)  # unlike a rename, a link replaces nothing
+            part.unlink()
+    except OSError:
+        if os.path.lexists(path):
+            return False
+        part.rename(path)  # a disk without hard links
     return True
-
-
-def _keep_beside(part: Path, path: Path) -> Path:
-    """Rename to the first free name of NAME-2, NAME-3, ..."""
-    number = 2
-    while not _rename(part, kept := path.with_name(f"{path.stem}-{number}{path.suffix}")):
-        number += 1
-    return kept
-
-
-def _rename_at_once(one: Path, other: Path, how: int) -> int:
-    """Rename by Linux's renameat2; give 0, or the number of the error where the system or the disk cannot."""
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if os.name == "posix" else None
-    if rename is None:
-        return errno.ENOSYS
-    refused = rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), how)
-    return ctypes.get_errno() if refused else 0

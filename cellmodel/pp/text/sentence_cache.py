@@ -19,7 +19,7 @@ import genekb
 from genekb.core.progress import Progress, progress
 from genekb.core.resources import raise_resource_fault
 from genekb.encoders import EncodedTexts, Encoder
-from genekb.files.replace import own_sibling
+from genekb.files.replace import temporary_sibling
 from genekb.store.home import find_home
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _keep(keys: Sequence[bytes], encoded: EncodedTexts, *, folder: Path, encoder
     }
     table = pa.table(columns).replace_schema_metadata({"encoder_id": encoder_id})
     path = folder / f"{hashlib.sha256(b''.join(keys)).hexdigest()[:32]}.parquet"
-    part = own_sibling(path)  # even if two runs write the same batch
+    part = temporary_sibling(path)  # even if two runs write the same batch
     try:
         folder.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, part, use_dictionary=False, write_page_checksum=True)

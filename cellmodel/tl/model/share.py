@@ -16,7 +16,7 @@ from cellmodel.io.writers import MODEL, check_targets
 from cellmodel.tl.model.fitted import FittedModel, load_model
 from genekb.core.python import for_python
 from genekb.files.atomic import is_plain_path, sha256_file
-from genekb.files.replace import take_place
+from genekb.files.replace import replace_atomically
 from genekb.net.client import Absent
 from genekb.net.retry import RetryPolicy
 from genekb.share.lock import address_of, url_for_lock, write_pins
@@ -233,7 +233,7 @@ def pull_model(
             n_bytes = version.fetch([arrays], staging)
         (staging / DESCRIPTION).write_bytes(version.head)
         model = load_model(staging, address=f"{url}/{version.prefix}".rstrip("/"))
-        take_place(staging, folder, overwrite=overwrite)
+        replace_atomically(staging, folder, overwrite=overwrite)
     except Absent as error:
         raise LineageMismatch(f"{address.url} lacks {ARRAYS}; ask its owner to push the model again") from error
     except OSError as error:

@@ -77,7 +77,7 @@ def test_writing_keeps_what_the_user_had_and_replaces_only_when_told(tmp_path):
     np.testing.assert_array_equal(again.layers["umi"].toarray(), COUNTS * 2)
     assert again.uns["mine"] == {"a": 1}
     before = sha256(tmp_path / "o.h5ad")
-    with pytest.raises(InputUnusable, match=r"exists .* this result is in \S+/o-2\.h5ad: .*--overwrite"):
+    with pytest.raises(InputUnusable, match=r"exists .* this result is in \S+/o-2\.h5ad: .*overwrite=True"):
         write_cells(make(), tmp_path / "o.h5ad")
     assert "X_mine" not in anndata.read_h5ad(tmp_path / "o-2.h5ad").obsm
     (tmp_path / "o-2.h5ad").unlink()

@@ -247,7 +247,7 @@ def test_a_figure_of_a_file_is_that_of_its_cells_and_is_not_overwritten(cells, t
     plot_file(tmp_path / "cells.h5ad", output, PlotChoice(kind="sankey", columns="kind"))
     cm.pl.sankey(cells, "cellmodel", "kind", save=tmp_path / "own.svg")
     assert output.read_bytes() == (tmp_path / "own.svg").read_bytes()
-    with pytest.raises(InputUnusable, match="exists; give another name, or --overwrite"):
+    with pytest.raises(InputUnusable, match="exists; give another name, or overwrite=True"):
         plot_file(tmp_path / "cells.h5ad", output, PlotChoice(kind="dotplot"))
     with pytest.raises(InputUnusable, match="run `cellmodel attribute` first"):
         plot_file(tmp_path / "cells.h5ad", tmp_path / "heat.svg", PlotChoice(kind="heatmap"))

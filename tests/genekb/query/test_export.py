@@ -172,7 +172,7 @@ def test_a_file_is_replaced_only_on_request_and_nothing_else_is_left(kb, tmp_pat
     path = tmp_path / f"out.{kind}"
     path.write_text("mine")
     mode = path.stat().st_mode
-    with pytest.raises(OutputUnusable, match=r"exists; give another name, or --overwrite"):
+    with pytest.raises(OutputUnusable, match=r"exists; give another name, or overwrite=True"):
         export_store(kb, path, kind=kind)
     assert path.read_text() == "mine"
     export_store(kb, path, kind=kind, overwrite=True)
