@@ -180,7 +180,7 @@ def test_bytes_that_were_changed_on_the_way_never_become_a_store(built, shared, 
         assert verify_store(pull(server.url + "kb", tmp_path).folder).faults == ()
 
 
-@pytest.mark.parametrize("head", [b"{", b"[]", b'{"schema_version": 1, "digest": "x"}'])
+@pytest.mark.parametrize("head", [b"{", b"[]", b'{"schema_version": 2, "digest": "x"}'])
 def test_a_damaged_manifest_is_named_by_its_address(built, shared, tmp_path, head):
     files = served(shared)
     files[f"/kb/{built.manifest.digest}/manifest.json"] = head
