@@ -63,6 +63,11 @@ class EngineConfig:
         if self.name == "local" and (self.workers is not None or self.ray_address is not None):
             raise ValueError("workers and a Ray address belong to the engine ray; the local one has --threads")
 
+    @property
+    def address(self) -> str:
+        """Address of the Ray cluster, or ``local``."""
+        return self.ray_address or os.environ.get("RAY_ADDRESS") or "local"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodingJob:
@@ -113,13 +118,60 @@ def open_engine(
     if config.name == "local":
         yield LOCAL
         return
-    require("ray", needed_by="--engine ray needs", instead="use --engine local")
+    _require_ray()
     engine = RayEngine(config=config, device=device, threads=threads, trust_remote_code=trust_remote_code)
     with redirect_stdout(sys.stderr):  # Ray prints that a worker died; stdout carries the result of a command
         try:
             yield engine
         finally:
             engine.close()
+
+
+@contextmanager
+def open_ray(config: EngineConfig) -> Iterator[None]:
+    """Connect to a Ray cluster, or start one on this machine, while the work lasts.
+
+    Raises ``NotAvailable`` if Ray is not installed, or the cluster cannot be reached.
+    """
+    _require_ray()
+    with redirect_stdout(sys.stderr):
+        is_ours = start_ray(config.address)
+        try:
+            yield
+        finally:
+            if is_ours:
+                import ray
+
+                ray.shutdown()
+
+
+def _require_ray() -> None:
+    """Raise ``NotAvailable`` if Ray is not installed."""
+    require("ray", needed_by="--engine ray needs", instead="use --engine local")
+
+
+def start_ray(address: str) -> bool:
+    """Connect to Ray at an address, or start one on this machine; gives whether one was started or connected to.
+
+    Raises ``NotAvailable`` if nothing answers at the address.
+    """
+    _check_address(address)
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        return False
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    if address == "local":
+        settings |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+    try:
+        with sigterm_handler_kept():
+            ray.init(address=address, **settings)
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise _not_there(address) from error
+    return True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,11 +212,6 @@ class RayEngine:
     trust_remote_code: bool
     has_started: bool = False
 
-    @property
-    def address(self) -> str:
-        """Address of the cluster, or ``local``."""
-        return self.config.ray_address or os.environ.get("RAY_ADDRESS") or "local"
-
     def close(self) -> None:
         """End the Ray that was started, or the connection to it."""
         if self.has_started:
@@ -198,17 +245,13 @@ class RayEngine:
 
     def _connect(self) -> PoolSize:
         if not self.has_started:
-            _check_address(self.address)
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+            self.has_started = start_ray(self.config.address)
         import ray
 
-        if not ray.is_initialized():
-            self._start()
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         n_gpus = int(sum(node.get("GPU", 0) for node in nodes)) if self.device != "cpu" else 0
         if self.device.startswith("cuda") and not n_gpus:
-            if self.address == "local":
+            if self.config.address == "local":
                 raise NotAvailable("Ray finds no GPU on this machine; use --device cpu")
             n_gpus = self.config.workers or 1  # a cluster that grows may have none yet
         size = plan_pool(
@@ -219,20 +262,6 @@ class RayEngine:
             size.workers, size.threads, size.gpus, sum(node.get("CPU", 0) for node in nodes),
         )  # fmt: skip
         return size
-
-    def _start(self) -> None:
-        import ray
-
-        logging.getLogger("ray").setLevel(logging.CRITICAL)
-        settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-        if self.address == "local":
-            settings |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
-        try:
-            with sigterm_handler_kept():
-                ray.init(address=self.address, **settings)
-        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            raise _not_there(self.address) from error
-        self.has_started = True
 
     def _run_pool(self, wave: list[Shard], *, size: PoolSize, settings: Mapping[str, Any]) -> Encoded:
         import ray

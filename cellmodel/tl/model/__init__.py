@@ -1,3 +1,3 @@
 """A fitted model on disk: saved, used on new cells, pinned, shared."""
 
-__all__ = ["fitted", "share"]
+__all__ = ["fitted", "predict_files", "share"]

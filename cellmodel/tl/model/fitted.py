@@ -236,20 +236,23 @@ def _embed(
 
 
 def predict_task(
-    model: FittedModel, kb: genekb.Store | None, *, folder: Path, batch_key: str | None = None
+    model: FittedModel, kb: genekb.Store | None, *, folder: Path, batch_key: str | None = None, digest: str = ""
 ) -> Task[Predicted]:
-    """Embed new cells and give each a cluster of a model that was read from a folder."""
+    """Embed new cells and give each a cluster of a model that was read from a folder.
+
+    ``digest``: identifies model, input and settings; kept in the record.
+    """
     in_obsm = tuple(("obsm", f"X_{{}}{view}") for view in ("", "_expr", "_text", "_joint"))
     return Task(
         slots=(("obs", "{}"), ("obs", "{}_confidence"), *in_obsm, ("uns", "{}")),
         find=lambda cells, _: predict(model, cells, kb, batch_key=batch_key),
-        values=lambda cells, found: _values(model, cells, found),
+        values=lambda cells, found: _values(model, cells, found, digest),
         check=lambda *_: check_store(model, kb),
         inputs=(folder,),
     )
 
 
-def _values(model: FittedModel, cells: Cells, found: Predicted) -> Sequence[Any]:
+def _values(model: FittedModel, cells: Cells, found: Predicted, digest: str) -> Sequence[Any]:
     record = {
         "params": model.config.to_dict(),
         "recipe": model.config.recipe_name,
@@ -258,6 +261,7 @@ def _values(model: FittedModel, cells: Cells, found: Predicted) -> Sequence[Any]
         "share_genes": found.share_genes,
         "n_fitted_cells": len(model.labels),
         "input": input_record(cells)["input"],
+        **({"digest": digest} if digest else {}),
     }
     made = found.representation
     labels = named_categories(found.labels, [str(cluster) for cluster in range(int(model.labels.max()) + 1)])

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, get_type_hints
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cellmodel.io.cells import ReadConfig
     from cellmodel.io.writers import WriteConfig
     from cellmodel.tl._task import StreamConfig
+    from genekb.builder.engine import EngineConfig
     from genekb.net.retry import RetryPolicy
 
 Command = Callable[..., None]
@@ -319,6 +320,35 @@ class TableReading(Reading):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Engine:
+    """Who does work that can be split: this process, or workers of Ray."""
+
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option("--engine", help="Who does the work: this process, or workers of Ray.")
+    ] = "local"
+    workers: Annotated[
+        int | None, typer.Option(help="Workers of --engine ray; by GPUs, else CPUs, if left out.", min=1)
+    ] = None
+    stall_timeout_s: Annotated[
+        float,
+        typer.Option(
+            "--stall-timeout-s", help="Seconds in which nothing is finished after which --engine ray gives up."
+        ),
+    ] = 900.0
+    ray_address: Annotated[str | None, typer.Option(help="Ray cluster; else RAY_ADDRESS, else this machine alone.")] = (
+        None
+    )
+
+    def config(self) -> "EngineConfig":
+        """Give the settings; choices that exclude one another are wrong usage."""
+        from genekb.builder.engine import EngineConfig
+
+        chosen = {field.name: getattr(self, field.name) for field in fields(Engine)}
+        with wrong_usage():
+            return EngineConfig(name=chosen.pop("engine"), **chosen)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Slots:
     """Where results are stored in the annotated cells."""
 
@@ -376,6 +406,19 @@ class CellsOut:
             what = f"{len(paths)} files" if len(paths) > 1 else f"{paths[0].name}, which is no .h5ad or .zarr"
             raise typer.BadParameter(f"--in-place cannot write into {what}; give --output FILE")
         return paths[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellsOrFolderOut(CellsOut):
+    """The same, or a folder for the annotated cells of several files."""
+
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Annotated cells to write: .h5ad or .zarr; of several files a folder.",
+            show_default=False,
+        ),
+    ] = None  # fmt: skip
 
 
 def check_integration(value: str | None) -> str | None:

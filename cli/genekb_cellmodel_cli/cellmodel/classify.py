@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from genekb.files.endings import CELLS, ENDINGS
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, show, table
@@ -209,12 +210,13 @@ def _trial_lines(rows: "list[TrialRow]") -> Iterator[str]:
 
 
 def predict(
-    path: Annotated[Path, typer.Argument(help="New cells: .h5ad, .zarr, 10x .h5 or mtx folder, .csv, .tsv.")],
+    paths: Annotated[list[Path], typer.Argument(help="New cells: .h5ad, .zarr, 10x .h5 or mtx folder, .csv, .tsv.")],
     model: Annotated[Path, typer.Option(help="Folder that `cellmodel cluster --save-model` wrote.")],
-    out: options.CellsOut,
+    out: options.CellsOrFolderOut,
     store: options.MaybeStore,
     read: options.TableReading,
     slots: options.Slots,
+    engine: options.Engine,
     batch_key: Annotated[
         str | None,
         typer.Option(help="Column of obs with the new cells' batches, for a model of batches; one batch if left out."),
@@ -224,17 +226,57 @@ def predict(
     """Embed new cells with a fitted model and give each the cluster of the fitted cells around it.
 
     A model refuses a store with other texts or vectors than those it was fitted with, and cells of another species.
+    Several files are written to a folder, a file a task; what is there already of the same model and input is kept.
 
     Example: cellmodel predict new.h5ad --model model --kb human -o out.h5ad
+
+    Example: cellmodel predict cells/*.h5ad --model model --kb human -o predicted --engine ray
     """
     from cellmodel.tl._task import run_on_file
     from cellmodel.tl.model.fitted import load_model, predict_task
 
+    if len(paths) > 1 or (out.output is not None and not out.output.suffix):
+        _predict_files(paths, model, out, store, read, slots, engine, batch_key=batch_key, json=json)
+        return
+    if engine != options.Engine():
+        raise typer.BadParameter("--engine ray and its options are for several files, written to --output FOLDER")
+    path = paths[0]
     kb, reading, write = store.open(), read.config(), slots.write_cells(out, path)
     fitted = load_model(model)
     found = run_on_file(path, predict_task(fitted, kb, folder=model, batch_key=batch_key), read=reading, write=write)
     content = {"input": str(path), **_prediction(fitted, found), "output": str(write.output)}
     show(content, _prediction_lines(content), json=json)
+
+
+def _predict_files(
+    paths: list[Path],
+    model: Path,
+    out: options.CellsOut,
+    store: options.MaybeStore,
+    read: options.TableReading,
+    slots: options.Slots,
+    engine: options.Engine,
+    *,
+    batch_key: str | None,
+    json: bool,
+) -> None:
+    from cellmodel.tl.model.predict_files import PredictConfig, predict_files
+
+    if out.output is None or out.in_place or out.output.suffix in ENDINGS[CELLS]:
+        raise typer.BadParameter(f"{len(paths)} files are written to a folder: --output FOLDER")
+    kb = store.open()
+    config = PredictConfig(
+        model=model.absolute(),
+        store=kb.folder.absolute() if kb else None,
+        read=read.config(),
+        batch_key=batch_key,
+        key_added=slots.key_added,
+        overwrite=slots.overwrite,
+    )
+    found = predict_files([path.absolute() for path in paths], out.output.absolute(), config, engine.config())
+    files = [asdict(file) | {"input": str(file.input), "output": str(file.output)} for file in found]
+    columns: Columns = {name: name for name in ("input", "n_cells", "share_genes", "mean_confidence", "is_kept")}
+    show({"model": str(model), "files": files}, table(columns, files), json=json)
 
 
 def _prediction(model: "FittedModel", found: "Predicted") -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Commands of `genekb` that get sources and encode texts: download, fetch, build, update, encode."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -40,7 +40,7 @@ class SourceNames:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encoding:
+class Encoding(options.Engine):
     """How texts are encoded, and where."""
 
     base_url: Annotated[str | None, typer.Option(help="Endpoint of an API; else OPENAI_BASE_URL, else OpenAI's.")] = (
@@ -49,28 +49,12 @@ class Encoding:
     device: options.Device = "auto"
     threads: options.Threads = None
     trust_remote_code: options.TrustRemoteCode = False
-    engine: Annotated[
-        Literal["local", "ray"], typer.Option("--engine", help="Who encodes: this process, or workers of Ray.")
-    ] = "local"
-    workers: Annotated[
-        int | None, typer.Option(help="Workers of --engine ray; by GPUs, else CPUs, if left out.", min=1)
-    ] = None
-    stall_timeout_s: Annotated[
-        float,
-        typer.Option("--stall-timeout-s", help="Seconds without a finished shard after which --engine ray gives up."),
-    ] = 900.0
-    ray_address: Annotated[str | None, typer.Option(help="Ray cluster; else RAY_ADDRESS, else this machine alone.")] = (
-        None
-    )
 
     def settings(self) -> dict[str, Any]:
         """Give settings of :class:`genekb.BuildConfig`; choices that exclude one another are wrong usage."""
-        from genekb.builder.engine import EngineConfig
-
-        chosen = asdict(self)
-        of_engine = {name: chosen.pop(name) for name in ("workers", "stall_timeout_s", "ray_address")}
-        with wrong_usage():
-            return chosen | {"engine": EngineConfig(name=self.engine, **of_engine)}
+        of_engine = {field.name for field in fields(options.Engine)}
+        chosen = {name: value for name, value in asdict(self).items() if name not in of_engine}
+        return chosen | {"engine": self.config()}
 
 
 @dataclass(frozen=True, kw_only=True)
