@@ -44,10 +44,11 @@ def files_of(cohort):
 def stored(folder):
     """All that a prediction writes, by file."""
     read = {path.stem: read_anndata(path) for path in sorted(folder.glob("*.h5ad"))}
+    keys = ("cellmodel", "cellmodel_confidence")
     return {
-        name: (list(cells.obs["cellmodel"]), cells.obs["cellmodel_confidence"].tolist(), cells.obsm["X_cellmodel"].tobytes())
+        name: (*(cells.obs[key].tolist() for key in keys), cells.obsm["X_cellmodel"].tobytes())
         for name, cells in read.items()
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture(scope="module")
