@@ -2,12 +2,13 @@
 
     python benchmarks/bench_defaults.py --output results [--seeds 2]
 
-Needs the extras ``scanpy`` and ``scib``, for igraph. A setting is a representation (target, spike-ins, z-scores), a
-metric, weights of the graph, a number of neighbors and one of components. In each Leiden is run at four resolutions,
-and searched to the number of types. The grid is of the first seed, `cluster` and scanpy of all. Labels score, and say
-k where k is given. The figure of a study is that of the setting that was best on the sets of all other studies. Sets
-of more than 8,000 cells give 4,000. Rows are appended to ``defaults_rows.csv`` of the output: a run that was cut goes
-on. Exits with 1 where a bar is missed.
+Needs the extras ``scanpy`` and ``scib``, for igraph. Where ``flowsom`` is installed (GPL-3; no part of any extra), its
+clusters and Leiden's with the best silhouette stand beside the others. A setting is a representation (target, spike-
+ins, z-scores), a metric, weights of the graph, a number of neighbors and one of components. In each Leiden is run at
+four resolutions, and searched to the number of types. The grid is of the first seed, `cluster` and scanpy of all.
+Labels score, and say k where k is given. The figure of a study is that of the setting that was best on the sets of all
+other studies. Sets of more than 8,000 cells give 4,000. Rows are appended to ``defaults_rows.csv`` of the output: a run
+that was cut goes on. Exits with 1 where a bar is missed.
 """
 
 import sys
@@ -15,9 +16,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -45,11 +47,15 @@ from cellmodel.pp.neighbors import knn_graph, snn_weights
 from cellmodel.pp.normalize import detected_genes, highly_variable, normalise_log1p, principal_components
 from cellmodel.tl._run import run
 
+if TYPE_CHECKING:
+    from anndata import AnnData
+
 RESOLUTIONS = (0.3, 0.5, 0.8, 1.0)
 WIDEST, CLIP = 50, 10.0
 N_RUNS, N_STEPS = 1, 10  # of Leiden: a tenth of what `cluster` may spend
 SPIKE_INS = ("ERCC-", "ERCC_", "RNA_SPIKE")
 ROLES = ("chose the rules before", "opened later", "opened last")  # of the lists of sets
+SILHOUETTE_RESOLUTIONS = (0.1, 0.2, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0)
 SHOWN = 12  # ways of a table, beside those of others
 FIGURES = ("mean", "ari", "macro_f1", "n_clusters", "depth")
 
@@ -145,8 +151,8 @@ def clustered(cells: Cells, k: int, seed: int) -> Iterator[tuple[str, str, Label
         yield "cluster", named, run(cells, None, config).labels
 
 
-def peer(cells: Cells, k: int, seed: int) -> Iterator[tuple[str, str, Labels]]:
-    """Give the clusters of scanpy by its defaults."""
+def scanpy_graph(cells: Cells, seed: int) -> "AnnData":
+    """Components and neighbors by scanpy's defaults."""
     import scanpy as sc
 
     adata = cells.adata.copy()
@@ -157,6 +163,14 @@ def peer(cells: Cells, k: int, seed: int) -> Iterator[tuple[str, str, Labels]]:
     sc.pp.highly_variable_genes(adata, n_top_genes=min(2000, adata.n_vars))
     sc.pp.pca(adata, random_state=seed)
     sc.pp.neighbors(adata, random_state=seed)
+    return adata
+
+
+def peer(cells: Cells, k: int, seed: int) -> Iterator[tuple[str, str, Labels]]:
+    """Give the clusters of scanpy by its defaults."""
+    import scanpy as sc
+
+    adata = scanpy_graph(cells, seed)
 
     def of(resolution: float) -> Labels:
         how = {"flavor": "igraph", "n_iterations": 2, "directed": False, "random_state": seed}
@@ -174,13 +188,35 @@ def peer(cells: Cells, k: int, seed: int) -> Iterator[tuple[str, str, Labels]]:
     yield "scanpy", "k", min(tried, key=lambda labels: abs(labels.max() + 1 - k))
 
 
+def rivals(cells: Cells, k: int, seed: int) -> Iterator[tuple[str, str, Labels]]:
+    """Give the clusters of two others with a name, on scanpy's components: FlowSOM, and Leiden picked by silhouette."""
+    import flowsom
+    import scanpy as sc
+    from anndata import AnnData
+    from sklearn.metrics import silhouette_score
+
+    adata = scanpy_graph(cells, seed)
+    points = adata.obsm["X_pca"]
+    best = (-2.0, np.zeros(len(points), dtype=np.int64))
+    for resolution in SILHOUETTE_RESOLUTIONS:
+        sc.tl.leiden(adata, resolution=resolution, flavor="igraph", n_iterations=2, directed=False, random_state=seed)
+        labels = adata.obs["leiden"].astype(int).to_numpy()
+        if labels.max() > 0:
+            best = max(best, (float(silhouette_score(points, labels)), labels), key=lambda each: each[0])
+    yield "silhouette", "auto", best[1]
+    frame = AnnData(points.copy(), var=pd.DataFrame(index=[f"PC{column}" for column in range(points.shape[1])]))
+    made = flowsom.FlowSOM(frame, cols_to_use=list(frame.var_names), n_clusters=k, seed=seed).get_cell_data()
+    yield "flowsom", "k", made.obs["metaclustering"].astype(int).to_numpy()
+
+
 def measure(path: Path, data: DataSet, seed: int, settings: Sequence[Setting]) -> None:
     """Append the rows of a set that are missing."""
     kept = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["set", "seed", "setting"])
     has = set(kept.loc[(kept["set"] == data.name) & (kept["seed"] == seed), "setting"])
     missing = [each for each in settings if str(each) not in has]
     parts = [partial(ours, settings=missing)] if missing else []
-    parts += [each for each, name in ((peer, "scanpy"), (clustered, "cluster")) if name not in has]
+    others = [(peer, "scanpy"), (clustered, "cluster"), *([(rivals, "silhouette")] if find_spec("flowsom") else [])]
+    parts += [each for each, name in others if name not in has]
     if not parts:
         return
     cells, truth = read(data)
@@ -223,7 +259,7 @@ def report(kept: pd.DataFrame) -> tuple[list[str], list[str]]:
             found, chosen = left_out(whole, some)
             body.append((f"best of {named} without the study", *found[[*FIGURES]].mean()))
             lines += [f"{shown}, {named}: " + "; ".join(f"{way} ({n})" for way, n in chosen.most_common()), ""]
-        peers = of_way[of_way.index.str.startswith(("scanpy", "cluster"))]
+        peers = of_way[of_way.index.str.startswith(("scanpy", "cluster", "silhouette", "flowsom"))]
         shown_ways = of_way[of_way.index.isin([*peers.index, *of_way.index[:SHOWN]])]
         lines += [*markdown(("way", *FIGURES), [*body, *shown_ways.itertuples(name=None)]), ""]
         best = peers.loc[peers.index.isin([f"scanpy @{each}" for each in ("k", "0.5", "1")]), "mean"].max()

@@ -23,7 +23,8 @@ def build(
     name: str | None = None,
     genes: str = "all",
     only_genes: Sequence[str] | None = None,
-    template: str = "summary",
+    template: str | None = None,
+    texts: "Sequence[str | Path]" = (),
     release: str | None = None,
     names: "str | Path | None" = None,
     home: str | Path | None = None,
@@ -49,7 +50,11 @@ def build(
     only_genes
         Only genes that these names map to get a text, such as ``adata.var_names``.
     template
-        Fields of a gene's text, by name: ``summary``, ``names``, ``symbol``, ``full``, ...
+        Fields of a gene's text, by name: ``summary``, ``names``, ``symbol``, ``full``, ``functions``, ...; of None
+        ``functions`` where the source has texts of functions, else ``summary``.
+    texts
+        Files with further texts: UniProt's, STRING's, the Alliance's, or a table of ``gene_id`` or ``symbol``, and
+        ``text``. Those that lie in the folder of the source are taken, too.
     release
         Of the source; its folder's name if None.
     names
@@ -82,20 +87,28 @@ def build(
     from genekb.builder.plan import build as build_store
     from genekb.genes.texts import find_template
     from genekb.sources.base import SourceTables
+    from genekb.sources.gene_texts import add_gene_texts
     from genekb.sources.open import read_source
     from genekb.sources.table import read_demo_table
 
     tables, taxa = source, several(taxon)
     if source is None:
-        tables = read_demo_table()
+        tables = add_gene_texts(read_demo_table(), [Path(each).expanduser() for each in texts])
     elif not isinstance(source, SourceTables):
         known = None if names is None else read_source(Path(names), taxa=taxa)
-        tables = read_source(Path(source).expanduser(), taxa=taxa, release=release, names=known)
+        tables = read_source(
+            Path(source).expanduser(),
+            taxa=taxa,
+            release=release,
+            names=known,
+            texts=[Path(each).expanduser() for each in texts],
+        )
     assert isinstance(tables, SourceTables)
     if config is None:
         own = "demo" if source is None else "-".join(each.strip().lower().replace(" ", "-") for each in taxa)
         config = BuildConfig(
-            name=name or own, models=tuple(several(model)), genes=genes, template=find_template(template),
+            name=name or own, models=tuple(several(model)), genes=genes,
+            template=find_template(template) if template else None,
             only_names=None if only_genes is None else tuple(map(str, only_genes)), **more,
         )  # fmt: skip
     return Store(build_store(tables, config, home=user_path(home)).folder)

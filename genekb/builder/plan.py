@@ -20,7 +20,7 @@ from genekb.core.progress import Progress, progress
 from genekb.encoders import Encoder, load_encoder
 from genekb.encoders.kinds import asks_for, without_prefix
 from genekb.encoders.registry import shuffle_encoder
-from genekb.genes.texts import DEFAULT_TEMPLATE, Template, build_texts
+from genekb.genes.texts import Template, build_texts, default_template
 from genekb.genes.words import words_table
 from genekb.schema import literal, numbers
 from genekb.sources.base import SourceTables
@@ -40,7 +40,7 @@ class BuildConfig:
     models: tuple[str, ...] = ("auto",)
     genes: str = "all"  # type of gene that gets a text (``protein-coding``), or ``all``
     only_names: tuple[str, ...] | None = None  # if given, only genes that one of these names maps to get a text
-    template: Template = DEFAULT_TEMPLATE  # of the texts
+    template: Template | None = None  # of the texts; that of the source, see ``default_template``, if None
     vector_dtype: Literal["float16", "float32"] = "float16"  # stored type of the vectors
     compute_dtype: str = "auto"  # ``auto``, ``float32`` or ``bfloat16``
     device: str = "auto"  # from here to trust_remote_code: see :func:`genekb.encoders.load_encoder`
@@ -86,6 +86,7 @@ class Plan:
 
     name: str
     texts: pa.Table
+    template: Template
     selection: str
     n_unique_texts: int
 
@@ -97,17 +98,18 @@ def plan_build(source: SourceTables, config: BuildConfig) -> Plan:
     """
     name = check_name(config.name if "@" in config.name else f"{config.name}@{source.release}")
     selected, selection = _select(source, config)
+    template = config.template or default_template(source.annotations)
     texts = build_texts(
         source.genes,
         source.orthologs,
         annotations=source.annotations,
-        template=config.template,
+        template=template,
         selected=selected,
     )
     if texts.num_rows == 0:
         raise SourceUnusable(f"no gene of the selection ({selection}) has a usable text; widen --genes or --only-genes")
     unique = len(texts["text_id"].unique())
-    return Plan(name=name, texts=texts, selection=selection, n_unique_texts=unique)
+    return Plan(name=name, texts=texts, template=template, selection=selection, n_unique_texts=unique)
 
 
 def _select(source: SourceTables, config: BuildConfig) -> tuple[set[int] | None, str]:
@@ -187,7 +189,7 @@ def store_content(source: SourceTables, config: BuildConfig, *, plan: Plan, pare
         sources=tuple(asdict(file) for file in source.files),
         dropped=source.dropped,
         selection=plan.selection,
-        template={"number": config.template.number, "name": config.template.name},
+        template={"number": plan.template.number, "name": plan.template.name},
         licences=(source.licence,),
         parent=parent,
         options=options,

@@ -13,13 +13,26 @@ from genekb import schema
 from genekb.core.resources import release_unused
 from genekb.schema import TextID, empty, in_order_of_genes, integers, literal, literals, strings
 
-Field = Literal["symbol", "name", "aliases", "summary", "designations", "type", "map_location", "go_terms", "generifs"]
+Field = Literal[
+    "symbol",
+    "name",
+    "aliases",
+    "summary",
+    "designations",
+    "type",
+    "map_location",
+    "go_terms",
+    "generifs",
+    "functions",
+]
 DESIGNATIONS_LIMIT: Final = 200  # characters of other designations, which may run to thousands
 _VOCABULARIES: Final = {
     "go_process": "go_terms",
     "go_function": "go_terms",
     "go_component": "go_terms",
     "generif": "generifs",
+    "function": "functions",
+    "description": "functions",
 }
 
 
@@ -48,6 +61,13 @@ TEMPLATES: Final = (
     Template(number=6, name="go", head=("symbol", "name"), body=("summary", "go_terms"), informative=_WITH_TERMS),
     Template(number=7, name="generif", head=("symbol", "name"), body=("summary", "generifs"), informative=_WITH_RIFS),
     Template(number=8, name="designations", head=("symbol", "name"), body=("summary", "designations")),
+    Template(
+        number=9,
+        name="functions",
+        head=("symbol", "name"),
+        body=("summary", "functions", "designations"),
+        informative=("name", "summary", "designations", "functions"),
+    ),
 )
 DEFAULT_TEMPLATE: Final = TEMPLATES[0]
 
@@ -74,6 +94,12 @@ def find_template(name: str) -> Template:
     raise ValueError(f"template {name!r} is not one of {', '.join(template.name for template in TEMPLATES)}")
 
 
+def default_template(annotations: pa.Table) -> Template:
+    """Choose the template of a source: ``functions`` where it has texts of functions, else ``summary``."""
+    has_functions = pc.any(pc.is_in(annotations["vocabulary"], strings(["function", "description"]))).as_py()
+    return find_template("functions") if has_functions else DEFAULT_TEMPLATE
+
+
 def prose_of(text: str) -> str:
     """Give a text without the other designations at its end.
 
@@ -92,7 +118,7 @@ def write_texts(
 ) -> pa.StringArray:
     """Write the texts of genes, rows of :data:`genekb.schema.GENES`; null where no field is informative.
 
-    ``terms``: by GeneID, the lists ``go_terms`` and ``generifs``.
+    ``terms``: by GeneID, the lists ``go_terms``, ``generifs`` and ``functions``.
     """
     genes = genes.combine_chunks()
     names = dict.fromkeys((*template.head, *template.body, *template.fallback, *template.informative))
@@ -209,7 +235,7 @@ def _is_there(values: pa.StringArray) -> pa.BooleanArray:
 def _field(genes: pa.Table, name: Field, terms: Mapping[int, Mapping[str, Sequence[str]]]) -> pa.StringArray:
     """Values of a field with its prefix, blanks evened out; empty where a gene has none."""
     if name in _VOCABULARIES.values():
-        join = _sentences if name == "generifs" else "; ".join
+        join = "; ".join if name == "go_terms" else _sentences
         of_genes = (terms.get(gene_id, {}).get(name, ()) for gene_id in genes["gene_id"].to_pylist())
         values = strings([join(values) for values in of_genes])
     else:

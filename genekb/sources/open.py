@@ -8,13 +8,19 @@ from genekb.files.tables import table_format
 from genekb.genes.taxa import find_taxa
 from genekb.sources.base import SourceTables
 from genekb.sources.entrez import PATTERNS, read_entrez_folder
+from genekb.sources.gene_texts import add_gene_texts, find_text_files
 from genekb.sources.ncbi_bulk import has_gene_info, read_ncbi_folder
 from genekb.sources.ncbi_datasets import find_report, read_datasets_report
 from genekb.sources.table import FORMATS, read_gene_table
 
 
 def read_source(
-    path: Path, *, taxa: Sequence[str], release: str | None = None, names: SourceTables | None = None
+    path: Path,
+    *,
+    taxa: Sequence[str],
+    release: str | None = None,
+    names: SourceTables | None = None,
+    texts: Sequence[Path] = (),
 ) -> SourceTables:
     r"""Read a source of any kind.
 
@@ -30,6 +36,9 @@ def read_source(
         Name of the release; taken from the path if left out.
     names
         For a table of symbols: the release that gives them their GeneIDs.
+    texts
+        Files with further texts, see :func:`genekb.sources.gene_texts.add_gene_texts`; those that lie in a folder of
+        NCBI's are taken without being named.
 
     Raises
     ------
@@ -45,6 +54,11 @@ def read_source(
     >>> gk.read_source(table, taxa=["human"]).genes["symbol"].to_pylist()
     ['CD3D']
     """
+    own = [file for file in find_text_files(path) if file not in texts] if path.is_dir() else []
+    return add_gene_texts(_read(path, taxa=taxa, release=release, names=names), [*own, *texts])
+
+
+def _read(path: Path, *, taxa: Sequence[str], release: str | None, names: SourceTables | None) -> SourceTables:
     if path.is_dir():
         return _read_folder(path, taxa=taxa, release=release)
     if path.suffix == ".jsonl":

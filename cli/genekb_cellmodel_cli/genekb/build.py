@@ -27,16 +27,25 @@ class SourceNames:
     names: Annotated[
         Path | None, typer.Option(help="Source that gives symbols their GeneIDs, where --source has symbols alone.")
     ] = None
+    texts: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Further texts of genes: UniProt's .tsv, .dat or .json, STRING's protein.info, the Alliance's gene "
+            "descriptions, or a table with gene_id or symbol, and text; repeatable. Those in --source are taken, too."
+        ),
+    ] = None
 
     def read(self, source: Path | None, *, taxa: list[str]) -> "SourceTables":
         """Read a source of any kind; the demo table where none is given."""
+        from genekb.sources.gene_texts import add_gene_texts
         from genekb.sources.open import read_source
         from genekb.sources.table import read_demo_table
 
+        texts = self.texts or ()
         if source is None:
-            return read_demo_table()
+            return add_gene_texts(read_demo_table(), texts)
         known = read_source(self.names, taxa=taxa) if self.names else None
-        return read_source(source, taxa=taxa, release=self.release, names=known)
+        return read_source(source, taxa=taxa, release=self.release, names=known, texts=texts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +99,10 @@ def build(
     genes: Annotated[str, typer.Option(help="Type of gene that gets a text, e.g. protein-coding, or all.")] = "all",
     only_genes: Annotated[Path | None, typer.Option(help="Only the genes of this cell file or name list.")] = None,
     template: Annotated[
-        Literal["summary", "names", "symbol", "full", "summary-only", "go", "generif", "designations"],
-        typer.Option(help="Fields of a gene's text."),
-    ] = "summary",
+        Literal["summary", "names", "symbol", "full", "summary-only", "go", "generif", "designations", "functions"]
+        | None,
+        typer.Option(help="Fields of a gene's text; functions where the source has them, else summary, if left out."),
+    ] = None,
     vector_dtype: Annotated[Literal["float16", "float32"], typer.Option(help="Stored type of vectors.")] = "float16",
     dry_run: options.DryRun = False,
     home: options.Home = None,
@@ -118,7 +128,7 @@ def build(
         models=tuple(model or ["auto"]),
         genes=genes,
         only_names=read_names(only_genes),
-        template=find_template(template),
+        template=find_template(template) if template else None,
         vector_dtype=vector_dtype,
         **settings,
     )

@@ -58,7 +58,7 @@ def test_an_unknown_template_is_refused():
 
 
 def test_template_numbers_and_names_are_distinct():
-    assert len({template.number for template in TEMPLATES}) == len({template.name for template in TEMPLATES}) == 8
+    assert len({template.number for template in TEMPLATES}) == len({template.name for template in TEMPLATES}) == 9
 
 
 fields = st.one_of(st.none(), st.just(""), st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1))
