@@ -25,6 +25,7 @@ def build(
     only_genes: Sequence[str] | None = None,
     template: str | None = None,
     texts: "Sequence[str | Path]" = (),
+    annotations: "Sequence[str | Path]" = (),
     release: str | None = None,
     names: "str | Path | None" = None,
     home: str | Path | None = None,
@@ -54,7 +55,9 @@ def build(
         ``functions`` where the source has texts of functions, else ``summary``.
     texts
         Files with further texts: UniProt's, STRING's, the Alliance's, or a table of ``gene_id`` or ``symbol``, and
-        ``text``. Those that lie in the folder of the source are taken, too.
+        ``text``; or folders of them. Those that lie in the folder of the source are taken, too.
+    annotations
+        Files with terms of genes, or folders of them, for encoders ``terms:...`` and ``best``, likewise.
     release
         Of the source; its folder's name if None.
     names
@@ -87,13 +90,16 @@ def build(
     from genekb.builder.plan import build as build_store
     from genekb.genes.texts import find_template
     from genekb.sources.base import SourceTables
-    from genekb.sources.gene_texts import add_gene_texts
-    from genekb.sources.open import read_source
+    from genekb.sources.open import add_knowledge, read_source
     from genekb.sources.table import read_demo_table
 
     tables, taxa = source, several(taxon)
+    more_sources = {
+        key: [Path(each).expanduser() for each in listed]
+        for key, listed in (("texts", texts), ("annotations", annotations))
+    }
     if source is None:
-        tables = add_gene_texts(read_demo_table(), [Path(each).expanduser() for each in texts])
+        tables = add_knowledge(read_demo_table(), **more_sources)
     elif not isinstance(source, SourceTables):
         known = None if names is None else read_source(Path(names), taxa=taxa)
         tables = read_source(

@@ -9,8 +9,10 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from genekb.builder.encode import RECIPE, encode_texts, share_folder
 from genekb.builder.engine import LOCAL, EncodingJob, Engine
@@ -18,8 +20,9 @@ from genekb.core.plugins import installed_version
 from genekb.core.progress import Progress
 from genekb.core.resources import note_on_interrupt
 from genekb.encoders import EncoderSpec
+from genekb.encoders.terms import mix_vectors
 from genekb.files.atomic import TEMPORARY, canonical_json, share_file, write_json, write_text
-from genekb.schema import SCHEMA_VERSION, TABLES, FloatArray, IntArray, literal
+from genekb.schema import SCHEMA_VERSION, TABLES, FloatArray, IntArray, literal, numbers, vector_matrix
 from genekb.store.card import CROISSANT, describe_store, store_card
 from genekb.store.files import check_files, remember_places
 from genekb.store.home import find_home
@@ -55,15 +58,23 @@ class StoreContent:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MixedVectors:
+    """Vectors of genes to be mixed of encoders of the same store, once these are there."""
+
+    spec: EncoderSpec
+    weights: Mapping[str, float]  # by encoder_id of the part
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GeneVectors:
-    """Vectors of genes that were made elsewhere."""
+    """Vectors of genes that were made elsewhere, or of their annotations."""
 
     spec: EncoderSpec  # their provenance
     gene_ids: IntArray  # (gene,) distinct, ascending
     vectors: FloatArray  # (gene, dim) float32
 
 
-Vectors = EncodingJob | GeneVectors
+Vectors = EncodingJob | GeneVectors | MixedVectors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +109,7 @@ def assemble(
         staging = name_folder / f".building-{_plan_key(content, vectors, vector_dtype)}"
         _write_tables(content, staging)
         _share_vectors(content, staging)
-        for item in sorted(vectors, key=lambda each: isinstance(each, EncodingJob) and each.partner is not None):
+        for item in sorted(vectors, key=_rank):
             if isinstance(item, EncodingJob):
                 counts = encode_texts(
                     item,
@@ -112,8 +123,11 @@ def assemble(
                 n_vectors = counts.total() - counts["n_cut"]
                 entries[_encoder_id(item)] = _entry(item.spec, vector_dtype, n_vectors, counts["n_cut"])
             else:
-                _write_gene_vectors(item, staging)
-                entries[_encoder_id(item)] = _entry(item.spec, "float32", len(item.gene_ids), 0)
+                if isinstance(item, MixedVectors):
+                    item = _mix(item, content.tables["texts"], staging)  # noqa: PLW2901 - as it is written
+                dtype = "float32" if item.spec.kind == "foreign" else vector_dtype
+                _write_gene_vectors(item, staging, dtype=dtype)
+                entries[_encoder_id(item)] = _entry(item.spec, dtype, len(item.gene_ids), 0)
         encoders = {**content.manifest.encoders, **{key: entries[key] for key in map(_encoder_id, vectors)}}
         manifest = _manifest(content, encoders, staging)
         folder = commit(staging, manifest)
@@ -121,6 +135,29 @@ def assemble(
         remember_places(name_folder, {str(job.spec.encoder_id): job.model_folder for job in jobs})
     n_encoded, n_reused, n_kept = (totals[name] for name in ("n_encoded", "n_reused", "n_kept"))
     return BuildResult(folder=folder, manifest=manifest, n_encoded=n_encoded, n_reused=n_reused, n_kept=n_kept)
+
+
+def _rank(item: Vectors) -> int:
+    """Order in which vectors are made: those that need others behind these."""
+    if isinstance(item, MixedVectors):
+        return 2
+    return int(isinstance(item, EncodingJob) and item.partner is not None)
+
+
+def _mix(item: MixedVectors, texts: pa.Table, staging: Path) -> GeneVectors:
+    """Mix the vectors of encoders that lie in the staging folder."""
+    parts = []
+    for encoder_id in item.weights:
+        files = sorted((staging / "embeddings" / encoder_id).glob("part-*.parquet"))
+        table = pa.concat_tables([pq.read_table(path) for path in files])
+        vectors = vector_matrix(table["vector"])
+        if "gene_id" in table.column_names:
+            parts.append((numbers(table["gene_id"]), vectors))
+        else:
+            rows = numbers(pc.index_in(texts["text_id"], table["text_id"].combine_chunks())).astype(np.int64)
+            parts.append((numbers(texts["gene_id"]), vectors[rows]))
+    gene_ids, vectors = mix_vectors(parts, list(item.weights.values()))
+    return GeneVectors(spec=item.spec, gene_ids=gene_ids, vectors=vectors)
 
 
 def _encoder_id(item: Vectors) -> str:
@@ -164,10 +201,10 @@ def _share_vectors(content: StoreContent, staging: Path) -> None:
         share_folder(content.parent_folder / "embeddings" / encoder_id, target)
 
 
-def _write_gene_vectors(item: GeneVectors, staging: Path) -> None:
+def _write_gene_vectors(item: GeneVectors, staging: Path, *, dtype: str) -> None:
+    """Write vectors of genes; in float32 those that were made elsewhere, whose precision may matter."""
     folder = staging / "embeddings" / str(item.spec.encoder_id)
-    # in float32: the precision of vectors that were made elsewhere may matter
-    write_vectors({"gene_id": item.gene_ids}, item.vectors, path=folder / "part-00000.parquet", dtype="float32")
+    write_vectors({"gene_id": item.gene_ids}, item.vectors, path=folder / "part-00000.parquet", dtype=dtype)
     write_json(item.spec.to_dict(), folder / RECIPE)
 
 

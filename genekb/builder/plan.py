@@ -1,7 +1,7 @@
 """Build a store from a source: genes that get a text, encoders, and the time and size that it will take."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
@@ -13,16 +13,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genekb.builder.assemble import BuildResult, StoreContent, assemble
+from genekb.builder.assemble import BuildResult, GeneVectors, MixedVectors, StoreContent, Vectors, assemble
 from genekb.builder.engine import EncodingJob, Engine, EngineConfig, open_engine
-from genekb.core.errors import SourceUnusable
+from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.core.progress import Progress, progress
-from genekb.encoders import Encoder, load_encoder
+from genekb.encoders import Encoder, EncoderSpec, load_encoder
 from genekb.encoders.kinds import asks_for, without_prefix
 from genekb.encoders.registry import shuffle_encoder
+from genekb.encoders.terms import best_models, fit_terms, mix_spec, parse_mix
 from genekb.genes.texts import Template, build_texts, default_template
 from genekb.genes.words import words_table
-from genekb.schema import literal, numbers
+from genekb.schema import IntArray, literal, numbers
 from genekb.sources.base import SourceTables
 from genekb.store.home import check_name, find_home
 from genekb.store.manifest import Manifest
@@ -167,7 +168,8 @@ def build(
     content = store_content(source, config, plan=plan)
     with config.open_engine() as engine:
         corpus = distinct_texts(plan.texts) if config.models else []
-        jobs = load_jobs(config.models, corpus=corpus, load=config.loader(home))
+        genes: IntArray = np.sort(numbers(plan.texts["gene_id"]))
+        jobs = load_vectors(config.models, corpus=corpus, load=config.loader(home), terms=source.terms, gene_ids=genes)
         return assemble(content, jobs, home=home, vector_dtype=config.vector_dtype, progress=progress, engine=engine)
 
 
@@ -197,6 +199,44 @@ def store_content(source: SourceTables, config: BuildConfig, *, plan: Plan, pare
     tables = {name: getattr(source, name) for name in ("genes", "names", "orthologs", "annotations")}
     tables |= {"texts": plan.texts, "words": words_table(plan.texts["text"], numbers(plan.texts["gene_id"]))}
     return StoreContent(manifest=manifest, tables=tables, only_names=config.only_names)
+
+
+def load_vectors(
+    models: Sequence[str],
+    *,
+    corpus: Sequence[str],
+    load: Loader,
+    gene_ids: IntArray,
+    terms: Mapping[str, pa.Table] | None = None,
+    have: Sequence[EncoderSpec] = (),
+) -> list[Vectors]:
+    """Load the encoders that a store shall have: those of texts, those of annotations, mixes of both.
+
+    ``gene_ids``: genes with a text, ascending. ``terms``: of the source, see
+    :func:`genekb.sources.gene_terms.add_gene_terms`. ``have``: encoders of the store so far, which a mix may name.
+    Raises ``NotAvailable`` if an encoder, or a part of one, is not on this machine.
+    """
+    wanted = [each for model in models for each in (best_models(list(terms or ())) if model == "best" else [model])]
+    of_texts = [model for model in wanted if not model.startswith(("terms:", "mix:"))]
+    made: dict[str, Vectors] = dict(zip(of_texts, load_jobs(of_texts, corpus=corpus, load=load), strict=True))
+    for model in wanted:
+        if model.startswith("terms:"):
+            fitted = fit_terms(model, terms or {}, gene_ids=gene_ids)
+            made[model] = GeneVectors(spec=fitted.spec, gene_ids=fitted.gene_ids, vectors=fitted.vectors)
+    known = {spec.name: spec for spec in (*have, *(item.spec for item in made.values()))}
+    for model in wanted:
+        if model.startswith("mix:"):
+            weights = parse_mix(model)
+            lost = [part for part in weights if part not in known]
+            if lost:
+                raise NotAvailable(
+                    f"encoder {model!r} needs {lost[0]!r}, which the store has not (it has: {', '.join(known)}); "
+                    "name it as another `model`"
+                )
+            parts = [known[part] for part in weights]
+            by_id = {str(spec.encoder_id): weight for spec, weight in zip(parts, weights.values(), strict=True)}
+            made[model] = MixedVectors(spec=mix_spec(model, parts), weights=by_id)
+    return [made[model] for model in dict.fromkeys(wanted)]
 
 
 def load_jobs(models: Sequence[str], *, corpus: Sequence[str], load: Loader) -> list[EncodingJob]:

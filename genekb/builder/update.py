@@ -9,7 +9,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from genekb.builder.assemble import BuildResult, GeneVectors, assemble, content_of, kept_names, unchanged_tables
+from genekb.builder.assemble import (
+    BuildResult,
+    GeneVectors,
+    MixedVectors,
+    Vectors,
+    assemble,
+    content_of,
+    kept_names,
+    unchanged_tables,
+)
 from genekb.builder.diff import Changes, find_changes
 from genekb.builder.encode import known_text_ids
 from genekb.builder.engine import LOCAL, EncodingJob, Engine
@@ -21,7 +30,7 @@ from genekb.builder.plan import (
     distinct_texts,
     estimate_encoding,
     job_of,
-    load_jobs,
+    load_vectors,
     plan_build,
     store_content,
 )
@@ -34,7 +43,7 @@ from genekb.encoders.registry import shuffle_encoder
 from genekb.genes.coverage import loss_reason
 from genekb.genes.resolve import Resolution
 from genekb.genes.texts import find_template
-from genekb.schema import IntArray
+from genekb.schema import IntArray, numbers
 from genekb.sources.base import SourceTables
 from genekb.store.files import check_files, recall_place
 from genekb.store.reader import Store
@@ -175,11 +184,10 @@ def add_encoders(
     """
     have = set(store.manifest.encoders)
     corpus = distinct_texts(store.table("texts"))
-    jobs = [
-        job
-        for job in load_jobs(models, corpus=corpus, load=_load_here(store, load))
-        if str(job.spec.encoder_id) not in have
-    ]
+    specs = [EncoderSpec.from_dict(store.manifest.recipe(encoder_id)) for encoder_id in store.encoder_ids]
+    genes: IntArray = np.sort(numbers(store.table("texts")["gene_id"]))
+    loaded = load_vectors(models, corpus=corpus, load=_load_here(store, load), gene_ids=genes, have=specs)
+    jobs = [job for job in loaded if str(job.spec.encoder_id) not in have]
     if not jobs:
         log.info("%s has %s already", store.store_id, ", ".join(models))
         return BuildResult(folder=store.folder, manifest=store.manifest, n_encoded=0, n_reused=0, n_kept=0)
@@ -226,10 +234,13 @@ def _inherited_config(
 
 def _reused(
     store: Store, encoder_id: str, *, corpus: Sequence[str], source: SourceTables, config: BuildConfig
-) -> EncodingJob | GeneVectors:
+) -> Vectors:
     """Vectors of an encoder for the new store, with the old ones reused where the text is the same."""
     spec = EncoderSpec.from_dict(store.manifest.recipe(encoder_id))
     reopen = partial(config.open_encoder, store, encoder_id)
+    if spec.kind == "mix":  # of the parts as they are in the new store
+        weights = (part.rpartition("=") for part in spec.model_id.split(","))
+        return MixedVectors(spec=spec, weights={part: float(weight) for part, _, weight in weights})
     if spec.family.is_imported:
         return _still_known(store, spec, source)
     if spec.family.is_permuted:

@@ -16,4 +16,5 @@ __all__ = [
     "load_encoder",
     "registry",
     "reopen_encoder",
+    "terms",
 ]

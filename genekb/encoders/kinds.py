@@ -8,7 +8,10 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final, Literal
 
-Kind = Literal["transformer", "onnx", "static", "api", "lsa", "wcp", "hash", "random", "shuffled", "foreign", "plugin"]
+Kind = Literal[
+    "transformer", "onnx", "static", "api", "lsa", "wcp", "hash", "random", "shuffled", "foreign", "plugin", "terms",
+    "mix",
+]  # fmt: skip
 Pooling = Literal["mean", "cls", "last", "none"]
 
 
@@ -85,6 +88,20 @@ KINDS: Final[Mapping[Kind, EncoderKind]] = {
         not_searched="imported as vectors of genes, so it cannot read a query",
         limit="Vectors made elsewhere hang on genes; which text they were made from is not known here.",
     ),
+    "terms": EncoderKind(
+        is_imported=True,
+        prefix="terms:",
+        licence="those of the annotations",
+        not_searched="made of annotations, so it cannot read a query",
+        limit="terms was fitted on the annotations of genes in the sources; a gene without any has no vector.",
+    ),
+    "mix": EncoderKind(
+        is_imported=True,
+        prefix="mix:",
+        licence="those of its parts",
+        not_searched="made of the vectors of other encoders, so it cannot read a query",
+        limit="mix is the weighted mean of the cosines of its parts; a gene that lacks a part keeps the others.",
+    ),
     "plugin": EncoderKind(licence="see the package"),
 }
 
@@ -112,6 +129,10 @@ def split_dim(name: str) -> tuple[str, int]:
 
 def stored_name(name: str) -> str:
     """Short name in a store of the encoder that a user asks for: ``minilm-onnx`` for ``onnx:minilm``."""
+    if name.startswith(("terms:", "mix:")):  # ``terms-go-pubmed``; ``mix-wcp-go`` of the parts wcp and terms-go
+        family, _, listed = name.partition(":")
+        parts = (part.partition("=")[0].strip().removeprefix("terms-") for part in listed.split(","))
+        return "-".join([family, *parts])
     for kind in KINDS.values():
         if kind.prefix and name.startswith(kind.prefix):
             return kind.stored_as.format(stored_name(name.removeprefix(kind.prefix)))

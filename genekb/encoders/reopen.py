@@ -48,9 +48,10 @@ def reopen_encoder(
             trust_remote_code=trust_remote_code,
         )  # fmt: skip
         return reopen_shuffled(spec, folder, reopen=again)
-    if spec.kind == "foreign":
+    if spec.family.is_imported:
+        how = "was imported as vectors of genes; it" if spec.kind == "foreign" else "is made of vectors of genes; it"
         raise NotAvailable(
-            f"{spec.encoder_id} was imported as vectors of genes; it has no encoder that reads a text, which "
+            f"{spec.encoder_id} {how} has no encoder that reads a text, which "
             "a query, `encode` and shuffled: need; `genekb compare` permutes the vectors of any encoder"
         )
     if spec.kind in {"lsa", "wcp"}:

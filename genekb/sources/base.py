@@ -71,6 +71,7 @@ NCBI_FILES: Final = {
     "gene2go": NcbiFile(
         "gene2go.gz", ("tax_id", "GeneID", "GO_ID", "Evidence", "Qualifier", "GO_term", "PubMed", "Category")
     ),
+    "gene2pubmed": NcbiFile("gene2pubmed.gz", ("tax_id", "GeneID", "PubMed_ID")),
     "generifs_basic": NcbiFile(
         "../GeneRIF/generifs_basic.gz",
         ("Tax ID", "Gene ID", "PubMed ID (PMID) list", "last update timestamp", "GeneRIF text"),
@@ -99,6 +100,8 @@ class SourceTables:
     names: pa.Table
     orthologs: pa.Table = field(default_factory=lambda: empty(schema.ORTHOLOGS))
     annotations: pa.Table = field(default_factory=lambda: empty(schema.ANNOTATIONS))
+    # what encoders ``terms:`` are fitted on, see :func:`genekb.sources.gene_terms.add_gene_terms`
+    terms: Mapping[str, pa.Table] = field(default_factory=dict)
     files: tuple[SourceFile, ...]  # what was read
     release: str  # release of the source, e.g. ``2022-11``
     licence: str  # terms of the source, as its publisher states them

@@ -25,6 +25,10 @@ _CITATIONS: Final = re.compile(
 _PREFIX: Final = re.compile(r"^FUNCTION:\s*(?:\[[^\]]*\]:\s*)?")
 
 
+class OtherSpecies(SourceUnusable):
+    """A file of texts has none of the species of the source."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GeneText:
     """One text as a file has it."""
@@ -92,7 +96,7 @@ def _add_file(tables: SourceTables, path: Path, *, min_resolved: float) -> Sourc
         raise damaged(path, " ".join(str(error).split())[:100] or type(error).__name__) from error
     texts = [each for each in listed if each.genes and (not each.tax_id or each.tax_id in taxa)]
     if not texts:
-        raise SourceUnusable(f"{path} holds no text of a gene of the species {', '.join(sorted(taxa))}")
+        raise OtherSpecies(f"{path} holds no text of a gene of the species {', '.join(sorted(taxa))}")
     gene_ids = _gene_ids(texts, tables)
     share = sum(map(bool, gene_ids)) / len(texts)
     if share < min_resolved:

@@ -1,6 +1,7 @@
 """A source of gene records, by what lies at its path."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from genekb.core.errors import SourceUnusable
@@ -8,10 +9,13 @@ from genekb.files.tables import table_format
 from genekb.genes.taxa import find_taxa
 from genekb.sources.base import SourceTables
 from genekb.sources.entrez import PATTERNS, read_entrez_folder
-from genekb.sources.gene_texts import add_gene_texts, find_text_files
+from genekb.sources.gene_terms import add_gene_terms, find_term_files
+from genekb.sources.gene_texts import OtherSpecies, add_gene_texts, find_text_files
 from genekb.sources.ncbi_bulk import has_gene_info, read_ncbi_folder
 from genekb.sources.ncbi_datasets import find_report, read_datasets_report
 from genekb.sources.table import FORMATS, read_gene_table
+
+log = logging.getLogger(__name__)
 
 
 def read_source(
@@ -21,6 +25,7 @@ def read_source(
     release: str | None = None,
     names: SourceTables | None = None,
     texts: Sequence[Path] = (),
+    annotations: Sequence[Path] = (),
 ) -> SourceTables:
     r"""Read a source of any kind.
 
@@ -37,8 +42,10 @@ def read_source(
     names
         For a table of symbols: the release that gives them their GeneIDs.
     texts
-        Files with further texts, see :func:`genekb.sources.gene_texts.add_gene_texts`; those that lie in a folder of
-        NCBI's are taken without being named.
+        Files with further texts, see :func:`genekb.sources.gene_texts.add_gene_texts`, or folders of them; those that
+        lie in the folder of the source are taken without being named.
+    annotations
+        Files with terms of genes, see :func:`genekb.sources.gene_terms.add_gene_terms`, likewise.
 
     Raises
     ------
@@ -54,8 +61,30 @@ def read_source(
     >>> gk.read_source(table, taxa=["human"]).genes["symbol"].to_pylist()
     ['CD3D']
     """
-    own = [file for file in find_text_files(path) if file not in texts] if path.is_dir() else []
-    return add_gene_texts(_read(path, taxa=taxa, release=release, names=names), [*own, *texts])
+    tables = _read(path, taxa=taxa, release=release, names=names)
+    return add_knowledge(tables, texts=_listed(path, texts), annotations=_listed(path, annotations))
+
+
+def add_knowledge(tables: SourceTables, *, texts: Sequence[Path], annotations: Sequence[Path]) -> SourceTables:
+    """Add further texts and terms of genes; of a folder the files that are found by name."""
+    named = [path for path in texts if not path.is_dir()]
+    for path in _files(texts, find_text_files):
+        try:
+            tables = add_gene_texts(tables, [path])
+        except OtherSpecies as error:
+            if path in named:
+                raise
+            log.info("%s; left out", error)
+    return add_gene_terms(tables, _files(annotations, find_term_files))
+
+
+def _listed(source: Path, paths: Sequence[Path]) -> list[Path]:
+    return [*([source] if source.is_dir() else []), *paths]
+
+
+def _files(paths: Sequence[Path], find: Callable[[Path], list[Path]]) -> list[Path]:
+    """Files, each once, those of folders in their place."""
+    return list(dict.fromkeys(file for path in paths for file in (find(path) if path.is_dir() else [path])))
 
 
 def _read(path: Path, *, taxa: Sequence[str], release: str | None, names: SourceTables | None) -> SourceTables:

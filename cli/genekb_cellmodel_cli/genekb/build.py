@@ -31,21 +31,27 @@ class SourceNames:
         list[Path] | None,
         typer.Option(
             help="Further texts of genes: UniProt's .tsv, .dat or .json, STRING's protein.info, the Alliance's gene "
-            "descriptions, or a table with gene_id or symbol, and text; repeatable. Those in --source are taken, too."
+            "descriptions, or a table with gene_id or symbol, and text; or a folder; repeatable. --source is one, too."
+        ),
+    ] = None
+    annotations: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Terms of genes for --model terms:NAME and best: gene2go, go-basic.obo, gene2pubmed, pairs of genes "
+            "that interact (links*.tsv), gene sets (.gmt); or a folder; repeatable. --source is one, too."
         ),
     ] = None
 
     def read(self, source: Path | None, *, taxa: list[str]) -> "SourceTables":
         """Read a source of any kind; the demo table where none is given."""
-        from genekb.sources.gene_texts import add_gene_texts
-        from genekb.sources.open import read_source
+        from genekb.sources.open import add_knowledge, read_source
         from genekb.sources.table import read_demo_table
 
-        texts = self.texts or ()
+        more = {"texts": self.texts or (), "annotations": self.annotations or ()}
         if source is None:
-            return add_gene_texts(read_demo_table(), texts)
+            return add_knowledge(read_demo_table(), **more)
         known = read_source(self.names, taxa=taxa) if self.names else None
-        return read_source(source, taxa=taxa, release=self.release, names=known, texts=texts)
+        return read_source(source, taxa=taxa, release=self.release, names=known, **more)
 
 
 @dataclass(frozen=True, kw_only=True)
