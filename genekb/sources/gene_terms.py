@@ -30,6 +30,7 @@ PAPER_GENES: Final = (2, 100)  # papers of fewer genes link none, of more are sc
 _ANCESTORS: Final = re.compile(r"^(?:is_a: |relationship: part_of )(GO:\d+)", re.MULTILINE)
 _GO: Final = ("go_process", "go_function", "go_component")
 _LICENCES: Final = {"pubmed": "NCBI Gene: public domain (US government work)", "go": "Gene Ontology: CC BY 4.0"}
+_PAIRS: Final = pa.schema([("gene_id", pa.int64()), ("term_id", pa.string())])
 _UNSTATED: Final = "{}: no licence stated"
 
 
@@ -79,7 +80,7 @@ def add_gene_terms(tables: SourceTables, paths: Sequence[Path]) -> SourceTables:
     for name, vocabularies in {"go": _GO, "groups": ("gene_group",)}.items():
         rows = [each.filter(pc.is_in(each["vocabulary"], strings(vocabularies))) for each in annotated]
         if sum(map(len, rows)):
-            pairs = pa.concat_tables([each.select(["gene_id", "term_id"]) for each in rows])
+            pairs = pa.concat_tables([each.select(["gene_id", "term_id"]).cast(_PAIRS) for each in rows])
             found[name] = _distinct(*_with_ancestors(pairs, parents if name == "go" else {}))
     return replace(tables, terms=found, files=tuple(files), licence="; ".join(licences))
 
