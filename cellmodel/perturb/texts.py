@@ -37,12 +37,13 @@ def gene_texts(
 ) -> GeneTexts:
     """Look names up in a store.
 
-    ``knowledge``: as for :func:`genekb.query.knowledge.knowledge_vectors`. Raises ``InputUnusable`` where none of the
-    names is a gene of the store that has a vector.
+    ``encoder``: a mix of the store, or else its first encoder, if None. ``knowledge``: as for
+    :func:`genekb.query.knowledge.knowledge_vectors`. Raises ``InputUnusable`` where none of the names is a gene of the
+    store that has a vector.
     """
     ids = kb.resolve(list(names)).gene_ids
     wanted = np.unique(ids[ids > 0])
-    found = knowledge_vectors(kb, encoder, knowledge=knowledge, gene_ids=wanted)
+    found = knowledge_vectors(kb, kb.gene_encoder_id(encoder), knowledge=knowledge, gene_ids=wanted)
     if not len(found.gene_ids):
         sample = ", ".join(list(names)[:3])
         raise InputUnusable(

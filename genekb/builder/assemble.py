@@ -20,7 +20,7 @@ from genekb.core.plugins import installed_version
 from genekb.core.progress import Progress
 from genekb.core.resources import note_on_interrupt
 from genekb.encoders import EncoderSpec
-from genekb.encoders.terms import mix_vectors
+from genekb.encoders.imported.terms import mix_vectors
 from genekb.files.atomic import TEMPORARY, canonical_json, share_file, write_json, write_text
 from genekb.schema import SCHEMA_VERSION, TABLES, FloatArray, IntArray, literal, numbers, vector_matrix
 from genekb.store.card import CROISSANT, describe_store, store_card

@@ -18,9 +18,9 @@ from genekb.builder.engine import EncodingJob, Engine, EngineConfig, open_engine
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.core.progress import Progress, progress
 from genekb.encoders import Encoder, EncoderSpec, load_encoder
+from genekb.encoders.imported.terms import best_models, fit_terms, mix_spec, parse_mix
 from genekb.encoders.kinds import asks_for, without_prefix
 from genekb.encoders.registry import shuffle_encoder
-from genekb.encoders.terms import best_models, fit_terms, mix_spec, parse_mix
 from genekb.genes.texts import Template, build_texts, default_template
 from genekb.genes.words import words_table
 from genekb.schema import IntArray, literal, numbers

@@ -16,5 +16,4 @@ __all__ = [
     "load_encoder",
     "registry",
     "reopen_encoder",
-    "terms",
 ]

@@ -100,7 +100,7 @@ def _read_matrix(
     store: Store, *, encoder: str | None = None, gene_ids: IntArray | Sequence[int] | None = None
 ) -> _Matrix:
     """Read the vectors of genes; genes without one are left out and counted."""
-    encoder_id = store.encoder_id(encoder)
+    encoder_id = store.gene_encoder_id(encoder)
     wanted = store.vector_table(encoder_id).gene_ids if gene_ids is None else np.asarray(gene_ids, dtype=np.int64)
     selection = store.vectors(wanted, encoder=encoder_id)
     if not selection.has_vector.any():

@@ -101,9 +101,16 @@ def knowledge_vectors(
 def why_without_name(store: Store, encoder: str | None = None) -> str:
     """Say why the control ``name`` of an encoder cannot be made; empty where it can."""
     encoder_id = store.encoder_id(encoder)
-    if not store.manifest.kind(encoder_id).is_imported:
+    if _reader_of_names(store, encoder_id) is not None:
         return ""
     return f"{encoder_id} was imported as vectors of genes and reads no new text, so that it has no control 'name'"
+
+
+def _reader_of_names(store: Store, encoder_id: str) -> str | None:
+    """Find the encoder that reads names for a control: itself, or the first of texts for one made of gene vectors."""
+    kind = store.manifest.recipe(encoder_id)["kind"]
+    ids = store.encoder_ids if kind in {"terms", "mix"} else (encoder_id,)
+    return next((each for each in ids if not store.manifest.kind(each).is_imported), None)
 
 
 def _of_encoder(store: Store, encoder_id: str, asked: IntArray, *, having: IntArray, seed: int | None) -> FloatArray:
@@ -120,14 +127,17 @@ def _of_names(
     store: Store, encoder_id: str, asked: IntArray, *, progress: Callable[[int], None] | None
 ) -> tuple[IntArray, FloatArray]:
     """Genes that have a full name, and its vectors; names that several genes have are read once."""
-    if reason := why_without_name(store, encoder_id):
-        raise NotAvailable(f"{reason}; choose other knowledge: real, shuffled, symbol or random")
+    reader = _reader_of_names(store, encoder_id)
+    if reader is None:
+        raise NotAvailable(
+            f"{why_without_name(store, encoder_id)}; choose other knowledge: real, shuffled, symbol or random"
+        )
     names = [name or "" for name in rows_of(store.table("genes"), asked)["name"].to_pylist()]
     has_name = np.array([any(char.isalnum() for char in name) for name in names], dtype=bool)
     distinct, rows = np.unique(np.array(names, dtype=np.str_)[has_name], return_inverse=True)
     if not len(distinct):
         return asked[has_name], np.empty((0, 1), dtype=np.float32)
-    encoded = store.encoder(encoder_id).encode(distinct.tolist(), progress=progress)
+    encoded = store.encoder(reader).encode(distinct.tolist(), progress=progress)
     return asked[has_name], encoded.vectors[rows]
 
 

@@ -56,7 +56,7 @@ def named_vectors(
     Raises ``SourceUnusable`` for names without a vector, which it lists, unless they may be missing; and if none has
     one.
     """
-    encoder_id = store.encoder_id(encoder)
+    encoder_id = store.gene_encoder_id(encoder)
     if names is None:
         names, gene_ids = _by_symbol(store, store.vector_table(encoder_id).gene_ids)
         missing: dict[str, str] = {}

@@ -2,10 +2,10 @@
 
 import gzip
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +15,8 @@ from genekb.files.limits import check_gzip
 from genekb.genes.resolve import resolve_names
 from genekb.schema import integers, numbers, strings
 from genekb.sources.base import (
+    GO_LICENCE,
+    LICENCE,
     NCBI_FILES,
     SourceFile,
     SourceTables,
@@ -29,9 +31,8 @@ PATTERNS: Final = ("gene2go*", "gene2pubmed*", "go*.obo*", "*links*.tsv*", "*.gm
 PAPER_GENES: Final = (2, 100)  # papers of fewer genes link none, of more are screens
 _ANCESTORS: Final = re.compile(r"^(?:is_a: |relationship: part_of )(GO:\d+)", re.MULTILINE)
 _GO: Final = ("go_process", "go_function", "go_component")
-_LICENCES: Final = {"pubmed": "NCBI Gene: public domain (US government work)", "go": "Gene Ontology: CC BY 4.0"}
+_LICENCES: Final = {"pubmed": LICENCE, "go": GO_LICENCE, "parents": GO_LICENCE}
 _PAIRS: Final = pa.schema([("gene_id", pa.int64()), ("term_id", pa.string())])
-_UNSTATED: Final = "{}: no licence stated"
 
 
 def find_term_files(folder: Path) -> list[Path]:
@@ -48,41 +49,43 @@ def add_gene_terms(tables: SourceTables, paths: Sequence[Path]) -> SourceTables:
     or that of the gene sets) a table of ``gene_id`` and ``term``, each pair once. Raises ``SourceUnusable`` if a file
     is none of these, or is damaged.
     """
-    found = dict(tables.terms)
-    parents: dict[str, list[str]] = {}
+    found, annotated, parents = dict(tables.terms), [tables.annotations], dict[str, list[str]]()
     files, licences = list(tables.files), dict.fromkeys(tables.licence.split("; "))
-    annotated = [tables.annotations]
     for path in paths:
-        if not path.is_file():
-            raise SourceUnusable(f"{path} does not exist; give a file with terms of genes")
-        check_gzip(path)
-        stem = path.name.removesuffix(".gz")
-        if stem.startswith("gene2go") and any(file.name == path.name for file in files):
-            continue  # the folder of the source has it
-        if stem.endswith(".obo"):
-            parents, file = _read_parents(path)
-            licences[_LICENCES["go"]] = None
-        elif stem.endswith(".gmt"):
-            name = stem.removesuffix(".gmt").lower()
-            found[name], file = _read_gmt(path, tables)
-            licences[_UNSTATED.format(path.name)] = None
-        elif read_header(path) == list(NCBI_FILES["gene2pubmed"].columns):
-            found["pubmed"], file = _read_papers(path, tables)
-            licences[_LICENCES["pubmed"]] = None
-        elif read_header(path) == list(NCBI_FILES["gene2go"].columns):
-            go, file = _of_current_genes(path, "gene2go", tables)
-            annotated.append(_go_rows(go))
-            licences[_LICENCES["go"]] = None
-        else:
-            found["links"], file = _read_links(path, tables)
-            licences[_UNSTATED.format(path.name)] = None
+        if path.name in {file.name for file in files}:
+            continue  # gene2go, which the folder of the source has
+        kind = _kind_of(path)
+        rows, file = _READ[kind](path, tables)
         files.append(file)
+        licences[_LICENCES.get(kind, f"{path.name}: no licence stated")] = None
+        if kind == "parents":
+            parents = rows
+        elif kind == "go":
+            annotated.append(rows)
+        else:
+            found[path.name.removesuffix(".gz").removesuffix(".gmt").lower() if kind == "sets" else kind] = rows
     for name, vocabularies in {"go": _GO, "groups": ("gene_group",)}.items():
-        rows = [each.filter(pc.is_in(each["vocabulary"], strings(vocabularies))) for each in annotated]
-        if sum(map(len, rows)):
-            pairs = pa.concat_tables([each.select(["gene_id", "term_id"]).cast(_PAIRS) for each in rows])
+        kept = [each.filter(pc.is_in(each["vocabulary"], strings(vocabularies))) for each in annotated]
+        if sum(map(len, kept)):
+            pairs = pa.concat_tables([each.select(["gene_id", "term_id"]).cast(_PAIRS) for each in kept])
             found[name] = _distinct(*_with_ancestors(pairs, parents if name == "go" else {}))
     return replace(tables, terms=found, files=tuple(files), licence="; ".join(licences))
+
+
+def _kind_of(path: Path) -> str:
+    """Recognise a file by its ending or its header."""
+    if not path.is_file():
+        raise SourceUnusable(f"{path} does not exist; give a file with terms of genes")
+    try:
+        check_gzip(path)
+    except (OSError, EOFError) as error:
+        raise damaged(path, str(error)[:100]) from error
+    for ending, kind in ((".obo", "parents"), (".gmt", "sets")):
+        if path.name.removesuffix(".gz").endswith(ending):
+            return kind
+    header = read_header(path)
+    kinds = {"gene2pubmed": "pubmed", "gene2go": "go"}
+    return next((kind for name, kind in kinds.items() if header == list(NCBI_FILES[name].columns)), "links")
 
 
 def _distinct(gene_ids: Iterable[int], terms: Iterable[str]) -> pa.Table:
@@ -98,16 +101,19 @@ def _of_current_genes(path: Path, name: str, tables: SourceTables) -> tuple[pa.T
     return rows, replace(file, n_rows_kept=rows.num_rows)
 
 
-def _go_rows(rows: pa.Table) -> pa.Table:
-    """GO terms of genes in the columns of annotations, without negated ones."""
+def _read_go(path: Path, tables: SourceTables) -> tuple[pa.Table, SourceFile]:
+    """GO terms of genes in columns of annotations, without negated ones."""
+    rows, file = _of_current_genes(path, "gene2go", tables)
     negated = pc.fill_null(pc.starts_with(rows["Qualifier"], "NOT"), fill_value=False)
     kept = rows.filter(pc.and_(pc.invert(negated), pc.is_valid(rows["GO_ID"])))
     vocabulary = pa.repeat(_GO[0], kept.num_rows)
-    return pa.table({"gene_id": kept["GeneID"].cast(pa.int64()), "vocabulary": vocabulary, "term_id": kept["GO_ID"]})
+    columns = {"gene_id": kept["GeneID"].cast(pa.int64()), "vocabulary": vocabulary, "term_id": kept["GO_ID"]}
+    return pa.table(columns), file
 
 
-def _read_parents(path: Path) -> tuple[dict[str, list[str]], SourceFile]:
+def _read_parents(path: Path, tables: SourceTables) -> tuple[dict[str, list[str]], SourceFile]:
     """Parents of each GO term, by ``is_a`` and ``part_of``, from an .obo."""
+    del tables
     opened = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rt", encoding="utf-8") as stream:
@@ -189,3 +195,12 @@ def _as_gene_ids(names: Sequence[str], tables: SourceTables) -> list[int]:
     by_name = dict(zip(distinct, numbers(resolution.gene_ids).tolist(), strict=True))
     ids = (int(name) if name.isdecimal() else by_name[name] for name in map(str, names))
     return [gene_id if gene_id in known else 0 for gene_id in ids]
+
+
+_READ: Final[Mapping[str, Callable[[Path, SourceTables], tuple[Any, SourceFile]]]] = {
+    "parents": _read_parents,
+    "go": _read_go,
+    "pubmed": _read_papers,
+    "links": _read_links,
+    "sets": _read_gmt,
+}

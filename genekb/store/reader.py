@@ -185,6 +185,11 @@ class Store:
         what = f"several encoders named {name!r}" if found else f"no encoder {name!r}"
         raise NotAvailable(f"{self.store_id} has {what} (it has: {have}); add it with `genekb encode`")
 
+    def gene_encoder_id(self, name: str | None = None) -> str:
+        """Find the id of an encoder whose vectors of genes are used and no text is read: a mix comes before others."""
+        mixes = (key for key in self.encoder_ids if self.manifest.recipe(key)["kind"] == "mix")
+        return self.encoder_id(name or next(mixes, None))
+
     def check_whole(self) -> None:
         """Raise ``NotAvailable`` if encoders of the store were not pulled."""
         self._bring("")

@@ -29,7 +29,7 @@ def write_genes_h5ad(store: genekb.Store, path: Path, *, encoder: str | None = N
 
     check_ending(path, "h5ad", error=InputUnusable)
     check_targets([Target(path)], inputs=[store.folder], overwrite=overwrite)
-    encoder_id = store.encoder_id(encoder)
+    encoder_id = store.gene_encoder_id(encoder)
     gene_ids = store.vector_table(encoder_id).gene_ids
     genes = store.table("genes").to_pandas().set_index("gene_id").loc[np.asarray(gene_ids), list(_COLUMNS)]
     genes.index = pd.Index(genes.index.astype(str), name="gene_id")

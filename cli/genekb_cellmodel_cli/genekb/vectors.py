@@ -161,7 +161,7 @@ def export(
         from cellmodel.io.formats.gene_anndata import write_genes_h5ad
 
         n_genes = write_genes_h5ad(kb, output, encoder=encoder, overwrite=overwrite)
-        content |= {"files": [str(output)], "encoders": [kb.encoder_id(encoder)], "n_genes": n_genes}
+        content |= {"files": [str(output)], "encoders": [kb.gene_encoder_id(encoder)], "n_genes": n_genes}
     else:
         from genekb.query.export import export_store
 

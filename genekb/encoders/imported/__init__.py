@@ -1,3 +1,3 @@
-"""Vectors that others made, read from their files."""
+"""Vectors of genes: read from files of others, or fitted to annotations."""
 
-__all__ = ["files", "safe_pickle", "vectors"]
+__all__ = ["files", "safe_pickle", "terms", "vectors"]

@@ -1,6 +1,7 @@
 """Score the encoders of stores on gene-level tasks, beside their controls and published figures."""
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from genekb.store.reader import Store
 DEFAULT_KNOWLEDGE: Final[tuple[Knowledge, ...]] = ("real", "shuffled", "name", "symbol")
 VARIANTS: Final = ("", "all_genes", "sum", "shared_genes", "product", "concat")  # after the task's name in a column
 N_RESAMPLED: Final = 2_000
+_GO_TERM: Final = re.compile(r"GO:\d{7}$")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,6 +173,16 @@ def _with_differences(rows: Sequence[TaskRow], *, seed: int) -> Iterator[TaskRow
         yield replace(row, difference=float(differences.mean()), difference_low=low, difference_high=high)
 
 
+def _is_answer(store: Store, encoder_id: str, task: GeneTask) -> bool:
+    """Whether an encoder is made of the annotations that a task asks for: those of GO."""
+    recipe = store.manifest.recipe(encoder_id)
+    parts = [part.rpartition("=")[0] for part in str(recipe["model_id"]).split(",")] if recipe["kind"] == "mix" else []
+    if any(_is_answer(store, part, task) for part in parts if part in store.manifest.encoders):
+        return True
+    is_go = recipe["kind"] == "terms" and "go" in str(recipe["model_id"]).split(",")
+    return is_go and any(_GO_TERM.match(term.name) for term in task.terms)
+
+
 class _Scorer:
     """Rows of figures as they are made."""
 
@@ -204,7 +216,10 @@ class _Scorer:
             self.rows += [replace(row, encoder=encoder_id) for row in self._by_symbol[key]]
             self._n_done += len(self._tasks)
             return
-        made = [self._score(task, found, store.store_id) for task in self._tasks]
+        held = [task for task in self._tasks if _is_answer(store, encoder_id, task)]
+        notes += [f"{task.name}: {encoder_id} is made of GO annotations, which are its answers" for task in held]
+        self._n_done += len(held)
+        made = [self._score(task, found, store.store_id) for task in self._tasks if task not in held]
         rows = [row for row in made if row is not None]
         if kind == "symbol":
             self._by_symbol[key] = rows

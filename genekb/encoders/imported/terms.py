@@ -54,7 +54,7 @@ def fit_terms(name: str, terms: Mapping[str, pa.Table], *, gene_ids: IntArray) -
     Examples
     --------
     >>> import numpy as np, pyarrow as pa
-    >>> from genekb.encoders.terms import fit_terms
+    >>> from genekb.encoders.imported.terms import fit_terms
     >>> pairs = pa.table({"gene_id": [1, 2, 2, 3], "term": ["a", "a", "b", "b"]})
     >>> fit_terms("terms:go", {"go": pairs}, gene_ids=np.array([1, 2, 3])).vectors.shape
     (3, 2)
@@ -67,7 +67,7 @@ def fit_terms(name: str, terms: Mapping[str, pa.Table], *, gene_ids: IntArray) -
     kinds = without_prefix(name, "terms").split(",")
     for kind in kinds:
         if kind not in terms:
-            have = f"it has {', '.join(terms)}" if terms else "it has none"
+            have = f"it has {', '.join(sorted(terms))}" if terms else "it has none"
             raise NotAvailable(
                 f"encoder {name!r} needs terms {kind!r}, which the source lacks ({have}){did_you_mean(kind, terms)}; "
                 "give files with terms of genes as `annotations`"
