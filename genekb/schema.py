@@ -57,7 +57,7 @@ ORTHOLOGS = pa.schema(
 ANNOTATIONS = pa.schema(
     [
         pa.field("gene_id", pa.int64(), nullable=False),
-        # go_process, go_function, go_component, gene_group or generif
+        # go_process, go_function, go_component, gene_group, generif, function or description
         pa.field("vocabulary", pa.string(), nullable=False),
         pa.field("term_id", pa.string(), nullable=False),  # GO:0006915; HGNC's group number; PubMed id of a GeneRIF
         pa.field("term", pa.string(), nullable=False),
