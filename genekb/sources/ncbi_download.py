@@ -1,4 +1,4 @@
-"""NCBI's bulk files, downloaded into a folder that is then a source like any other."""
+"""NCBI's bulk files, and those of UniProt, STRING, the Alliance, GO and HGNC, downloaded into one folder."""
 
 import json
 from collections.abc import Sequence
@@ -28,9 +28,42 @@ if TYPE_CHECKING:
 MIRROR: Final = "https://ftp.ncbi.nlm.nih.gov/gene/DATA/"
 HGNC_URL: Final = "https://storage.googleapis.com/public-download-files/hgnc/tsv/tsv/hgnc_complete_set.txt"
 RECORD: Final = "download.json"
-FILES: Final = tuple(NCBI_FILES)
 _HGNC: Final = NCBI_FILES["hgnc_complete_set"].place
+# files of others: name in the folder, address; {} the species
+_OTHERS: Final = {
+    "uniprot": (
+        "uniprot_{tax_id}.tsv.gz",
+        "https://rest.uniprot.org/uniprotkb/stream?compressed=true&format=tsv&fields=accession,gene_primary,organism_id,"
+        "xref_geneid,cc_function&query=(organism_id:{tax_id})+AND+(reviewed:true)",
+    ),
+    "string": (
+        "{tax_id}.protein.info.v12.0.txt.gz",
+        "https://stringdb-downloads.org/download/protein.info.v12.0/{tax_id}.protein.info.v12.0.txt.gz",
+    ),
+    "alliance": (
+        "GENE-DESCRIPTION-TSV_{alliance}.tsv.gz",
+        "https://fms.alliancegenome.org/download/GENE-DESCRIPTION-TSV_{alliance}.tsv.gz",
+    ),
+    "go_basic": ("go-basic.obo", "https://purl.obolibrary.org/obo/go/go-basic.obo"),
+}
+_ALLIANCE: Final = {9606: "HUMAN", 10090: "MGI", 10116: "RGD", 7955: "ZFIN", 7227: "FB", 6239: "WB", 559292: "SGD"}
+FILES: Final = (*NCBI_FILES, *_OTHERS)
+WITH: Final = {  # what ``--with`` takes: files
+    "uniprot": ("uniprot",),
+    "string": ("string",),
+    "alliance": ("alliance",),
+    "go": ("gene2go", "go_basic"),
+    "pubmed": ("gene2pubmed",),
+    "hgnc": ("hgnc_complete_set",),
+}
 DEFAULT_FILES: Final = ("gene_info", "gene_summary", "gene_orthologs")
+
+
+def files_with(sources: Sequence[str]) -> tuple[str, ...]:
+    """Names of the files of further sources, keys of :data:`WITH`; ``ValueError`` if one is none of these."""
+    for name in sources:
+        check_choice("source", name, tuple(WITH))
+    return tuple(file for name in sources for file in WITH[name])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +117,7 @@ def download(
     *,
     taxon: str | Sequence[str] = "human",
     file: str | Sequence[str] = DEFAULT_FILES,
+    more: str | Sequence[str] = (),
     mirror: str = MIRROR,
     hgnc_url: str | None = None,
     force: bool = False,
@@ -91,10 +125,12 @@ def download(
 ) -> DownloadResult:
     """Download NCBI's bulk files into a folder, as `genekb download` does, or go on with an interrupted download.
 
-    The arguments are those of :class:`DownloadConfig`; ``timeout_s``: longest silence of the server, in seconds.
+    The arguments are those of :class:`DownloadConfig`; ``more``: further sources, see :data:`WITH`; ``timeout_s``:
+    longest silence of the server, in seconds.
     """
     taxa, names = ((one,) if isinstance(one, str) else tuple(one) for one in (taxon, file))
     retry = RetryPolicy(timeout_s=timeout_s)
+    names = (*names, *files_with((more,) if isinstance(more, str) else more))
     config = DownloadConfig(taxa=taxa, files=names, mirror=mirror, hgnc_url=hgnc_url, is_forced=force, retry=retry)
     return download_release(Path(folder), config)
 
@@ -117,16 +153,15 @@ def _download(
     folder: Path, config: DownloadConfig, client: "httpx.Client", taxa: Sequence[Taxon], progress: Progress
 ) -> DownloadResult:
     record = _read_record(folder)
-    wanted = [place for name in config.files for place in _places(name, taxa)]
-    names = [_file_name(place, config) for place in wanted]
+    wanted = {name: addresses for file in config.files for name, addresses in _places(file, config, taxa)}
+    names = list(wanted)
     by_hand = f"or put {', '.join(names)} into a folder yourself and give it to `genekb build --source FOLDER`"
     download = WebDownload(client=client, retry=config.retry, hint=f"{KEPT}, {by_hand}", progress=progress)
     is_reached = False
-    for place, name in zip(wanted, names, strict=True):
+    for name, candidates in wanted.items():
         if not config.is_forced and _is_here(folder / name, record.get(name)):
             record[name]["is_new"] = False
             continue
-        candidates = _addresses(place, config)
         if not is_reached:
             check_reachable(client, candidates[0], hint=f"check the network, {by_hand}")
             is_reached = True
@@ -137,27 +172,31 @@ def _download(
     return DownloadResult(folder=folder, files=files, release=_release(files))
 
 
-def _places(name: str, taxa: Sequence[Taxon]) -> list[str]:
-    """Places of a file; of gene_info the species' own files if NCBI has them for all that are wanted."""
-    if name == "gene_info" and taxa and all(taxon.folder for taxon in taxa):
-        return [f"GENE_INFO/{taxon.folder}/{taxon.file_prefix}.gene_info.gz" for taxon in taxa]
-    return [NCBI_FILES[name].place]
+def _places(file: str, config: DownloadConfig, taxa: Sequence[Taxon]) -> list[tuple[str, list[str]]]:
+    """Names in the folder of one of :data:`FILES`, and where each may lie: in NCBI's folders, or beside the others.
 
-
-def _addresses(place: str, config: DownloadConfig) -> list[str]:
-    """Where a file may lie: in NCBI's folders, or beside the others."""
-    if place == _HGNC and (config.hgnc_url or config.mirror == MIRROR):
-        return [config.hgnc_url or HGNC_URL]
+    Of gene_info these are the species' own files if NCBI has them for all that are wanted. Files of others than NCBI
+    lie beside its own where a mirror is given.
+    """
     base = config.mirror.rstrip("/") + "/"
-    return list(dict.fromkeys([urljoin(base, place), base + place.rpartition("/")[2]]))
-
-
-def _file_name(place: str, config: DownloadConfig) -> str:
-    """Name that a file gets in the folder; that of HGNC's set is ours, whatever its address."""
-    name = urlsplit(_addresses(place, config)[0]).path.rpartition("/")[2]
-    if place == _HGNC:
-        return _HGNC + (".gz" if name.endswith(".gz") else "")
-    return name
+    if file in _OTHERS:
+        found = []
+        for taxon in taxa or [find_taxon("human")]:
+            alliance = _ALLIANCE.get(int(taxon.tax_id))
+            if alliance is None and file == "alliance":
+                raise SourceUnusable(f"the Alliance has no descriptions of {taxon.name}; leave out alliance")
+            name, url = (text.format(tax_id=taxon.tax_id, alliance=alliance) for text in _OTHERS[file])
+            found.append((name, [url if config.mirror == MIRROR else base + name]))
+        return found
+    place = NCBI_FILES[file].place
+    if place == _HGNC and (config.hgnc_url or config.mirror == MIRROR):
+        url = config.hgnc_url or HGNC_URL
+        return [(_HGNC + (".gz" if urlsplit(url).path.endswith(".gz") else ""), [url])]
+    places = [place]
+    if file == "gene_info" and taxa and all(taxon.folder for taxon in taxa):
+        places = [f"GENE_INFO/{taxon.folder}/{taxon.file_prefix}.gene_info.gz" for taxon in taxa]
+    names = [(each.rpartition("/")[2], each) for each in places]
+    return [(name, list(dict.fromkeys([urljoin(base, each), base + name]))) for name, each in names]
 
 
 def _fetch(candidates: Sequence[str], path: Path, download: WebDownload, *, by_hand: str) -> FileVersion:

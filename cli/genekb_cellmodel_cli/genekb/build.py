@@ -300,8 +300,12 @@ def download(
         list[str] | None,
         typer.Option(
             help="gene_info, gene_summary, gene_orthologs (these three if left out), gene_history, gene2ensembl, "
-            "gene2go, generifs_basic, taxdump, hgnc_complete_set; repeatable."
+            "gene2go, gene2pubmed, generifs_basic, taxdump, hgnc_complete_set; repeatable."
         ),
+    ] = None,
+    with_: Annotated[
+        str | None,
+        typer.Option("--with", help="Further sources, parted by commas: uniprot, string, alliance, go, pubmed, hgnc."),
     ] = None,
     mirror: Annotated[str | None, typer.Option(help="Address in place of NCBI's gene/DATA.")] = None,
     hgnc_url: Annotated[str | None, typer.Option(help="Address of HGNC's complete set, if not HGNC's own.")] = None,
@@ -310,14 +314,14 @@ def download(
 ) -> None:
     """Download NCBI's bulk files into a folder, or go on with an interrupted download.
 
-    Example: genekb download ncbi --taxon human --file gene_info --file gene_summary
+    Example: genekb download 2026-11 --taxon human --with uniprot,go,pubmed,hgnc
     """
-    from genekb.sources.ncbi_download import DEFAULT_FILES, MIRROR, DownloadConfig, download_release
+    from genekb.sources.ncbi_download import DEFAULT_FILES, MIRROR, DownloadConfig, download_release, files_with
 
     with wrong_usage():
         config = DownloadConfig(
             taxa=tuple(taxon or ["human"]),
-            files=tuple(file or DEFAULT_FILES),
+            files=(*(file or DEFAULT_FILES), *files_with(with_.split(",") if with_ else ())),
             mirror=MIRROR if mirror is None else mirror,
             hgnc_url=hgnc_url,
             retry=retry.policy(),

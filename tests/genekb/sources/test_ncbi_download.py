@@ -320,3 +320,25 @@ def test_a_real_release_comes_over_whole(real_data, tmp_path):
     assert len(result.files) == 4
     ours, theirs = (read_ncbi_folder(where, taxa=["human", "mouse"]) for where in (tmp_path, folder))
     assert ours.genes.equals(theirs.genes)
+
+
+def test_further_sources_are_downloaded_beside_ncbis_files(release, tmp_path):
+    others = {
+        "/uniprot_9606.tsv.gz": gzip.compress(b"Entry\tGeneID\tFunction [CC]\nP1\t1;\tFUNCTION: x.\n"),
+        "/GENE-DESCRIPTION-TSV_HUMAN.tsv.gz": gzip.compress(b"HGNC:5\tA1BG\tx.\n"),
+        "/gene2go.gz": release["/gene2go.gz"] if "/gene2go.gz" in release else gzip.compress(b"#tax_id\n"),
+        "/go-basic.obo": b"[Term]\nid: GO:0000001\n",
+        "/gene2pubmed.gz": gzip.compress(b"#tax_id\tGeneID\tPubMed_ID\n"),
+    }
+    with serving(files={**release, **others}) as server:
+        made = call_json(
+            "genekb", "download", tmp_path / "new", "--mirror", server.url, "--with", "uniprot,alliance,go,pubmed"
+        )
+        assert {f"/{file['name']}" for file in made["files"]} >= set(others)
+        for name, content in others.items():
+            assert (tmp_path / "new" / name[1:]).read_bytes() == content
+        code, _, err = call("genekb", "download", tmp_path / "new", "--mirror", server.url, "--with", "kegg")
+        assert (code, "'kegg' is not one of uniprot, string" in err) == (2, True)
+        args = ["--taxon", "pig", "--file", "gene_summary", "--with", "alliance"]
+        code, _, err = call("genekb", "download", tmp_path / "pig", "--mirror", server.url, *args)
+        assert (code, "the Alliance has no descriptions of pig" in err) == (3, True)
