@@ -13,7 +13,7 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.io.records import Lineage, lineage_of
 from genekb.query.knowledge import knowledge_vectors
 
-TextKnowledge = Literal["real", "shuffled", "name", "symbol"]
+TextKnowledge = Literal["real", "shuffled", "masked", "name", "symbol"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

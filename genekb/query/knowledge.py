@@ -1,19 +1,25 @@
-"""Vectors of genes and their controls: shuffled texts, the full name alone, characters of the symbol, random."""
+"""Vectors of genes and their controls: texts shuffled or masked, full names, characters of symbols, random."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 import numpy as np
+import pyarrow.compute as pc
 
 from genekb.core.errors import NotAvailable
-from genekb.schema import FloatArray, IntArray, rows_of
+from genekb.encoders.imported.terms import mix_vectors
+from genekb.schema import FloatArray, IntArray, rows_of, strings
 from genekb.store.reader import Store
 
-Knowledge = Literal["real", "shuffled", "name", "symbol", "random"]
+Knowledge = Literal["real", "shuffled", "masked", "name", "symbol", "random"]
 KNOWLEDGE: Final[tuple[Knowledge, ...]] = get_args(Knowledge)
 SYMBOL_DIM: Final = 256  # most dimensions of vectors of symbols
 _LEAST_SYMBOLS: Final = 2
+_SYMBOLS: Final = ("symbol", "alias", "retired_symbol")  # kinds of names
+_WORD: Final = re.compile(r"[^\W_][\w-]*")
+_NOTHING: Final = "gene"  # a text of which nothing is left
 _SHUFFLED, _RANDOM = range(2)
 
 
@@ -35,6 +41,7 @@ def knowledge_vectors(
     knowledge: Knowledge = "real",
     gene_ids: IntArray | Sequence[int] | None = None,
     seed: int = 0,
+    words: Sequence[str] = (),
     progress: Callable[[int], None] | None = None,
 ) -> KnowledgeVectors:
     """Give the vectors of genes, or those of a control that lacks part of what a text says.
@@ -49,13 +56,17 @@ def knowledge_vectors(
     knowledge
         ``real``: the encoder's vectors. ``shuffled``: each gene has the vector of another gene. ``name``: the full name
         alone, without symbol and summary, read by the same encoder. ``symbol``: characters of the symbol, TF-IDF of
-        1- to 3-grams within its bounds and SVD, at most 256 dimensions. ``random``: isotropic directions.
+        1- to 3-grams within its bounds and SVD, at most 256 dimensions. ``random``: isotropic directions. ``masked``:
+        the text without what may hold the answer: symbols of all genes, the words of the gene's own names, and
+        ``words``; read by the same encoder, annotations in a mix as they are.
     gene_ids
         Genes to give, repeats allowed; all with a vector, ascending, if left out.
     seed
         Of ``shuffled`` and ``random``.
+    words
+        Of ``masked``: words, in any case, that are deleted from all texts, such as those of the terms of a task.
     progress
-        Called with the number of names read, after each batch of ``name``.
+        Called with the number of texts read, after each batch of ``name`` and ``masked``.
 
     Raises
     ------
@@ -79,6 +90,9 @@ def knowledge_vectors(
     asked = wanted[np.isin(wanted, having)]
     if knowledge == "name":
         asked, vectors = _of_names(store, encoder_id, asked, progress=progress)
+    elif knowledge == "masked":
+        distinct, rows = np.unique(asked, return_inverse=True)
+        vectors = _of_masked(store, encoder_id, distinct, words=words, progress=progress)[rows]
     elif knowledge == "symbol":
         vectors = _of_symbols(store, having)[np.searchsorted(having, asked)]
     elif knowledge == "random":
@@ -139,6 +153,45 @@ def _of_names(
         return asked[has_name], np.empty((0, 1), dtype=np.float32)
     encoded = store.encoder(reader).encode(distinct.tolist(), progress=progress)
     return asked[has_name], encoded.vectors[rows]
+
+
+def _of_masked(
+    store: Store, encoder_id: str, gene_ids: IntArray, *, words: Sequence[str], progress: Callable[[int], None] | None
+) -> FloatArray:
+    """Vectors of masked texts of genes, ascending; of a mix with its other parts as they are."""
+    kind = store.manifest.kind(encoder_id)
+    if not kind.is_imported:
+        distinct, rows = np.unique(masked_texts(store, gene_ids, words=words), return_inverse=True)
+        return store.encoder(encoder_id).encode(distinct.tolist(), progress=progress).vectors[rows]
+    recipe = store.manifest.recipe(encoder_id)
+    if recipe["kind"] != "mix":
+        raise NotAvailable(f"{encoder_id} reads no text that could be masked; choose other knowledge")
+    parts, weights = [], []
+    for part, _, weight in (each.rpartition("=") for each in str(recipe["model_id"]).split(",")):
+        own = gene_ids[np.isin(gene_ids, store.vector_table(part).gene_ids)]
+        is_read = not store.manifest.kind(part).is_imported
+        masked = _of_masked(store, part, own, words=words, progress=progress) if is_read else None
+        parts.append((own, store.vectors(own, encoder=part).vectors if masked is None else masked))
+        weights.append(float(weight))
+    return mix_vectors(parts, weights)[1]
+
+
+def masked_texts(store: Store, gene_ids: IntArray, *, words: Sequence[str] = ()) -> list[str]:
+    """Texts of genes without symbols of any gene, the words of the gene's own names, and ``words``, in any case."""
+    names = store.table("names")
+    symbols = set(names.filter(pc.is_in(names["kind"], strings(_SYMBOLS)))["name"].to_pylist())
+    left_out = {word.casefold() for word in words}
+    own_names = zip(rows_of(store.table("genes"), gene_ids)["name"].to_pylist(), store.texts(gene_ids), strict=True)
+    masked = []
+    for name, text in own_names:
+        own = left_out | {word.casefold() for word in _WORD.findall(name or "")}
+
+        def keep(found: re.Match[str], own: set[str] = own) -> str:
+            word = found[0]
+            return "" if word in symbols or word.casefold() in own or word.casefold().removesuffix("s") in own else word
+
+        masked.append(" ".join(_WORD.sub(keep, text or "").split()))
+    return [text if any(map(str.isalnum, text)) else _NOTHING for text in masked]
 
 
 def _of_symbols(store: Store, gene_ids: IntArray) -> FloatArray:

@@ -31,7 +31,7 @@ from genekb.schema import IntArray
 from genekb.store.reader import Store
 
 Genes = Sequence[str] | IntArray  # names of any kind; GeneIDs where it is an array of numbers
-SetKnowledge = Literal["real", "shuffled", "name"]
+SetKnowledge = Literal["real", "shuffled", "masked", "name"]
 _EXPRESSION_STRATA: Final = 10
 _LENGTH_STRATA: Final = 3  # of text length: well-studied genes have longer texts, which are nearer to one another
 MIN_UNIVERSE: Final = 20  # genes from which random sets can be drawn

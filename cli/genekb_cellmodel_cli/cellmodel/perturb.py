@@ -68,8 +68,11 @@ def perturb(
     read: options.Reading,
     path: Annotated[Path | None, typer.Argument(help="Cells of a screen, in place of tables of pairs.")] = None,
     knowledge: Annotated[
-        Literal["real", "shuffled", "name", "symbol"],
-        typer.Option(help="Texts as they are, or a control: permuted, full names alone, characters of the symbols."),
+        Literal["real", "shuffled", "masked", "name", "symbol"],
+        typer.Option(
+            help="Texts as they are, or a control: permuted, without symbols of genes and words of the own name, full "
+            "names alone, characters of the symbols."
+        ),
     ] = "real",
     encoder: options.Encoder = None,
     overwrite: options.Overwrite = False,

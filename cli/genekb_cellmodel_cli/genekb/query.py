@@ -81,8 +81,11 @@ def name_set(
     ] = None,
     encoder: options.Encoder = None,
     knowledge: Annotated[
-        Literal["real", "shuffled", "name"],
-        typer.Option(help="Texts of the genes; or a control: permuted texts, or the full name of each gene alone."),
+        Literal["real", "shuffled", "masked", "name"],
+        typer.Option(
+            help="Texts of the genes; or a control: permuted texts, texts without symbols of genes and words of the "
+            "own name, or the full name of each gene alone."
+        ),
     ] = "real",
     names: Annotated[int, typer.Option(help="Names of a set, best first.", min=1)] = 5,
     max_p: Annotated[float, typer.Option(help="Share of random sets up to which a set has a theme.")] = 0.05,

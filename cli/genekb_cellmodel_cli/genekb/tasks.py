@@ -30,7 +30,8 @@ class TaskOptions:
     knowledge: Annotated[
         str | None,
         typer.Option(
-            help="With --tasks: real, shuffled, name, symbol, random, parted by commas; the first four if left out."
+            help="With --tasks: real, shuffled, name, symbol, masked, random, parted by commas; the first four if left "
+            "out. masked: texts without symbols, words of the own name, and words of the terms (terms.tsv: task, name)."
         ),
     ] = None
     scored_on: Annotated[

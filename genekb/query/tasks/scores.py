@@ -199,6 +199,9 @@ class _Scorer:
 
     def add(self, store: Store, encoder_id: str, kind: Knowledge, notes: list[str], *, is_asked: bool) -> None:
         """Score one encoder with one kind of knowledge on every task."""
+        if kind == "masked":  # of each task the words of its own terms
+            self.rows += [row for task in self._tasks if (row := self._masked(task, store, encoder_id)) is not None]
+            return
         try:
             found = knowledge_vectors(
                 store, encoder_id, knowledge=kind, gene_ids=self._gene_ids, seed=self._seed,
@@ -224,6 +227,16 @@ class _Scorer:
         if kind == "symbol":
             self._by_symbol[key] = rows
         self.rows += rows
+
+    def _masked(self, task: GeneTask, store: Store, encoder_id: str) -> TaskRow | None:
+        if _is_answer(store, encoder_id, task):
+            self._n_done += 1
+            return None
+        count = self._count(f"masked texts read by {encoder_id}", len(task.gene_ids))
+        found = knowledge_vectors(
+            store, encoder_id, knowledge="masked", gene_ids=task.gene_ids, words=task.words, progress=count
+        )
+        return self._score(task, found, store.store_id)
 
     def _count(self, what: str, total: int) -> Callable[[int], None]:
         """Give a callback that adds up what is done; several genes may have one name, so that it may end early."""

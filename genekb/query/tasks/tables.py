@@ -12,13 +12,16 @@ from jaxtyping import Bool, Int
 from numpy.typing import NDArray
 
 from genekb.core.errors import SourceUnusable
+from genekb.core.words import split_words
 from genekb.schema import IntArray, StrArray
-from genekb.sources.base import read_header, read_rows
+from genekb.sources.base import optional_file, read_header, read_rows
 from genekb.store.reader import Store
 
 ScoredOn = Literal["test", "inner"]
 Mask = NDArray[np.bool_]
 PUBLISHED: Final = "published"
+TERM_NAMES: Final = "terms.tsv"
+_LEAST_LETTERS: Final = 3  # of a word of a term that is masked
 TEST: Final = "test"
 N_FOLDS: Final = 5  # of a table without parts of its own
 _GENE_COLUMNS: Final = (("gene_id_1", "gene_id_2"), ("gene_1", "gene_2"), ("gene_id",), ("gene",))
@@ -52,6 +55,7 @@ class GeneTask:
     gene_ids: IntArray  # distinct GeneIDs of the table, ascending, known to the store or not
     unknown: tuple[str, ...]  # names that the store does not know, left out
     n_repeated: int  # rows left out because a row before them has the same gene or pair, and the same label
+    words: tuple[str, ...]  # of the names of its terms, as ``terms.tsv`` of the folder has them (task, term, name)
     has_test: bool  # False where each fold is scored in turn, so that ``inner`` leaves no gene untouched
 
 
@@ -67,6 +71,8 @@ def read_tasks(folder: Path, store: Store) -> tuple[tuple[GeneTask, ...], dict[s
         if path.name.removesuffix(".gz") == f"{PUBLISHED}.tsv":
             continue
         header = read_header(path)
+        if path.name.removesuffix(".gz") == TERM_NAMES and {"task", "name"} <= set(header):
+            continue
         if "label" in header and _gene_columns(header):
             tasks.append(read_task(path, store))
         else:
@@ -74,6 +80,20 @@ def read_tasks(folder: Path, store: Store) -> tuple[tuple[GeneTask, ...], dict[s
     if not tasks:
         raise SourceUnusable(f"{folder} has no table of a task; it needs NAME.tsv with {_NEEDED}")
     return tuple(tasks), left_out
+
+
+def _term_words(folder: Path, task: str) -> tuple[str, ...]:
+    """Words of the names of a task's terms; none where the folder does not tell their names."""
+    path = optional_file(folder, TERM_NAMES)
+    if path is None or not {"task", "name"} <= set(header := read_header(path)):
+        return ()
+    rows, _ = read_rows(path, header, null_values=("",))
+    names = [
+        name or ""
+        for own, name in zip(*(rows[key].to_pylist() for key in ("task", "name")), strict=True)
+        if own == task
+    ]
+    return tuple(sorted({word for name in names for word in split_words(name) if len(word) >= _LEAST_LETTERS}))
 
 
 def _gene_columns(header: Sequence[str]) -> tuple[str, ...]:
@@ -106,8 +126,10 @@ def read_task(path: Path, store: Store) -> GeneTask:
         own = {key: part[index] for key, part in parts.items()}
         rounds = _rounds(f"{path}: a row of {name!r}", genes[index], own, has_test=has_test)
         made.append(Term(name=name, genes=genes[index], has_term=has_term[index], rounds=rounds))
+    task = path.name.removesuffix(".gz").removesuffix(".tsv")
     return GeneTask(
-        name=path.name.removesuffix(".gz").removesuffix(".tsv"),
+        name=task,
+        words=_term_words(path.parent, task),
         terms=tuple(made),
         gene_ids=np.unique(genes[kept]),
         unknown=unknown,
