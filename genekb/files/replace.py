@@ -6,7 +6,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -172,7 +172,8 @@ def _remove_left(folder: Path, pattern: str, path: Path | None = None) -> None:
 
 def _remove(path: Path) -> None:
     is_folder = path.is_dir() and not path.is_symlink()
-    shutil.rmtree(path, ignore_errors=True) if is_folder else path.unlink(missing_ok=True)
+    with suppress(NotADirectoryError):  # a file lies where a folder of the path should
+        shutil.rmtree(path, ignore_errors=True) if is_folder else path.unlink(missing_ok=True)
 
 
 def _is_gone(left: Path, *, machine: str, process: int) -> bool:

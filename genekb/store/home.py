@@ -12,6 +12,7 @@ from genekb.core.messages import known_names
 from genekb.store.lockfile import pinned_digest
 from genekb.store.manifest import MANIFEST
 
+UNTIL: Final = "@.."  # between a name and a date
 CURRENT: Final = "current"  # file beside the digest folders: the current digest of the name
 _NAME: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*(@[A-Za-z0-9][A-Za-z0-9._-]*)?\Z")
 logger = logging.getLogger(__name__)
@@ -60,6 +61,8 @@ def current_folder(name_folder: Path) -> Path | None:
 def find_store(reference: str | Path, home: Path | None = None) -> Path:
     """Find a store's folder by path, ``NAME@RELEASE``, ``NAME`` (the newest release) or digest (8 digits or more).
 
+    ``NAME@..DATE`` is the newest release up to a date, for knowledge that precedes an experiment.
+
     A name that the project's ``genekb.lock`` pins means the pinned digest. Raises ``NotAvailable`` if no store, or
     several, match.
     """
@@ -103,9 +106,13 @@ def _by_pin(stores: Path, text: str, digest: str, lock_file: Path) -> Path:
 
 
 def _by_name(stores: Path, text: str) -> list[Path]:
-    if not _NAME.match(text) or not stores.is_dir():
+    name, is_until, until = text.partition(UNTIL)
+    if not _NAME.match(name) or not stores.is_dir():
         return []
-    releases = [stores / text] if "@" in text else sorted(stores.glob(f"{text}@*"), key=_release_order)
+    releases = [stores / name] if "@" in name else sorted(stores.glob(f"{name}@*"), key=_release_order)
+    if is_until:
+        dated = ((_release_order(each), each) for each in releases)
+        releases = [each for (is_dated, date), each in dated if is_dated and date[: len(until)] <= until]
     found = [folder for folder in map(current_folder, releases) if folder is not None]
     return found[-1:]
 

@@ -163,7 +163,7 @@ def wrong_outputs():
                 yield command, {one: zarr, other: f"{zarr}/inner{own_ending(command, other)}"}
 
 
-FOLDERS = {"bench", "sweep", "graph export", "export cellbrowser", "demo", "pull"}  # that --output of cellmodel names
+FOLDERS = {"predict", "bench", "sweep", "graph export", "export cellbrowser", "demo", "pull"}  # --output of these
 
 
 def written_files():

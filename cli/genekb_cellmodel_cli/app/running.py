@@ -3,6 +3,7 @@
 import inspect
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -146,10 +147,13 @@ class QuickGroup(TyperGroup):
         return params
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; usage errors are printable, and suggest the choice that was probably meant."""
+        """Run the command; errors name its options, usage errors suggest the choice that was probably meant."""
         try:
             return super().invoke(ctx)
         except Exception as error:
+            command = self.get_command(ctx, ctx.invoked_subcommand) if ctx.invoked_subcommand else None
+            if command is not None and exit_code(error) is not None:
+                error.args = tuple(_as_options(each, command) if isinstance(each, str) else each for each in error.args)
             if isinstance(error, typer.BadParameter) and ctx.parent is None:
                 _suggest(error)
             if hasattr(error, "format_message"):  # as every usage error has
@@ -178,6 +182,19 @@ class QuickGroup(TyperGroup):
         commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
             formatter.write_dl([(name, (command.help or "").split("\n\n")[0]) for name, command in commands if command])
+
+
+_ARGUMENT: Final = re.compile(r"`?\b([a-z]+(?:_[a-z]+)*)=True\b`?|`([a-z]+(?:_[a-z]+)*)`")
+
+
+def _as_options(message: str, command: Any) -> str:
+    """Spell the arguments that a message names, such as ``overwrite=True``, as options of a command."""
+    spelled = {param.name: max(param.opts, key=len) for param in command.params if param.opts[0].startswith("-")}
+
+    def option(found: re.Match[str]) -> str:
+        return spelled.get(found[1] or found[2], found[0])
+
+    return _ARGUMENT.sub(option, message)
 
 
 def _print_version(ctx: typer.Context, is_asked: bool) -> None:

@@ -83,7 +83,7 @@ def read_tasks(folder: Path, store: Store) -> tuple[tuple[GeneTask, ...], dict[s
 
 
 def _term_words(folder: Path, task: str) -> tuple[str, ...]:
-    """Words of the names of a task's terms; none where the folder does not tell their names."""
+    """Words of the names of a task's terms; none where the folder does not have their names."""
     path = optional_file(folder, TERM_NAMES)
     if path is None or not {"task", "name"} <= set(header := read_header(path)):
         return ()

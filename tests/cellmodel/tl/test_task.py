@@ -58,7 +58,7 @@ def test_a_file_gets_the_same_slots_and_what_is_written_beside(adata, task, tmp_
     write = WriteConfig(output=tmp_path / "out.h5ad", key_added="sums")
     found = run_on_file(tmp_path / "in.h5ad", task, read=ReadConfig(), write=write)
     np.testing.assert_array_equal(read_anndata(tmp_path / "out.h5ad").obs["sums_total"], np.asarray(found).ravel())
-    with pytest.raises(InputUnusable, match="--overwrite"):
+    with pytest.raises(InputUnusable, match="overwrite=True"):
         run_on_file(tmp_path / "in.h5ad", task, read=ReadConfig(), write=write)
     assert len(asked) == 1
     run_on_file(tmp_path / "in.h5ad", task, read=ReadConfig(), write=None)

@@ -21,6 +21,7 @@ from genekb.builder.plan import BuildConfig, build, plan_build
 from genekb.core.errors import NotAvailable, SchemaMismatch, SourceUnusable, StoreBusy, StoreCorrupt
 from genekb.genes.words import split_texts
 from genekb.sources.ncbi_bulk import read_ncbi_folder
+from genekb.sources.table import read_gene_table
 from genekb.store.home import find_store, list_store_folders
 from genekb.store.manifest import read_manifest
 from genekb.store.verify import verify_store
@@ -351,6 +352,7 @@ import genekb.builder.plan as builder, genekb.builder.encode as encoding
 encoding.SHARD_SIZE = {shard_size}
 from genekb.genes.words import split_texts
 from genekb.sources.ncbi_bulk import read_ncbi_folder
+from genekb.sources.table import read_gene_table
 source = read_ncbi_folder(Path({str(folder)!r}), taxa=["human"])
 config = builder.BuildConfig(name="human", models=("hash-32",))
 result = builder.build(source, config, home=Path({str(home)!r}),
@@ -453,3 +455,16 @@ def test_words_of_other_texts_are_found_by_verify(built, kb, tmp_path):
     files = tuple(described if file.path == described.path else file for file in manifest.files)
     folder = commit(staging, replace(manifest, files=files))
     assert verify_store(folder).faults == ("words.parquet does not hold the words of the texts",)
+
+
+def test_a_name_with_a_date_is_the_newest_release_up_to_it(tmp_path):
+    table = tmp_path / "genes.tsv"
+    table.write_text("gene_id\tsymbol\tname\n1\tA1\talpha\n")
+    made = {}
+    for release in ("2020-01", "2021-07", "2022-11", "draft"):
+        source = read_gene_table(table, release=release, taxon="human")
+        made[release] = build(source, BuildConfig(name="h", models=()), home=tmp_path).folder
+    for until, release in {"2020-01": "2020-01", "2021": "2021-07", "2022-10": "2021-07", "2030": "2022-11"}.items():
+        assert find_store(f"h@..{until}", tmp_path) == made[release]
+    with pytest.raises(NotAvailable, match=r"no store .h@\.\.2019"):
+        find_store("h@..2019", tmp_path)
