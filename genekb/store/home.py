@@ -85,6 +85,10 @@ def find_store(reference: str | Path, home: Path | None = None) -> Path:
         raise NotAvailable(
             f"{as_path} is a folder without {MANIFEST}, so no store; `genekb list` shows those there are"
         )
+    name, is_until, until = text.partition(UNTIL)
+    if is_until and _NAME.match(name):
+        have = ", ".join(sorted(folder.name for folder in stores.glob(f"{name}@*"))) or "none"
+        raise NotAvailable(f"no release of {name} up to {until} in {stores} (there: {have})")
     if not _NAME.match(text):
         raise NotAvailable(
             f"no store at {as_path}: there is no such folder, and a name is NAME[@RELEASE] without '/'; `genekb list` "

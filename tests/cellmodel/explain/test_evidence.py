@@ -230,7 +230,7 @@ def test_what_exists_is_not_replaced_unasked(run, cells, kb):
     folder, _, _ = run
     choice = AttributeConfig(cluster_key="bulk_labels")
     for output, tables, why in (
-        ("o.h5ad", None, "--overwrite"),
+        ("o.h5ad", None, "overwrite=True"),
         ("new.h5ad", folder / "tables", "markers.tsv exists; give another name, or overwrite=True"),
         ("new.h5ad", folder / "o.h5ad", "is a file; name a folder"),
         ("new.h5ad", folder / "absent" / "tables", "absent is not a folder"),
