@@ -466,5 +466,5 @@ def test_a_name_with_a_date_is_the_newest_release_up_to_it(tmp_path):
         made[release] = build(source, BuildConfig(name="h", models=()), home=tmp_path).folder
     for until, release in {"2020-01": "2020-01", "2021": "2021-07", "2022-10": "2021-07", "2030": "2022-11"}.items():
         assert find_store(f"h@..{until}", tmp_path) == made[release]
-    with pytest.raises(NotAvailable, match="no release of h up to 2019 .*h@2020-01, "):
+    with pytest.raises(NotAvailable, match=r"no release of h up to 2019 .*h@2020-01, "):
         find_store("h@..2019", tmp_path)
