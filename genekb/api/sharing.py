@@ -40,8 +40,17 @@ def pull(
 
 
 @for_python
-def push(store: str | Store, url: str, *, encoder: Names | None = None, home: str | Path | None = None) -> "Pushed":
+def push(
+    store: str | Store,
+    url: str,
+    *,
+    encoder: Names | None = None,
+    allow_licence: Names = (),
+    home: str | Path | None = None,
+) -> "Pushed":
     """Copy a store to where others can pull it, as `genekb push` does; ``encoder``: those to push, all if None.
+
+    ``allow_licence``: sources that may be shared though their licence is not stated, or not free.
 
     Examples
     --------
@@ -52,4 +61,6 @@ def push(store: str | Store, url: str, *, encoder: Names | None = None, home: st
     from genekb.share.push import push_store
     from genekb.share.remotes import parse_address
 
-    return push_store(open(store, home=home), parse_address(url), encoders=several(encoder))
+    return push_store(
+        open(store, home=home), parse_address(url), encoders=several(encoder), allow_licence=several(allow_licence)
+    )

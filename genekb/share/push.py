@@ -1,9 +1,11 @@
 """Push a store: every file first, the manifest after them, and the name last, so that none is ever seen in part."""
 
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from genekb.core.errors import SourceUnusable
 from genekb.files.replace import Target, check_targets
@@ -13,9 +15,11 @@ from genekb.share.remotes import Address, open_remote, push_to_hub
 from genekb.share.transfer import send_files, write_file
 from genekb.store.files import absent_encoders, check_files
 from genekb.store.home import CURRENT
-from genekb.store.manifest import MANIFEST, SIGNATURE, StoredFile
+from genekb.store.manifest import MANIFEST, SIGNATURE, Manifest, StoredFile
 from genekb.store.reader import Store
 from genekb.store.writer import describe_file
+
+_NOT_FREE: Final = re.compile(r"no licence stated|\bBY-NC|non-?commercial|\b(?:kegg|corum)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,16 +39,31 @@ def push_store(
     address: Address,
     *,
     encoders: Sequence[str] = (),
+    allow_licence: Sequence[str] = (),
     retry: RetryPolicy | None = None,
 ) -> Pushed:
     """Copy a store to a location, or go on with a push that was interrupted.
 
-    ``encoders``: ids or names of the encoders to push; all if empty. Raises ``NotAvailable`` if access is refused, or
-    an encoder is not here; ``StoreCorrupt`` if the store is damaged: damage is not shared.
+    ``encoders``: ids or names of the encoders to push; all if empty. ``allow_licence``: sources that may be shared
+    though their licence is not stated, or not free, such as a ``.gmt`` of KEGG. Raises ``SourceUnusable`` if the store
+    has others of that kind; ``NotAvailable`` if access is refused, or an encoder is not here; ``StoreCorrupt`` if the
+    store is damaged: damage is not shared.
     """
+    check_licences(store.manifest, allow_licence)
     sent = _collect(store, address, encoders)
     url, n_sent = send(sent, address, retry=retry or RetryPolicy())
     return _pushed(sent, url, n_sent=n_sent)
+
+
+def check_licences(manifest: Manifest, allowed: Sequence[str]) -> None:
+    """Raise ``SourceUnusable`` if a source's licence is not stated or not free, and it is not one of the allowed."""
+    for stated in (part.strip() for licence in manifest.licences for part in licence.split(";")):
+        source = stated.partition(":")[0]
+        if _NOT_FREE.search(stated) and source not in allowed:
+            raise SourceUnusable(
+                f"{manifest.full_name} is made of {stated!r}, which may not be free to share; leave it out, or "
+                f"name it in `allow_licence`: {source}"
+            )
 
 
 def plan_push(store: Store, address: Address, *, encoders: Sequence[str] = ()) -> Pushed:

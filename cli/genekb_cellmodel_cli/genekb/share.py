@@ -43,6 +43,10 @@ def push(
     retry: ParallelRetry,
     encoder: Encoders = None,
     catalog: Annotated[Path | None, typer.Option(help="Also list the store in this catalog.toml.")] = None,
+    allow_licence: Annotated[
+        list[str] | None,
+        typer.Option(help="Share this source though its licence is not stated or not free; repeatable."),
+    ] = None,
     dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
@@ -65,7 +69,9 @@ def push(
         )
         return
     with keep_interrupted("what was sent is kept"):
-        pushed = push_store(kb, address, encoders=encoder or (), retry=retry.policy())
+        pushed = push_store(
+            kb, address, encoders=encoder or (), allow_licence=allow_licence or (), retry=retry.policy()
+        )
     if catalog:
         add_to_catalog(list_manifest(kb.manifest, pushed.url, catalog=catalog), catalog)
     print_record(asdict(pushed), json=json)

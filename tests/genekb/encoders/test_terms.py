@@ -205,3 +205,13 @@ def test_the_command_builds_the_best_encoders_of_a_source(folder):
     assert kinds == ["wcp", "terms-go", "terms-pubmed", "terms-links", "mix-wcp-go-pubmed-links"]
     code, _, err = call("genekb", "build", "--model", "terms:nope", *args)
     assert (code, "needs terms 'nope', which the source lacks (it has go, links, pubmed, sets)" in err) == (4, True)
+
+
+def test_a_source_without_a_free_licence_is_built_and_not_shared_unasked(kb, folder):
+    shared = folder / "shared"
+    code, _, err = call("genekb", "push", kb.folder, shared)
+    assert (code, "'links_human.tsv: no licence stated', which may not be free to share" in err) == (3, True)
+    assert "--allow-licence: links_human.tsv" in err
+    assert not shared.exists()
+    allowed = ["--allow-licence", "links_human.tsv", "--allow-licence", "sets.gmt"]
+    assert call_json("genekb", "push", kb.folder, shared, *allowed)["n_sent"] > 0
