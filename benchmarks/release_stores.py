@@ -22,7 +22,7 @@ import typer
 
 from genekb.store.manifest import SIGNATURE
 
-_RECIPE: Final = ("--genes", "protein-coding")
+_RECIPE: Final = ("--genes", "protein-coding", "--template", "designations")  # of docs/method/wcp.md
 _SUMS, _TABLE, _CATALOG = "SHA256SUMS", "stores.md", "catalog.toml"
 
 
