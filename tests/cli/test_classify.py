@@ -103,5 +103,5 @@ def test_an_existing_output_is_not_replaced(files, home, tmp_path):
     output.write_text("kept")
     code, _, errors = call("cellmodel", "classify", *arguments(files, home, output))
     assert code != 0
-    assert "exists; give another name, or overwrite=True" in errors
+    assert "exists; give another name, or --overwrite" in errors
     assert output.read_text() == "kept"

@@ -77,7 +77,7 @@ def test_a_second_run_gives_the_same_bytes(folder, content):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("-o", "a.tsv"), "a.tsv exists; give another name, or overwrite=True"),
+        (("-o", "a.tsv"), "a.tsv exists; give another name, or --overwrite"),
         (("--cluster-key-b", "absent"), "has no column 'absent' in obs"),
     ],
 )
