@@ -98,8 +98,7 @@ def tool(function: Callable[P, Result]) -> Callable[P, Result]:
 _COMMANDS: Final = {
     "annotate_markers": "annotate --marker-lists",
     "cell_type_terms": "export cellxgene",
-    "export_cellbrowser": "export cellbrowser",
-    "export_graph": "graph export",
+    "export_graph": "export graph",
 }
 
 

@@ -24,7 +24,6 @@ from cellmodel.tl._explain import attribute as attribute
 from cellmodel.tl._explain import predict as predict
 from cellmodel.tl._explain import search as search
 from cellmodel.tl._export import cell_type_terms as cell_type_terms
-from cellmodel.tl._export import export_cellbrowser as export_cellbrowser
 from cellmodel.tl._export import export_graph as export_graph
 from cellmodel.tl._names import annotate_markers as annotate_markers
 from cellmodel.tl._names import map_labels as map_labels
@@ -56,7 +55,6 @@ __all__ = [
     "compare",
     "composition",
     "embed",
-    "export_cellbrowser",
     "export_graph",
     "lock",
     "map_labels",

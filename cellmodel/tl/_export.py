@@ -1,4 +1,4 @@
-"""Cells for other programs: graphs with text vectors, a folder for the UCSC Cell Browser, terms for CELLxGENE."""
+"""Cells for other programs: graphs with text vectors, terms for CELLxGENE."""
 
 import logging
 from collections import Counter
@@ -21,7 +21,6 @@ from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, obs_column
 from cellmodel.io.graph import GRAPH, TypedGraph, write_graph
 from cellmodel.io.records import input_record
 from cellmodel.io.writers import check_targets
-from cellmodel.pl._report.cell_browser import write_browser_of
 from cellmodel.tl._run import Prepared, prepare
 from cellmodel.tl._task import Task, run_on_anndata
 
@@ -179,40 +178,6 @@ def _record(cells: Cells, prepared: Prepared, config: RunConfig) -> dict[str, An
     if prepared.alignment is not None:
         record |= asdict(prepared.alignment.lineage)
     return record
-
-
-@tool
-def export_cellbrowser(
-    adata: "AnnData",
-    *,
-    folder: str | Path,
-    cluster_key: str = "cellmodel",
-    layer: str | None = None,
-    use_raw: bool = False,
-    gene_key: str | None = None,
-    other_store: bool = False,
-    overwrite: bool = False,
-) -> None:
-    """Write clusters, names, markers, maps and values for the UCSC Cell Browser.
-
-    ``adata`` is left as it is; ``cbBuild`` makes a page of the folder.
-
-    Parameters
-    ----------
-    folder
-        Folder to write.
-    overwrite
-        Whether such a folder may be replaced.
-
-    Examples
-    --------
-    >>> import anndata, cellmodel as cm
-    >>> adata = anndata.read_h5ad("clustered.h5ad")
-    >>> cm.tl.export_cellbrowser(adata, folder="browser", overwrite=True)
-    """
-    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
-    cells = cells_from_anndata(adata, read, source="AnnData in memory")
-    write_browser_of(cells, Path(folder), cluster_key=cluster_key, overwrite=overwrite, other_store=other_store)
 
 
 @tool

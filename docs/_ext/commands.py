@@ -29,13 +29,13 @@ OTHER_NAMES = {
     "cellmodel annotate": ("cellmodel.tl.annotate", "cellmodel.tl.annotate_markers"),
     "cellmodel doctor": ("genekb.doctor",),
     "cellmodel export cellxgene": ("cellmodel.tl.cell_type_terms",),
-    "cellmodel graph export": ("cellmodel.tl.export_graph", "cellmodel.io.read_graph"),
+    "cellmodel export graph": ("cellmodel.tl.export_graph", "cellmodel.io.read_graph"),
 }
 
 
 @cache
 def commands_of(program: str) -> dict[str, typer.core.TyperCommand]:
-    """Give every command of a program by the words that call it, such as `cluster` and `graph export`."""
+    """Give every command of a program by the words that call it, such as `cluster` and `export graph`."""
     app = import_module(f"genekb_cellmodel_cli.{program}").app
     return dict(_below(typer.main.get_command(app)))
 

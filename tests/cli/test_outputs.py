@@ -48,9 +48,8 @@ COMMANDS = {
         "{cells} --cluster-key group --sample-key group --condition-key group", ["-o", "--shares"], ["cells"],
     ),
     "cellmodel embed": (f"{{cells}} {PLAIN}", ["-o", "--work-dir"], ["cells"]),
-    "cellmodel export cellbrowser": ("{cells}", ["-o"], ["cells"]),
     "cellmodel export cellxgene": ("{cells} --name-key group", ["-o"], ["cells"]),
-    "cellmodel graph export": ("{cells} --knowledge none", ["-o"], ["cells"]),
+    "cellmodel export graph": ("{cells} --knowledge none", ["-o"], ["cells"]),
     "cellmodel map-labels": ("{genes}", ["-o"], ["genes"]),
     "cellmodel markers": ("{cells} --cluster-key group --sample-key group", ["-o"], ["cells"]),
     "cellmodel perturb": ("--train {train} --query {query} --kb {store}", ["-o"], ["train", "query"]),
@@ -163,7 +162,7 @@ def wrong_outputs():
                 yield command, {one: zarr, other: f"{zarr}/inner{own_ending(command, other)}"}
 
 
-FOLDERS = {"predict", "bench", "sweep", "graph export", "export cellbrowser", "demo", "pull"}  # --output of these
+FOLDERS = {"predict", "bench", "sweep", "export graph", "demo", "pull"}  # --output of these
 
 
 def written_files():

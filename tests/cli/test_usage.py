@@ -99,3 +99,8 @@ def test_every_command_of_genekb_takes_its_store_in_two_places(demo_home, tmp_pa
             assert "name one store, as STORE in front of all else or as --kb NAME" in " ".join(err.split())
     target = ("genekb", "push", "--kb", "demo", tmp_path / "shared", "--dry-run", *home)
     assert call(*target)[0] == 0
+
+
+def test_a_command_that_went_names_its_successor():
+    code, _, err = call("cellmodel", "export", "graph", "cells.h5ad", "-o", "graph")
+    assert (code, "`cellmodel graph` went; use `cellmodel export graph`" in err) == (2, True)

@@ -50,9 +50,8 @@ METHODS = {  # functions whose names are not those of their commands
     "genekb resolve": genekb.Store.resolve,
     "genekb search": genekb.Store.search,
     "genekb sql": genekb.Store.sql,
-    "cellmodel export cellbrowser": cm.tl.export_cellbrowser,
     "cellmodel export cellxgene": cm.tl.cell_type_terms,
-    "cellmodel graph export": cm.tl.export_graph,
+    "cellmodel export graph": cm.tl.export_graph,
 }
 SHELL_ALONE = {"cellmodel mcp"}  # a server, started by the program that asks it
 

@@ -1,3 +1,3 @@
 """The report of clusters: one self-contained HTML file, or a page of this machine."""
 
-__all__ = ["cell_browser", "collect", "serve", "style"]
+__all__ = ["collect", "serve", "style"]

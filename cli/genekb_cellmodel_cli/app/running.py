@@ -115,6 +115,7 @@ EXIT_CODES = {
     "SchemaMismatch": 5,
     "LineageMismatch": 5,
 }
+MOVED: Final = {"cellmodel graph": "cellmodel export graph"}  # commands that went, and their successors
 _ANYWHERE: Final = ("-q", "--quiet", "-v", "--verbose", "--debug")  # flags of the program
 PIPE_CLOSED = 141  # what a shell shows of a program that SIGPIPE ended
 _state = {"debug": False}
@@ -170,7 +171,10 @@ class QuickGroup(TyperGroup):
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """Find the command, and the names of recipes where it takes one."""
+        """Find the command, and the names of recipes where it takes one; one that went names its successor."""
+        words = f"{ctx.info_name} {args[0] if args else ''}"
+        if ctx.parent is None and words in MOVED:
+            raise typer.BadParameter(f"`{words}` went; use `{MOVED[words]}`")
         name, command, rest = super().resolve_command(ctx, args)
         for param in command.params if command else ():
             if param.metavar == RECIPES:

@@ -47,13 +47,8 @@ app = make_app(
         "compare": compare.compare,
         "composition": samples.composition,
         "export": make_group(
-            "Write annotated cells for atlases and browsers of others.",
-            {"cellbrowser": export.cellbrowser, "cellxgene": export.cellxgene},
-            before=_require_cells,
-        ),
-        "graph": make_group(
-            "Write graphs of cells and genes for programs that learn on them.",
-            {"export": export.graph},
+            "Write annotated cells to CELLxGENE, and graphs for PyTorch Geometric.",
+            {"cellxgene": export.cellxgene, "graph": export.graph},
             before=_require_cells,
         ),
         "map-labels": annotate.map_labels,

@@ -1,4 +1,4 @@
-"""The commands `cellmodel graph export` and `export`: cells for programs that learn on graphs, and for atlases."""
+"""The commands `cellmodel export`: cells for programs that learn on graphs, and for atlases."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.output import print_record, show, table
+from genekb_cellmodel_cli.app.output import show, table
 from genekb_cellmodel_cli.cellmodel.cluster import RunStore, Views
 
 
@@ -28,7 +28,7 @@ def graph(
     The cells are prepared as `cluster` and `embed` do; `cellmodel.io.read_graph` opens the folder as a HeteroData.
     Without a store (--knowledge none) genes have names and expression, but no features.
 
-    Example: cellmodel graph export cells.h5ad --kb human -o graph
+    Example: cellmodel export graph cells.h5ad --kb human -o graph
     """
     from cellmodel.io.graph import IDS
     from cellmodel.tl._export import export_file
@@ -57,27 +57,6 @@ def _lines(content: dict[str, Any]) -> Iterator[str]:
     }
     rows = [(kind, size, features.get(kind, "edge_weight") or "none") for kind, size in content["sizes"].items()]
     yield from ("", *table(("nodes and edges", "number", "features"), rows), "", f"output: {content['output']}")
-
-
-def cellbrowser(
-    path: options.ClusteredFile,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write, for `cbBuild`.")],
-    read: options.Reading,
-    cluster_key: options.ClusterKey = "cellmodel",
-    other_store: options.OtherStore = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing folder of this kind.")] = False,
-    json: options.Json = False,
-) -> None:
-    """Write clusters, names, markers, maps and values for the UCSC Cell Browser.
-
-    Example: cellmodel export cellbrowser named.h5ad -o browser
-    """
-    from cellmodel.pl._report.cell_browser import write_cell_browser
-
-    found = write_cell_browser(
-        path, output, cluster_key=cluster_key, read=read.config(), overwrite=overwrite, other_store=other_store
-    )
-    print_record({"input": str(path), **found, "output": str(output)}, json=json)
 
 
 def cellxgene(
