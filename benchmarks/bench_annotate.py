@@ -1,6 +1,6 @@
 """Names for clusters and cells: named right, withheld, wrong; either evidence source, and controls; annotate.{json,md}.
 
-    python benchmarks/bench_annotate.py --output results [--home HOME] [--encoders wcp,lsa-256] [--cache FOLDER]
+    python benchmarks/bench_annotate.py --output results [--home HOME] [--encoders wcp] [--cache FOLDER]
     python benchmarks/bench_annotate.py --output results --cells [--clusters]    # names of single cells
     python benchmarks/bench_annotate.py --output results --rules    # other rules, cross-fitted
 
@@ -328,7 +328,7 @@ def report_rules(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
 def main() -> int:
     """Run everything and compare with the bars."""
     parser = command_line_of_names(__doc__)
-    parser.add_argument("--encoders", default="wcp,lsa-256")
+    parser.add_argument("--encoders", default="wcp")
     parser.add_argument("--cache", type=Path, help="Folder in which clusters are kept for the next run.")
     parser.add_argument("--species", default="human,mouse")
     parser.add_argument("--cells", action="store_true", help="Score the names of single cells instead.")

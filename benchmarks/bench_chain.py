@@ -3,7 +3,7 @@
     python benchmarks/bench_chain.py --output results [--store NAME]
 
 `run` clusters, names, explains and reports; the others read what it wrote of pbmc3k. Without --store, one is built
-(human, lsa-256, all protein-coding genes). Each command is run twice and the second counts: the first writes the
+(human, wcp, all protein-coding genes). Each command is run twice and the second counts: the first writes the
 bytecode of the libraries, as installers do, to a folder of its own. Writes ``chain.json`` and ``chain.md``; exits with
 1 where a budget is missed, by the smaller of wall and processor time.
 """

@@ -57,9 +57,7 @@ def build_all(home: Path) -> Stores:
 
     human, mouse = build_stores(home)
     source = genekb.read_ncbi_folder(data_folder() / "ncbi" / "2022-11", taxa=["human", "mouse"])
-    config = genekb.BuildConfig(
-        name="names", models=("lsa-256",), genes="protein-coding", template=find_template("names")
-    )
+    config = genekb.BuildConfig(name="names", models=("wcp",), genes="protein-coding", template=find_template("names"))
     return Stores(human=human, mouse=mouse, names=genekb.build(source, config, home=home).folder)
 
 

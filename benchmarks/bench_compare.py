@@ -3,7 +3,7 @@
     python benchmarks/bench_compare.py --output results
 
 Takes at most 3,000 human genes that have a summary and are of HGNC gene groups of 5 genes or more (fixed seed); of
-genes with equal summaries the first, since equal texts have equal vectors whatever an encoder knows. Scores lsa-256,
+genes with equal summaries the first, since equal texts have equal vectors whatever an encoder knows. Scores wcp,
 minilm (where it is on this machine) and random-256 on four texts: the summary with symbol and name, the summary alone,
 the summary without the words that the names of its gene's groups hold, and the symbol. Shuffled vectors stand beside
 each. Writes ``compare.json`` and ``compare.md``; fails where a text does not beat its shuffled vectors, or random
@@ -26,7 +26,7 @@ from protocol import data_folder
 N_GENES = 3000
 N_NEIGHBORS = 10
 SEED = 0
-MODELS = ("lsa-256", "minilm", "random-256")
+MODELS = ("wcp", "minilm", "random-256")
 TEXTS = ("summary", "summary-only", "summary-only without group words", "symbol")
 
 

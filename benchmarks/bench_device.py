@@ -2,7 +2,7 @@
 
     python benchmarks/bench_device.py --output results [--cells 3000,12000] [--recipes scrcl,...] [--texts 400]
 
-Cells are drawn from real ones (``synthetic.py``), genes aligned with a store of lsa-256, k given. Up to
+Cells are drawn from real ones (``synthetic.py``), genes aligned with a store of wcp, k given. Up to
 ``--most-whole`` cells a run is made whole; above, the time of a step is that between a run of two epochs and one of
 twelve, after one that loads the libraries, and the total follows from it.
 The processor's columns have wall and processor seconds; a busy machine changes the
@@ -56,7 +56,7 @@ def open_store(folder: Path):
     import genekb
 
     source = genekb.read_ncbi_folder(data_folder() / "ncbi" / "2022-11", taxa=["human"])
-    config = genekb.BuildConfig(name="human", models=("lsa-256",), genes="protein-coding")
+    config = genekb.BuildConfig(name="human", models=("wcp",), genes="protein-coding")
     return genekb.open(genekb.build(source, config, home=folder).folder)
 
 
@@ -69,7 +69,7 @@ def make_views(n_cells: int, kb, folder: Path):
     chosen = next(one for one in load_datasets() if one.name == SOURCE)
     path = folder / f"{n_cells}.h5ad"
     write_synthetic(ad.read_h5ad(chosen.path), path, n_cells=n_cells, seed=0, label_key=chosen.label_key)
-    config = RunConfig(recipe="scsiameseclu", encoder="lsa-256")  # which reads all views
+    config = RunConfig(recipe="scsiameseclu", encoder="wcp")  # which reads all views
     return replace(prepare(read_cells(path), kb, config).views, n_clusters=N_CLUSTERS)
 
 

@@ -1,11 +1,10 @@
-"""MiniLM on real gene texts: ours in float32, in bfloat16 and in ONNX beside sentence-transformers' own encode().
+"""MiniLM on real gene texts: ours in float32 and in bfloat16 beside sentence-transformers' own encode().
 
     python benchmarks/bench_encode.py --output results
 
 Every contender has a process of its own. They take turns, a block of texts each, so that whatever else the machine does
 slows all of them; a ratio is the median over the blocks. Besides the time, the processor time of the process is
-reported. Writes ``encode.json`` and
-``encode.md``; exits with 1 where neither bfloat16 nor ONNX reaches the speed-up at the agreement.
+reported. Writes ``encode.json`` and ``encode.md``; exits with 1 where bfloat16 misses the speed-up at the agreement.
 """
 
 import argparse
@@ -14,7 +13,6 @@ import multiprocessing
 import os
 import re
 import sys
-import tempfile
 import time
 from importlib.metadata import version
 from multiprocessing.connection import Connection
@@ -26,8 +24,7 @@ import numpy as np
 from protocol import data_folder
 
 SEED = 0
-CONTENDERS = ("sentence-transformers", "float32", "bfloat16", "onnx")
-CANDIDATES = ("bfloat16", "onnx")
+CONTENDERS = ("sentence-transformers", "float32", "bfloat16")
 BAR_RATIO = 3.5
 BAR_COSINE = 0.999
 N_NEIGHBORS = 10
@@ -65,7 +62,7 @@ def bundled_folder() -> Path:
     return place.path
 
 
-def load_contender(name: str, cache: Path):
+def load_contender(name: str):
     """Load an encoder, and give a function from texts to vectors and to the tokens cut, where those are known."""
     if name == "sentence-transformers":
         from sentence_transformers import SentenceTransformer
@@ -74,8 +71,7 @@ def load_contender(name: str, cache: Path):
         return lambda texts: (model.encode(texts), None)
     from genekb.encoders import load_encoder
 
-    in_onnx = name == "onnx"
-    encoder = load_encoder("onnx:minilm", cache=cache) if in_onnx else load_encoder("minilm", dtype=name, device="cpu")
+    encoder = load_encoder("minilm", dtype=name, device="cpu")
 
     def encode(texts: list[str]):
         found = encoder.encode(texts)
@@ -84,10 +80,10 @@ def load_contender(name: str, cache: Path):
     return encode
 
 
-def serve(connection: Connection, name: str, cache: Path) -> None:
+def serve(connection: Connection, name: str) -> None:
     """Load one contender, then encode every block that is sent, until an empty one comes."""
     started = time.perf_counter()
-    encode = load_contender(name, cache)
+    encode = load_contender(name)
     connection.send(time.perf_counter() - started)
     while block := connection.recv():
         started, started_cpu = time.perf_counter(), time.process_time()
@@ -97,13 +93,13 @@ def serve(connection: Connection, name: str, cache: Path) -> None:
     connection.send(peak_mb())
 
 
-def run_all(texts: list[str], cache: Path) -> list[dict]:
+def run_all(texts: list[str]) -> list[dict]:
     """Load the contenders one after the other, then let them encode in turns."""
     context = multiprocessing.get_context("spawn")
     ends, runs, processes = [], [], []
     for name in CONTENDERS:
         ours, theirs = context.Pipe()
-        processes.append(context.Process(target=serve, args=(theirs, name, cache), daemon=True))
+        processes.append(context.Process(target=serve, args=(theirs, name), daemon=True))
         processes[-1].start()
         ends.append(ours)
         runs.append({"name": name, "load_s": ours.recv(), "parts": []})
@@ -119,13 +115,6 @@ def run_all(texts: list[str], cache: Path) -> list[dict]:
     for process in processes:
         process.join()
     return runs
-
-
-def export_seconds(cache: Path) -> float:
-    """Time of the export to ONNX, which happens once on a machine."""
-    started = time.perf_counter()
-    load_contender("onnx", cache)
-    return time.perf_counter() - started
 
 
 def peak_mb() -> float:
@@ -198,22 +187,16 @@ def reaches_bar(row: dict) -> bool:
 def measure_all(n_texts: int) -> tuple[list[dict], dict]:
     """Encode that many texts by every contender; one row each, and what to know about the run."""
     texts = sample_texts(n_texts)
-    with tempfile.TemporaryDirectory() as cache:
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            export_s = pool.apply(export_seconds, (Path(cache),))
-            pool.close()
-            pool.join()
-        runs = run_all(texts, Path(cache))
+    runs = run_all(texts)
     uncut = next(run["n_cut"] for run in runs if run["name"] == "float32") == 0
     rows = [compare(run, runs[0], uncut) for run in runs]
-    reached = [row["name"] for row in rows if row["name"] in CANDIDATES and reaches_bar(row)]
+    reached = [row["name"] for row in rows if row["name"] == "bfloat16" and reaches_bar(row)]
     about = {
         "n_texts": len(texts),
         "n_cut": int((~uncut).sum()),
-        "export_s": export_s,
         "cores": os.cpu_count(),
         "load_average": os.getloadavg(),
-        "versions": {name: version(name) for name in ("torch", "sentence-transformers", "transformers", "onnxruntime")},
+        "versions": {name: version(name) for name in ("torch", "sentence-transformers", "transformers")},
         "bar": {"ratio": BAR_RATIO, "cosine": BAR_COSINE, "reached_by": reached},
     }
     return rows, about
@@ -230,8 +213,7 @@ def main() -> None:
     (arguments.output / "encode.json").write_text(json.dumps({"about": about, "rows": rows}, indent=1))
     lines = ["# Encoding", "", *table(rows), ""]
     lines += [
-        f"{about['n_texts']} texts, {about['n_cut']} of them cut by us on a sentence end; {about['cores']} cores; "
-        f"export to ONNX, once: {about['export_s']:.1f} s.",
+        f"{about['n_texts']} texts, {about['n_cut']} of them cut by us on a sentence end; {about['cores']} cores.",
         f"{BAR_RATIO:g} x at cosine {BAR_COSINE:g} reached by: {', '.join(reached) or 'none'}.",
     ]
     (arguments.output / "encode.md").write_text("\n".join(lines) + "\n")

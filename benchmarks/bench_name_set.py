@@ -1,6 +1,6 @@
 """Names of gene sets by text beside controls and GPT-4, on 500 sets of Hu et al. 2025; name_set.{json,md}.
 
-    GENEKB_TEST_DATA=data python benchmarks/bench_name_set.py --output results [--kb human] [--encoder lsa-256]
+    GENEKB_TEST_DATA=data python benchmarks/bench_name_set.py --output results [--kb human] [--encoder wcp]
 
 Settings were chosen on half A, sets whose identifier has an even first byte of its SHA-256; half B reports. Sets are GO
 terms: only their names are read, never which genes a term annotates. Exits with 1 where a bar is missed.

@@ -1,6 +1,6 @@
 """Cells found by words: by name, in plain plural words, by function; with controls; search.{json,md}.
 
-    python benchmarks/bench_search.py --output results [--home HOME] [--encoders wcp,lsa-256]
+    python benchmarks/bench_search.py --output results [--home HOME] [--encoders wcp]
 
 Queries: the name in `type_names.toml` that stands first for a label, alone or with its definition; and, of
 `search_queries.toml`, the plural of the everyday name and a description of what the cells do, written down before any
@@ -191,7 +191,7 @@ def _standing_out(rows: Sequence[dict[str, Any]]) -> list[str]:
 def main() -> int:
     """Run everything and compare with the bars."""
     parser = command_line_of_names(__doc__)
-    parser.add_argument("--encoders", default="wcp,lsa-256")
+    parser.add_argument("--encoders", default="wcp")
     options = parser.parse_args()
     encoders = options.encoders.split(",")
     stores = open_stores(options, encoders)

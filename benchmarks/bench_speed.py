@@ -2,7 +2,7 @@
 
     python benchmarks/bench_speed.py --output results [--recipes fused,scllm-dsc]
 
-Each command reads the file, opens the store (lsa-256, all protein-coding genes) and writes the annotated file. Writes
+Each command reads the file, opens the store (wcp, all protein-coding genes) and writes the annotated file. Writes
 ``speed.json`` and ``speed.md``; exits with 1 where a bar is missed: `fused` may take no more time and memory than
 scanpy's steps with UMAP, both in the median of three runs in turns; the recipes that train on graphs have budgets.
 Seconds are the smaller of wall and processor time: on a busy machine the first tells of others. The large file is read

@@ -1,6 +1,6 @@
 """Fitted encoders on all texts of a species: time and memory of the fit, size of the state, time of a first query.
 
-    python benchmarks/bench_wcp.py --output results [--taxon mouse] [--encoders wcp,wcp-256,lsa-256]
+    python benchmarks/bench_wcp.py --output results [--taxon mouse] [--encoders wcp-256,wcp]
 
 Each encoder has a process of its own, with the texts alone in it. Writes ``wcp.json`` and ``wcp.md``; exits with 1
 where wcp misses a bar: 60 s of processor time for fit and vectors, 1 GB, the same encoder from texts in another order.
@@ -110,7 +110,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("results"))
     parser.add_argument("--taxon", default="human")
-    parser.add_argument("--encoders", default="wcp,wcp-256,lsa-256")
+    parser.add_argument("--encoders", default="wcp-256,wcp")
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:

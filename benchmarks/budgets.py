@@ -98,7 +98,7 @@ def opening(_: Path) -> Iterator[Figure]:
         peers={row["way"]: row["ms_first"] for row in others}, command="bench_open.py",
     )  # fmt: skip
     yield Figure(
-        subject="store", what="genekb search, from the shell, lsa-256", unit="s", limit=bench_open.BUDGET_SEARCH_S,
+        subject="store", what="genekb search, from the shell, wcp", unit="s", limit=bench_open.BUDGET_SEARCH_S,
         value=store["search_s"], processor=store["search_cpu_s"], command="bench_open.py",
     )  # fmt: skip
     yield Figure(
@@ -139,7 +139,7 @@ def encoding(_: Path) -> Iterator[Figure]:
 
 def updating(folder: Path) -> Iterator[Figure]:
     """Give the texts that an update encodes, which are those that changed and no others."""
-    row = bench_update.measure("human", "lsa-256", folder / "update")
+    row = bench_update.measure("human", "wcp", folder / "update")
     yield Figure(
         subject="store", what="texts encoded by an update 2020-01 to 2022-11", unit="texts", limit=row["n_new_texts"],
         value=row["n_encoded"], peers={"all texts of the new release": row["n_texts"]}, command="bench_update.py",

@@ -104,7 +104,7 @@ def entered() -> list[str]:
     from genekb import BuildConfig, build, read_demo_table
 
     with tempfile.TemporaryDirectory() as folder:
-        store = build(read_demo_table(), BuildConfig(name="demo", models=("lsa-32",)), home=Path(folder)).folder
+        store = build(read_demo_table(), BuildConfig(name="demo", models=("wcp-32",)), home=Path(folder)).folder
         arguments = (str(ROOT), str(store), str(find_demo_cells()), str(Path(folder) / "out.h5ad"))
         done = subprocess.run([sys.executable, "-c", TRACED, *arguments], capture_output=True, text=True, check=True)
     return [line for line in done.stdout.splitlines() if line.endswith(".py")]

@@ -188,7 +188,7 @@ def write_store(folder: Path) -> None:
     from genekb.builder.plan import BuildConfig, build
 
     with tempfile.TemporaryDirectory() as name:
-        config = BuildConfig(name="human@1", models=("hash-16", "lsa-4"))
+        config = BuildConfig(name="human@1", models=("hash-16", "wcp-4"))
         made = build(known_genes(), config, home=Path(name)).folder
         shutil.copytree(made, folder / "store")
 

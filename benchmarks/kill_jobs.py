@@ -38,9 +38,9 @@ class Job:
 
 
 GENEKB = (
-    Job(name="build", args=("genekb", *BUILD, "--model", "lsa-64", "--model", "shuffled:hash-256")),
+    Job(name="build", args=("genekb", *BUILD, "--model", "wcp-64", "--model", "shuffled:hash-256")),
     Job(name="build-folder", args=("genekb", *BUILD[:5], "--model", "tiny-bert", "--name", "demo@1")),
-    Job(name="encode", args=("genekb", "encode", *STORE, "--model", "lsa-32"), before=(("genekb", *BUILD),)),
+    Job(name="encode", args=("genekb", "encode", *STORE, "--model", "wcp-32"), before=(("genekb", *BUILD),)),
     Job(
         name="update",
         args=("genekb", "update", *STORE, "--source", "genes-2.tsv", "--name", "demo@2"),

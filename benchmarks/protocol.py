@@ -84,7 +84,7 @@ def build_stores(home: Path) -> tuple[Path, ...]:
     folders = []
     for taxon in TAXA:
         source = read_ncbi_folder(data_folder() / "ncbi" / "2022-11", taxa=[taxon])
-        config = BuildConfig(name=taxon, models=("lsa-256",), genes="protein-coding")
+        config = BuildConfig(name=taxon, models=("wcp",), genes="protein-coding")
         folders.append(build(source, config, home=home).folder)
     return tuple(folders)
 

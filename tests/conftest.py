@@ -66,11 +66,11 @@ def old_ncbi_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def demo_home(tmp_path_factory):
-    """A folder of stores with the demo store, encoded by lsa-32; tests that share it add nothing to it."""
+    """A folder of stores with the demo store, encoded by wcp-32; tests that share it add nothing to it."""
     import genekb
 
     folder = tmp_path_factory.mktemp("demo-home")
-    genekb.build(genekb.read_demo_table(), genekb.BuildConfig(name="demo", models=("lsa-32",)), home=folder)
+    genekb.build(genekb.read_demo_table(), genekb.BuildConfig(name="demo", models=("wcp-32",)), home=folder)
     return folder
 
 

@@ -76,7 +76,6 @@ class BuildConfig:
             threads=self.threads,
             online=self.online,
             base_url=self.base_url,
-            cache=find_home(home) / "graphs",
             trust_remote_code=self.trust_remote_code,
         )
 

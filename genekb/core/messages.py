@@ -22,7 +22,7 @@ _SUFFIX: Final = re.compile(r"@.*|-[0-9a-f]{12}$")
 
 
 def known_names(wanted: str, names: Iterable[object]) -> str:
-    """List the names that there are, and the one that was probably meant: ``lsa-256, minilm; did you mean 'minilm'?``.
+    """List the names that there are, and the one that was probably meant: ``wcp, minilm; did you mean 'minilm'?``.
 
     At most :data:`MOST_NAMES` are listed; ``none`` where there is none.
     """

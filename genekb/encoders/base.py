@@ -97,8 +97,8 @@ class EncodedTexts:
     """Vectors of texts in the order of the input, and how much of each text was encoded."""
 
     vectors: FloatArray  # (text, dim) finite, of unit length
-    # (text,) of the whole text in the encoder's vocabulary, without prompt and special tokens; of ``lsa`` and ``hash``
-    # distinct words and word pairs, of ``lsa`` known ones: 0 marks a text without any
+    # (text,) of the whole text in the encoder's vocabulary, without prompt and special tokens; of ``wcp`` and ``hash``
+    # distinct words and word pairs, of ``wcp`` known ones: 0 marks a text without any
     n_tokens: NDArray[np.int32]
     n_tokens_cut: NDArray[np.int32]  # (text,) truncated tokens at the end of the text
 

@@ -8,10 +8,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final, Literal
 
-Kind = Literal[
-    "transformer", "onnx", "static", "api", "lsa", "wcp", "hash", "random", "shuffled", "foreign", "plugin", "terms",
-    "mix",
-]  # fmt: skip
+Kind = Literal["transformer", "static", "api", "wcp", "hash", "random", "shuffled", "foreign", "plugin", "terms", "mix"]
 Pooling = Literal["mean", "cls", "last", "none"]
 
 
@@ -45,7 +42,6 @@ class EncoderKind:
 
 KINDS: Final[Mapping[Kind, EncoderKind]] = {
     "transformer": EncoderKind(),
-    "onnx": EncoderKind(prefix="onnx:", stored_as="{}-onnx"),
     "static": EncoderKind(),
     "api": EncoderKind(
         is_remote=True,
@@ -54,11 +50,6 @@ KINDS: Final[Mapping[Kind, EncoderKind]] = {
         not_searched="behind a network; name it to ask it",
         limit="A vendor may change the weights behind a model's name; a query encoded later may then not fit the "
         "vectors.",
-    ),
-    "lsa": EncoderKind(
-        is_built_in=True,
-        is_fitted=True,
-        limit="lsa was fitted on the texts of this store, or of the one it was updated from, and knows no other words.",
     ),
     "wcp": EncoderKind(
         is_built_in=True,
@@ -128,7 +119,7 @@ def split_dim(name: str) -> tuple[str, int]:
 
 
 def stored_name(name: str) -> str:
-    """Short name in a store of the encoder that a user asks for: ``minilm-onnx`` for ``onnx:minilm``."""
+    """Short name in a store of the encoder that a user asks for: ``shuffled-minilm`` for ``shuffled:minilm``."""
     if name.startswith(("terms:", "mix:")):  # ``terms-go-pubmed``; ``mix-wcp-go`` of the parts wcp and terms-go
         family, _, listed = name.partition(":")
         parts = (part.partition("=")[0].strip().removeprefix("terms-") for part in listed.split(","))

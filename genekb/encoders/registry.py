@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from genekb.encoders.controls import ShuffledEncoder
 
 log = logging.getLogger(__name__)
-_BUILT_IN: Final = re.compile(r"^(?:(lsa|hash|random|wcp)-([1-9]\d{0,3})|wcp)$")
+_BUILT_IN: Final = re.compile(r"^(?:(hash|random|wcp)-([1-9]\d{0,3})|wcp)$")
+_MOVED: Final = re.compile(r"^(?:onnx:(?P<model>.+)|lsa(?P<dim>-\d+))$")
 GROUP: Final = "genekb.encoders"  # entry points of plug-ins: each names a function, name → Encoder
 _FITTED: Final = "wcp"  # default of a store with texts enough to be fitted on, and where there are no weights
 _ENOUGH_TEXTS: Final = 5_000  # about the protein-coding genes of a yeast
@@ -67,7 +68,6 @@ def load_encoder(
     threads: int | None = None,
     online: bool = False,
     base_url: str | None = None,
-    cache: Path | None = None,
     trust_remote_code: bool = False,
 ) -> Encoder:
     """Load an encoder; a given name is never replaced by another.
@@ -76,18 +76,15 @@ def load_encoder(
     ----------
     name
         Name of the registry or of a plug-in, ``auto`` (see :func:`choose_default`), a Hugging Face id, or a folder;
-        ``onnx:`` before one of these runs it in ONNX Runtime, ``@DIM`` behind it keeps the first values of each vector;
-        ``api:`` and a model's name asks an endpoint.
+        ``@DIM`` behind it keeps the first values of each vector; ``api:`` and a model's name asks an endpoint.
     corpus
-        Texts to fit an ``lsa`` or ``wcp`` encoder on.
+        Texts to fit a ``wcp`` encoder on.
     device, dtype, threads
         See :class:`genekb.encoders.local.encoder.Compute`.
     online
         Whether weights may be downloaded; an API is used only by its name.
     base_url
         Endpoint of an API.
-    cache
-        Folder of exported ONNX graphs; the user's cache folder if left out.
     trust_remote_code
         Whether Python files of a model are run, where sentence-transformers alone cannot load it. They can do all that
         the user can. Their digest becomes part of the recipe.
@@ -109,8 +106,6 @@ def load_encoder(
         return _load_built_in(name, corpus=corpus)
     if name in plugins():
         return _load_plugin(plugins()[name])
-    in_onnx = asks_for(name, "onnx")
-    name = without_prefix(name, "onnx")
     if is_remote(name):
         return _load_api(find_entry(name), without_prefix(name, "api"), base_url=base_url)
     name, dim = (name, 0) if Path(name).expanduser().is_dir() else split_dim(name)
@@ -124,8 +119,7 @@ def load_encoder(
         return _load_static(asked)
     if entry is not None:
         verify_files(place.path, sha256=entry.sha256)
-    graphs = (cache or graph_cache()) if in_onnx else None
-    compute = Compute(device=device, dtype=dtype, threads=threads, graphs=graphs)  # type: ignore[arg-type]  # checked
+    compute = Compute(device=device, dtype=dtype, threads=threads)  # type: ignore[arg-type]  # checked
     return _load_transformer(asked, compute=compute, online=online, trust_remote_code=trust_remote_code)
 
 
@@ -223,13 +217,6 @@ def _check_dim(entry: ModelEntry, dim: int) -> None:
         raise EncoderFailed(f"encoder {entry.name!r} has {dim} dims, the registry says {entry.dim}")
 
 
-def graph_cache() -> Path:
-    """Folder of exported graphs where none is given."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("genekb", appauthor=False)) / "graphs"
-
-
 def choose_default(n_texts: int) -> str:
     """Choose what ``auto`` is: wcp; for a store of fewer than 5,000 texts MiniLM, if that is on this machine."""
     entry = find_entry(_FOR_FEW)
@@ -250,13 +237,9 @@ def _load_built_in(name: str, *, corpus: Sequence[str] | None) -> Encoder:
         return BuiltInEncoder("random" if family == "random" else "hash", name=name, dim=n_dims)
     if corpus is None:
         raise EncoderFailed(f"encoder {name!r} is fitted on texts, and none were given")
-    if family == "wcp":
-        from genekb.encoders.wcp.fit import fit_wcp
+    from genekb.encoders.wcp.fit import fit_wcp
 
-        return fit_wcp(corpus, name=name, dim=n_dims)
-    from genekb.encoders.lsa import fit_lsa
-
-    return fit_lsa(corpus, name=name, dim=n_dims)
+    return fit_wcp(corpus, name=name, dim=n_dims)
 
 
 def _find_place(name: str, entry: ModelEntry | None, *, online: bool, with_code: bool) -> Place:
@@ -273,6 +256,8 @@ def _find_place(name: str, entry: ModelEntry | None, *, online: bool, with_code:
 
 def how_to_get(name: str, model_id: str, entry: ModelEntry | None) -> str:
     """Hint how to get an encoder that is not on this machine."""
+    if successor := _MOVED.match(name):
+        return f"encoder {name!r} went with version 0.3; use {successor['model'] or 'wcp' + successor['dim']}"
     if model_id.startswith(FOLDER_PREFIX):
         return (
             f"the folder {folder_name(model_id)!r} of encoder {name!r} is not where it was; put it into a folder that "
@@ -298,7 +283,7 @@ def _load_transformer(asked: _AskedModel, *, compute: Compute, online: bool, tru
 
     def load(code: OwnCode | None = None) -> Encoder:
         opened = open_transformer(folder, name=asked.short_name, pooling=pooling, compute=compute, code=code)
-        recipe = asked.recipe(folder, opened, kind="onnx" if compute.graphs else "transformer")
+        recipe = asked.recipe(folder, opened, kind="transformer")
         return start_transformer(opened, spec=recipe, threads=compute.threads)
 
     try:
@@ -306,9 +291,8 @@ def _load_transformer(asked: _AskedModel, *, compute: Compute, online: bool, tru
     except EncoderFailed as error:
         if not folder.own_classes:
             raise
-        if compute.graphs or not trust_remote_code:
-            never = "it brings code of its own, which onnx: never runs; leave out onnx:"
-            raise EncoderFailed(f"{error}; {never if compute.graphs else code_hint(folder)}") from error
+        if not trust_remote_code:
+            raise EncoderFailed(f"{error}; {code_hint(folder)}") from error
         log.info("%s; its own code is run: %s", error, ", ".join(folder.own_classes.values()))
     return load(find_code(folder, place=asked.place, model_id=asked.model_id, online=online))
 

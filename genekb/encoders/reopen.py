@@ -6,12 +6,12 @@ from pathlib import Path
 from genekb.core.errors import NotAvailable, StoreCorrupt
 from genekb.core.plugins import require
 from genekb.encoders.base import Encoder, EncoderSpec
-from genekb.encoders.kinds import ModelEntry, find_entry
+from genekb.encoders.kinds import KINDS, ModelEntry, find_entry
 from genekb.encoders.local.encoder import Compute, open_transformer, start_transformer
 from genekb.encoders.local.files import ModelFolder, Place, config_mark, has_files, places, read_folder
 from genekb.encoders.local.remote_code import code_hint, find_code
 from genekb.encoders.local.static import load_static
-from genekb.encoders.registry import graph_cache, how_to_get, load_encoder, plugins, require_library
+from genekb.encoders.registry import how_to_get, load_encoder, plugins, require_library
 
 
 def reopen_encoder(
@@ -22,7 +22,6 @@ def reopen_encoder(
     threads: int | None = None,
     hint: Path | None = None,
     base_url: str | None = None,
-    cache: Path | None = None,
     trust_remote_code: bool = False,
 ) -> Encoder:
     """Open the encoder that made stored vectors and check that it is the same.
@@ -32,9 +31,8 @@ def reopen_encoder(
     it needs code of its own that is not allowed to run; ``StoreCorrupt`` if weights, code or a vendor's model have
     changed.
     """
-    if spec.kind in {"transformer", "onnx", "static"}:
-        graphs = (cache or graph_cache()) if spec.kind == "onnx" else None
-        compute = Compute(device=device, dtype=spec.dtype, threads=threads, graphs=graphs)
+    if spec.kind in {"transformer", "static"}:
+        compute = Compute(device=device, dtype=spec.dtype, threads=threads)
         return _reopen_files(spec, compute=compute, hint=hint, trust_remote_code=trust_remote_code)
     if spec.kind == "api":
         from genekb.encoders.api import ApiConfig, load_api
@@ -44,7 +42,7 @@ def reopen_encoder(
         from genekb.encoders.controls import reopen_shuffled
 
         again = partial(
-            reopen_encoder, device=device, threads=threads, hint=hint, base_url=base_url, cache=cache,
+            reopen_encoder, device=device, threads=threads, hint=hint, base_url=base_url,
             trust_remote_code=trust_remote_code,
         )  # fmt: skip
         return reopen_shuffled(spec, folder, reopen=again)
@@ -54,15 +52,16 @@ def reopen_encoder(
             f"{spec.encoder_id} {how} has no encoder that reads a text, which "
             "a query, `encode` and shuffled: need; `genekb compare` permutes the vectors of any encoder"
         )
-    if spec.kind in {"lsa", "wcp"}:
+    if spec.kind == "wcp":
         require("sklearn", needed_by=f"encoder {spec.name!r} needs")
-        if spec.kind == "wcp":
-            from genekb.encoders.wcp.encoder import reopen_wcp
+        from genekb.encoders.wcp.encoder import reopen_wcp
 
-            return reopen_wcp(spec, folder)
-        from genekb.encoders.lsa import reopen_lsa
-
-        return reopen_lsa(spec, folder)
+        return reopen_wcp(spec, folder)
+    if spec.kind not in KINDS:
+        raise NotAvailable(
+            f"{spec.encoder_id} was made by an encoder of kind {spec.kind!r}, which genekb no longer has; its vectors "
+            "can be used, a query needs another encoder: add one by `genekb encode`"
+        )
     if spec.kind == "plugin" and spec.name not in plugins():
         raise NotAvailable(
             f"{spec.encoder_id} was made by a plug-in of {spec.model_id or 'another package'}, which is not installed "

@@ -77,7 +77,7 @@ def knowledge_vectors(
 
     Examples
     --------
-    >>> found = knowledge_vectors(kb, "lsa-32", knowledge="name", gene_ids=[915, 931])
+    >>> found = knowledge_vectors(kb, "wcp-32", knowledge="name", gene_ids=[915, 931])
     >>> found.vectors.shape, found.missing
     ((2, 32), array([], dtype=int64))
     """

@@ -87,7 +87,7 @@ def _find_model(recipe: Mapping[str, Any]) -> ModelEntry | None:
     model = str(recipe["model_id"])
     if kind_of(recipe).is_permuted:
         model = _ID_SUFFIX.sub("", model)
-    return find_entry(model) or find_entry(model.removesuffix("-onnx"))
+    return find_entry(model)
 
 
 def store_licence(manifest: Manifest) -> Licence:

@@ -14,7 +14,7 @@ KEY = ("--cluster-key", "bulk_labels")
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
-    call_json("genekb", "build", "--model", "lsa-64", "--home", home)
+    call_json("genekb", "build", "--model", "wcp-64", "--home", home)
     return ("--kb", "demo", "--home", home)
 
 

@@ -11,7 +11,7 @@ from tests.support.in_process import call, call_json
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("home")
-    call_json("genekb", "build", "--model", "lsa-64", "--home", folder)
+    call_json("genekb", "build", "--model", "wcp-64", "--home", folder)
     return folder
 
 

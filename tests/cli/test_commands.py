@@ -24,7 +24,7 @@ from tests.support.processes import start
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, ncbi_folder):
     folder = tmp_path_factory.mktemp("home")
-    call_json("genekb", "build", "--model", "lsa-64", "--home", folder)
+    call_json("genekb", "build", "--model", "wcp-64", "--home", folder)
     for taxon in ("human", "mouse"):
         call_json(
             "genekb", "build", "--source", ncbi_folder, "--taxon", taxon, "--model", "hash-16", "--home", folder,
@@ -71,7 +71,7 @@ def test_search_and_sql_answer(home):
 
 def test_models_lists_every_encoder_and_where_it_is():
     models = {row["name"]: row for row in call_json("genekb", "models")["models"]}
-    assert {"minilm", "biobert", "scibert", "pubmedbert", "sapbert", "medcpt", "lsa-256", "hash-256"} <= set(models)
+    assert {"minilm", "biobert", "scibert", "pubmedbert", "sapbert", "medcpt", "wcp", "hash-256"} <= set(models)
 
 
 def test_resolve_reports_coverage_and_fails_below_the_minimum(home):
@@ -99,7 +99,7 @@ def test_dry_run_writes_nothing(tmp_path, ncbi_folder):
         "--model",
         "hash-32",
         "--model",
-        "shuffled:lsa-8",
+        "shuffled:wcp-8",
         "--vector-dtype",
         "float32",
     )
@@ -107,7 +107,7 @@ def test_dry_run_writes_nothing(tmp_path, ncbi_folder):
     assert content["n_texts"] > 20
     assert {name: cost["n_bytes"] // content["n_unique_texts"] for name, cost in content["estimate"].items()} == {
         "hash-32": 128,
-        "lsa-8": 32,
+        "wcp-8": 32,
     }
     assert all(cost["seconds"] >= 0 for cost in content["estimate"].values())
     assert not (tmp_path / "home").exists()

@@ -24,7 +24,7 @@ from tests.support.in_process import call, call_here, call_json
 def folder(tmp_path_factory):
     """Two halves of the demo cells, the second with its types under another name; and a store."""
     folder = tmp_path_factory.mktemp("compare")
-    call_json("genekb", "build", "--model", "lsa-64", "--home", folder / "home")
+    call_json("genekb", "build", "--model", "wcp-64", "--home", folder / "home")
     every = read_anndata(find_demo_cells())
     order = np.random.default_rng(0).permutation(every.n_obs)
     for name, rows in (("a", order[::2]), ("b", order[1::2])):
@@ -111,7 +111,7 @@ def test_plot_draws_from_a_file_and_needs_the_other_column(folder):
 def halves(folder):
     """Both halves with stores of the same texts and of different encoders."""
     built = genekb.build(
-        genekb.read_demo_table(), genekb.BuildConfig(name="other", models=("lsa-32",)), home=folder / "home"
+        genekb.read_demo_table(), genekb.BuildConfig(name="other", models=("wcp-32",)), home=folder / "home"
     )
     stores = genekb.open("demo", home=folder / "home"), genekb.open(str(built.folder))
     files = ("a", "bulk_labels"), ("b", "own")

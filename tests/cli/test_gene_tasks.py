@@ -14,7 +14,7 @@ RNG_SPLIT = ("fold1", "fold2", "fold3", "test")
 def folder(tmp_path_factory):
     """The demo store, and a task that the name of a gene gives away: whether it is a receptor."""
     folder = tmp_path_factory.mktemp("tasks")
-    call_json("genekb", "build", "--model", "lsa-64", "--home", folder / "home")
+    call_json("genekb", "build", "--model", "wcp-64", "--home", folder / "home")
     genes = genekb.open("demo", home=folder / "home").table("genes").to_pylist()
     named = [gene for gene in genes if gene["name"]]
     rows = [
@@ -59,7 +59,7 @@ def test_the_lines_for_people_report_what_was_left_out(folder):
 
 
 def test_a_second_store_has_rows_of_its_own(folder):
-    call_json("genekb", "build", "--model", "lsa-32", "--name", "older@0", "--home", folder / "home")
+    call_json("genekb", "build", "--model", "wcp-32", "--name", "older@0", "--home", folder / "home")
     content = call_json("genekb", *on_tasks(folder, "--kb-b", "older@0", "--knowledge", "real"))
     stores = [row["store_id"].partition(":")[0] for row in content["rows"]]
     assert stores[:2] == ["demo@1", "older@0"]

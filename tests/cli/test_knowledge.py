@@ -14,7 +14,7 @@ from tests.support.loopback import serving
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, old_ncbi_folder):
     folder = tmp_path_factory.mktemp("home")
-    build = ["build", "--source", old_ncbi_folder, "--taxon", "human", "--model", "lsa-16", "--name", "human"]
+    build = ["build", "--source", old_ncbi_folder, "--taxon", "human", "--model", "wcp-16", "--name", "human"]
     call_json("genekb", *build, "--home", folder)
     return folder
 
@@ -60,7 +60,7 @@ def test_genes_without_names_are_refused_with_a_store_but_not_where_no_knowledge
 
 
 def test_encoders_are_added_and_vectors_imported(home, tmp_path):
-    added = call_json("genekb", "encode", "human@2020-01", "--model", "shuffled:lsa-16", "--home", home)
+    added = call_json("genekb", "encode", "human@2020-01", "--model", "shuffled:wcp-16", "--home", home)
     assert (added["n_encoded_now"], len(added["encoders"])) == (0, 2)
     (tmp_path / "mine.json").write_text(json.dumps({"CD3D": [1.0, 2.0], "INS": [3.0, 4.0], "NOSUCH": [5.0, 6.0]}))
     args = ["import", "human@2020-01", tmp_path / "mine.json", "--name", "mine", "--home", home]
@@ -83,7 +83,7 @@ def test_encoders_are_added_and_vectors_imported(home, tmp_path):
 @pytest.mark.parametrize("ending", ["npz", "vec", "h5ad"])
 def test_what_export_writes_import_takes(home, tmp_path, ending):
     path = tmp_path / f"v.{ending}"
-    exported = call_json("genekb", "export", "--kb", "human@2020-01", "--encoder", "lsa-16", "-o", path, "--home", home)
+    exported = call_json("genekb", "export", "--kb", "human@2020-01", "--encoder", "wcp-16", "-o", path, "--home", home)
     imported = call_json("genekb", "import", "human@2020-01", path, "--name", f"my-{ending}", "--home", home)
     assert imported["n_genes"] + len(imported["left_out"]) == exported["n_genes"]
     assert imported["encoder"] in imported["encoders"]

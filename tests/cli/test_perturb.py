@@ -28,7 +28,7 @@ def test_predictions_and_a_control_are_written_and_scored_beside_each_other(wher
         out = tmp_path / f"{knowledge}.tsv"
         made = call_json("cellmodel", *arguments(where, "--knowledge", knowledge, "-o", out))
         assert (made["n_predicted"], made["n_trained_perturbations"], made["unknown"]) == (1536, 72, [])
-        assert made["encoder_id"].startswith("lsa-32")
+        assert made["encoder_id"].startswith("wcp-32")
     files = (tmp_path / "real.tsv", tmp_path / "shuffled.tsv")
     scored = call_json("cellmodel", "perturb-eval", *files, "--truth", where / "query.tsv", "--draws", "20")
     real, shuffled = scored["predictions"]
@@ -52,7 +52,7 @@ def test_lines_name_what_was_done_and_what_the_store_has_not(where, tmp_path):
     ("more", "code", "message"),
     [
         (("--knowledge", "symbols"), 2, "symbol"),
-        (("--encoder", "lsa-23"), 4, "did you mean 'lsa-32"),
+        (("--encoder", "wcp-23"), 4, "did you mean 'wcp-32"),
         (("--train", "absent.tsv"), 3, "absent.tsv"),
     ],
 )
@@ -86,7 +86,7 @@ def test_effects_from_cells_are_written_with_their_interval(cells, where, tmp_pa
     found = read_anndata(tmp_path / "o.h5ad")
     assert found.obs_names.tolist() == [*HELD_OUT, "TYPO1"]
     assert (found.layers["lower"] <= found.layers["mean"]).all()
-    assert found.uns["cellmodel_perturb"]["encoder_id"].startswith("lsa-32")
+    assert found.uns["cellmodel_perturb"]["encoder_id"].startswith("wcp-32")
     one = ",".join(HELD_OUT[:2])
     code, out, err = call("cellmodel", "perturb", cells, "--predict", one, *store, "-o", tmp_path / "two.h5ad")
     assert (code, "variance explained out of fold" in out) == (0, True), err

@@ -19,7 +19,7 @@ def home(real_data, tmp_path_factory):
     for taxon in ("human", "mouse"):
         call_json(
             "genekb", "build", "--source", real_data / "ncbi" / "2022-11", "--taxon", taxon,
-            "--genes", "protein-coding", "--model", "lsa-256", "--home", folder,
+            "--genes", "protein-coding", "--model", "wcp-256", "--home", folder,
         )  # fmt: skip
     return folder
 

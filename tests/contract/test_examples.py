@@ -51,7 +51,7 @@ INSIDE = sorted(  # examples of what lies deeper: `kb` is the demo store, and th
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("examples")
-    kb = genekb.build(name="demo", model="lsa-32", home=folder)
+    kb = genekb.build(name="demo", model="wcp-32", home=folder)
     genes = dict.fromkeys([*GENES, *kb.table("genes")["symbol"].to_pylist()])
     values = np.tile(counts(), (2, 2))
     adata = make_cells(values, genes=[*genes][: values.shape[1]], names=[f"cell{row}" for row in range(len(values))])

@@ -71,12 +71,11 @@ WORK = {
 }
 # Commands that need more, and the extra that they name
 MORE = {
-    ("genekb", "build", "--source", "genes.tsv", "--name", "x", "--model", "lsa-8"): "encode",
+    ("genekb", "build", "--source", "genes.tsv", "--name", "x", "--model", "wcp-8"): "encode",
     ("genekb", "build", "--source", "genes.tsv", "--name", "x", "--model", "hash-8"): "encode",
     ("genekb", "build", "--source", "genes.tsv", "--name", "x", "--model", "minilm"): "minilm",
     ("genekb", "build", "--source", "genes.tsv", "--name", "x", "--model", "biobert"): "encode",
     ("genekb", "build", "--source", "genes.tsv", "--name", "x", "--model", "random-8", "--engine", "ray"): "ray",
-    ("genekb", "encode", "demo", "--model", "onnx:biobert"): "encode",
     ("genekb", "search", "T cell", "--kb", "demo", "--encoder", "hash-16"): "encode",
     ("genekb", "compare", "--kb", "demo"): "encode",
     ("genekb", "resolve", "cells.h5ad", "--kb", "demo"): "cells",
@@ -100,7 +99,7 @@ print(json.dumps([call(*line) for line in json.loads(sys.argv[2])]))
 
 def fill(folder):
     """Make a demo store, the same one shared, a list of genes, a table of texts and what could be a cell file."""
-    config = genekb.BuildConfig(name="demo", models=("hash-16", "lsa-16"))
+    config = genekb.BuildConfig(name="demo", models=("hash-16", "wcp-16"))
     built = genekb.build(genekb.read_demo_table(), config, home=folder / HOME)
     push_store(genekb.open(built.folder), parse_address(str(folder / "shared")))
     (folder / "names.txt").write_text("\n".join([*SYMBOLS, "no such gene"]))

@@ -177,7 +177,7 @@ def hostile_home(tmp_path_factory):
     table.write_text(
         "gene_id\tsymbol\ttax_id\tname\tsummary\n" + "\n".join(rows).replace("\r", "") + "\n", newline="\n"
     )
-    build(read_gene_table(table, release="1"), BuildConfig(name="evil", models=("lsa-2",)), home=home)
+    build(read_gene_table(table, release="1"), BuildConfig(name="evil", models=("wcp-2",)), home=home)
     return home
 
 

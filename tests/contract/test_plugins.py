@@ -160,7 +160,7 @@ def test_the_shell_completes_a_plug_ins_encoder(installed, monkeypatch):
 
 def test_names_stay_with_whoever_has_them_first(beside, caplog):
     wanted = dict.fromkeys(("fused", "nmf", "no+name", "own"), "nmf_recipe:RECIPE")
-    beside(cellmodel_recipes=wanted, genekb_encoders={"lsa-256": "letter_encoder:load", "auto": "letter_encoder:load"})
+    beside(cellmodel_recipes=wanted, genekb_encoders={"wcp-256": "letter_encoder:load", "auto": "letter_encoder:load"})
     with caplog.at_level(logging.WARNING):
         assert recipes.recipe_names() == (*recipes.BUILT_IN, "nmf", "own")
         assert set(encoders.plugins()) == {"letters"}
@@ -169,7 +169,7 @@ def test_names_stay_with_whoever_has_them_first(beside, caplog):
         "cellmodel.recipes: 'nmf' of worse 0.1 is left out: cell-extras 1.0 has that name",
         "cellmodel.recipes: 'no+name' of worse 0.1 is left out: a name is [a-z0-9._-]",
         "genekb.encoders: 'auto' of worse 0.1 is left out: a built-in has that name",
-        "genekb.encoders: 'lsa-256' of worse 0.1 is left out: a built-in has that name",
+        "genekb.encoders: 'wcp-256' of worse 0.1 is left out: a built-in has that name",
     ]
     assert recipes.find_recipe("nmf").source == "Lee and Seung 1999"
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 HEAVY = {
     "torch", "transformers", "sentence_transformers", "torch_geometric", "scanpy", "sklearn", "anndata", "pandas",
     "scipy", "numpy", "pyarrow", "duckdb", "faiss", "sknetwork", "matplotlib", "jinja2", "h5py", "zarr", "ray", "umap",
-    "numba", "tokenizers", "safetensors", "onnxruntime", "huggingface_hub", "httpx", "tenacity", "Bio", "fsspec",
+    "numba", "tokenizers", "safetensors", "huggingface_hub", "httpx", "tenacity", "Bio", "fsspec",
     "pydantic", "rich", "jaxtyping", "platformdirs", "filelock",
 }  # fmt: skip
 LOADED = f"""

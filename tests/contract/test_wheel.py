@@ -58,7 +58,7 @@ def test_the_wheel_works_in_an_empty_environment(wheel, tmp_path):
     pip = [str(python), "-m", "pip", "install", "--quiet", "--constraint", str(ROOT / "constraints.txt")]
     subprocess.run([*pip, f"{wheel}[scanpy]"], check=True, capture_output=True, timeout=1500, cwd=tmp_path)
     result = subprocess.run(
-        [str(tmp_path / "env" / "bin" / "cellmodel"), "demo", "--model", "lsa-64", "--json",
+        [str(tmp_path / "env" / "bin" / "cellmodel"), "demo", "--model", "wcp-64", "--json",
          "--output", str(tmp_path / "out"), "--home", str(tmp_path / "home")],
         check=True, capture_output=True, text=True, timeout=300, cwd=tmp_path, env={"HOME": str(tmp_path)},
     )  # fmt: skip
@@ -69,7 +69,7 @@ def test_the_wheel_works_in_an_empty_environment(wheel, tmp_path):
 
 def give_it_a_locked_store(folder):
     """Build and lock a store in this environment, and sync it in the empty one: the same digest, byte by byte."""
-    config = genekb.BuildConfig(name="demo", models=("hash-64", "lsa-16"))
+    config = genekb.BuildConfig(name="demo", models=("hash-64", "wcp-16"))
     built = genekb.open(genekb.build(genekb.read_demo_table(), config, home=folder / "here").folder)
     push_store(built, parse_address(str(folder / "shared")))
     files = {f"/kb/{path.relative_to(folder / 'shared')}": path.read_bytes()

@@ -36,7 +36,7 @@ def base(ncbi_folder, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     folders = {
         taxon: build(
-            read_ncbi_folder(ncbi_folder, taxa=[taxon]), BuildConfig(name=taxon, models=("hash-16", "lsa-8")), home=home
+            read_ncbi_folder(ncbi_folder, taxa=[taxon]), BuildConfig(name=taxon, models=("hash-16", "wcp-8")), home=home
         ).folder
         for taxon in ("human", "mouse")
     }

@@ -18,7 +18,7 @@ from genekb.store.home import list_store_folders
 from genekb.store.verify import verify_store
 
 ROOT = Path(__file__).parents[2]
-CONFIG = BuildConfig(name="human", models=("hash-32", "lsa-16"))
+CONFIG = BuildConfig(name="human", models=("hash-32", "wcp-16"))
 
 # Every change of the disk that a commit consists of goes through one of these calls; the process dies before the n-th.
 KILLED = """
@@ -42,7 +42,7 @@ def counted(call):
         return call(*args, **settings)
     return step
 source = read_ncbi_folder(new if job == "update" else old, taxa=["human"])
-config = BuildConfig(name="human", models=("hash-32", "lsa-16"))
+config = BuildConfig(name="human", models=("hash-32", "wcp-16"))
 for name in ("replace", "rename", "fsync", "mkdir", "unlink", "rmdir"):
     setattr(os, name, counted(getattr(os, name)))
 if job == "build":
@@ -123,12 +123,12 @@ def everything_read(folder):
     genes = [915, 916, 3630, 4069]
     return (
         kb.vectors(genes, encoder="hash-32").vectors.tobytes(),
-        kb.vectors(genes, encoder="lsa-16").vectors.tobytes(),
+        kb.vectors(genes, encoder="wcp-16").vectors.tobytes(),
         kb.resolve(["CD3D", "MARCH1", "SEPT2"]).gene_ids.tolist(),
         kb.texts(genes),
         [
             (hit.gene_id, round(hit.score, 4))
-            for hit in kb.search("insulin", encoder="lsa-16", mode="semantic", limit=3)
+            for hit in kb.search("insulin", encoder="wcp-16", mode="semantic", limit=3)
         ],
         kb.sql("select count(*) as n, sum(hash(text)) as h from texts").to_pylist(),
     )

@@ -168,7 +168,7 @@ def table_with_a_column_twice(folder):
 
 
 def vocabulary_with_half_a_character(folder):
-    path = next((folder / "store" / "embeddings").glob("lsa-*/lsa-vocabulary.json"))
+    path = next((folder / "store" / "embeddings").glob("wcp-*/wcp-vocabulary.json"))
     path.write_text(json.dumps(["\ud800", *json.loads(path.read_text())[1:]]))
 
 
@@ -307,7 +307,7 @@ FOUND = {
     names_that_are_records: ("vectors", "cannot be read as parquet: Unsupported cast from struct"),
     npy_header_with_an_open_bracket: ("vectors", "cannot be read as npy"),
     table_with_a_column_twice: ("store", "'kind', or several"),
-    vocabulary_with_half_a_character: ("store", "the state of lsa-4.* is damaged"),
+    vocabulary_with_half_a_character: ("store", "the state of wcp-4.* is damaged"),
     vectors_under_another_name: ("store", "it has no column 'vector'"),
     pointers_beyond_the_entries: ("h5ad", "pointers that do not rise from 0 on"),
     pointers_that_are_a_group: ("h5ad", "X of .* has a part that is not one-dimensional"),

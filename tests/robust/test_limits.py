@@ -31,7 +31,7 @@ from genekb.store.verify import verify_store
 @pytest.fixture(scope="module")
 def folder(ncbi_folder, tmp_path_factory):
     source = read_ncbi_folder(ncbi_folder, taxa=["human"])
-    return build(source, BuildConfig(name="human", models=("lsa-8",)), home=tmp_path_factory.mktemp("home")).folder
+    return build(source, BuildConfig(name="human", models=("wcp-8",)), home=tmp_path_factory.mktemp("home")).folder
 
 
 @pytest.fixture
@@ -168,9 +168,9 @@ def test_a_manifest_without_end_is_one_line(folder, tmp_path):
 )
 def test_a_header_of_safetensors_that_promises_more_than_the_file_holds_is_refused(with_file, folder, tmp_path, header):
     (tmp_path / "state").write_bytes(header)
-    name = next(path for path in folder.rglob("lsa.safetensors")).relative_to(folder).as_posix()
+    name = next(path for path in folder.rglob("wcp.safetensors")).relative_to(folder).as_posix()
     store = with_file(name, tmp_path / "state", n_rows=0)
-    with pytest.raises(StoreCorrupt, match=r"the state of lsa-8-.* is damaged"):
+    with pytest.raises(StoreCorrupt, match=r"the state of wcp-8-.* is damaged"):
         genekb.open(store).search("T cell")
 
 

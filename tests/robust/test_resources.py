@@ -17,9 +17,9 @@ from tests.support.processes import ROOT
 
 # Of all commands that write; {here} is a folder, {home} a home in it, cells.h5ad lies in the folder
 WRITING = (
-    "genekb build --model lsa-16 --home {home}",
+    "genekb build --model wcp-16 --home {home}",
     "genekb encode demo --model hash-16 --home {home}",
-    *(f"genekb export --kb demo --encoder lsa-16 -o {{here}}/v.{kind} --home {{home}}"
+    *(f"genekb export --kb demo --encoder wcp-16 -o {{here}}/v.{kind} --home {{home}}"
       for kind in ("npy", "json", "safetensors", "parquet", "duckdb")),
     "genekb search insulin --kb demo --home {home} --encoder hash-16",
     "genekb keygen {here}/key",
@@ -28,13 +28,13 @@ WRITING = (
     "genekb pull {here}/shared --home {here}/pulled",
     "genekb lock demo --url {here}/shared --file {here}/genekb.lock --home {home}",
     "cellmodel cluster {here}/cells.h5ad --kb demo --home {home} --n-clusters 4 --recipe genept-s -o {here}/c.h5ad "
-    "--report {here}/c.html --save-model {here}/model --encoder lsa-16",
+    "--report {here}/c.html --save-model {here}/model --encoder wcp-16",
     "cellmodel cluster {here}/cells.h5ad --knowledge none --n-clusters 4 --recipe pca-kmeans --out-of-core yes "
     "--work-dir {here}/work -o {here}/o.h5ad",
     "cellmodel embed {here}/cells.h5ad --knowledge none --recipe pca-kmeans -o {here}/e.zarr",
-    "cellmodel attribute {here}/c.h5ad --kb demo --home {home} --encoder lsa-16 --permutations 3 --tables {here}/t "
+    "cellmodel attribute {here}/c.h5ad --kb demo --home {home} --encoder wcp-16 --permutations 3 --tables {here}/t "
     "-o {here}/a.h5ad",
-    "cellmodel compare {here}/c.h5ad {here}/c.h5ad --kb demo --home {home} --encoder lsa-16 --permutations 3 "
+    "cellmodel compare {here}/c.h5ad {here}/c.h5ad --kb demo --home {home} --encoder wcp-16 --permutations 3 "
     "-o {here}/m.csv --plot {here}/m.svg",
     "cellmodel push {here}/model {here}/models",
     "cellmodel pull {here}/models -o {here}/model2",
@@ -73,13 +73,13 @@ def test_every_file_has_the_mode_of_the_umask(umask, cells, tmp_path, capsys, mo
         if mode != (0o777 if path.is_dir() else 0o666) & ~umask
     }
     assert wrong == {"key": "0o600"}  # the private key alone
-    assert {"lsa.safetensors", "arrays.safetensors", "v.safetensors", "themes.tsv"} <= {path.name for path in modes}
+    assert {"wcp.safetensors", "arrays.safetensors", "v.safetensors", "themes.tsv"} <= {path.name for path in modes}
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
-    genekb.build(genekb.read_demo_table(), genekb.BuildConfig(name="demo", models=("lsa-16",)), home=home)
+    genekb.build(genekb.read_demo_table(), genekb.BuildConfig(name="demo", models=("wcp-16",)), home=home)
     return home
 
 
@@ -105,7 +105,7 @@ def without_rights():
 @pytest.mark.parametrize(
     ("command", "unreadable"),
     [
-        ("search --kb demo insulin", "lsa.safetensors"),
+        ("search --kb demo insulin", "wcp.safetensors"),
         ("verify demo", "part-00000.parquet"),
         ("push demo {here}/shared", "names.parquet"),
         ("info demo", "manifest.json"),

@@ -30,7 +30,7 @@ def symbol(topic, number):
 
 
 def build_store(folder):
-    """A store of their texts, encoded by lsa-32."""
+    """A store of their texts, encoded by wcp-32."""
     rows = [
         f"{place * PER_TOPIC + number + 1}\t{symbol(topic, number)}\tmember {number} {topic} protein\t"
         f"Protein {number} that takes part in {text}. Expressed in many tissues."
@@ -40,7 +40,7 @@ def build_store(folder):
     path = folder / "genes.tsv"
     path.write_text("gene_id\tsymbol\tname\tsummary\n" + "\n".join(rows) + "\n")
     source = genekb.read_source(path, taxa=["human"], release="1")
-    genekb.build(source, genekb.BuildConfig(name="screen", models=("lsa-32",)), home=folder / "home")
+    genekb.build(source, genekb.BuildConfig(name="screen", models=("wcp-32",)), home=folder / "home")
     return genekb.open("screen", home=folder / "home")
 
 

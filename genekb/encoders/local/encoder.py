@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -29,7 +28,6 @@ class Compute:
     device: str = "auto"  # ``auto``, ``cpu``, ``cuda`` or ``cuda:N``
     dtype: Literal["auto"] | ComputeDtype = "auto"  # ``auto``: bfloat16 where the hardware has instructions for it
     threads: int | None = None  # CPU threads while encoding; None leaves PyTorch's setting
-    graphs: Path | None = None  # folder of graphs, where ONNX Runtime is to run the model: on the CPU, in float32
 
     def __post_init__(self) -> None:
         if self.device not in ("auto", "cpu", "cuda") and not self.device.removeprefix("cuda:").isdecimal():
@@ -113,18 +111,16 @@ def open_transformer(
 
     from genekb.encoders.imported.safe_pickle import UnpicklingError
     from genekb.encoders.local.engine import is_plain, open_model, pooling_of
-    from genekb.encoders.local.onnx import Graphs
 
-    graphs = Graphs(cache=compute.graphs, folder=folder, threads=compute.threads) if compute.graphs else None
-    device = _device("cpu" if graphs else compute.device)
+    device = _device(compute.device)
     # Code that others wrote may mix its own float32 values with the weights.
-    dtype: ComputeDtype = "float32" if graphs or code or not has_bfloat16(device) else "bfloat16"
-    if compute.dtype != "auto" and not graphs:
+    dtype: ComputeDtype = "float32" if code or not has_bfloat16(device) else "bfloat16"
+    if compute.dtype != "auto":
         dtype = compute.dtype
     try:
         model = open_model(
             code.view(folder) if code else folder, pooling=pooling, dtype=dtype, device=str(device),
-            trust_remote_code=code is not None, graphs=graphs,
+            trust_remote_code=code is not None,
         )  # fmt: skip
     except UnpicklingError as error:
         raise EncoderFailed(

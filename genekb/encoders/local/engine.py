@@ -7,7 +7,6 @@ import inspect
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -20,25 +19,16 @@ from transformers.utils import logging as noise
 from genekb.core.errors import EncoderFailed
 from genekb.encoders.kinds import Pooling as PoolingName
 from genekb.encoders.local.files import ModelFolder
-from genekb.encoders.local.onnx import Graphs
 
 _MODES: Final[dict[str, PoolingName]] = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
-_TALKATIVE: Final = ("transformers", "sentence_transformers", "torch.onnx", "onnxscript", "onnx_ir")  # loggers
+_TALKATIVE: Final = ("transformers", "sentence_transformers")  # loggers
 _TEXT_ALONE: Final = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
 
 
 class WholeTransformer(Transformer):  # type: ignore[misc]  # the library ships no types
-    """A transformer all of whose weights come from its file: missing ones would be random numbers.
+    """A transformer all of whose weights come from its file: missing ones would be random numbers."""
 
-    ``graphs``: where ONNX Runtime is to run it.
-    """
-
-    def _load_model(self, *args: Any, graphs: Graphs | None = None, **settings: Any) -> Any:
-        if graphs is not None:
-            return graphs.open(args[2], load=partial(self._load_whole, *args, **settings))
-        return self._load_whole(*args, **settings)
-
-    def _load_whole(self, *args: Any, trust_remote_code: bool = False, **settings: Any) -> Any:
+    def _load_model(self, *args: Any, trust_remote_code: bool = False, **settings: Any) -> Any:
         settings |= {"output_loading_info": True, "trust_remote_code": trust_remote_code}
         loaded = super()._load_model(*args, **settings)
         if not isinstance(loaded, tuple):
@@ -66,18 +56,14 @@ class LocalModel(SentenceTransformer):  # type: ignore[misc]  # the library ship
         return WholeTransformer if found is Transformer else found
 
 
-def open_model(
-    folder: ModelFolder, *, pooling: PoolingName, dtype: str, device: str, trust_remote_code: bool,
-    graphs: Graphs | None = None,
-) -> Any:  # fmt: skip
+def open_model(folder: ModelFolder, *, pooling: PoolingName, dtype: str, device: str, trust_remote_code: bool) -> Any:
     """Open a model in evaluation mode; ``pooling`` is for a folder that declares none.
 
-    ``graphs``: where ONNX Runtime is to run its transformer. Raises what the libraries raise; ``EncoderFailed`` with
-    the rest of a sentence if weights are missing.
+    Raises what the libraries raise; ``EncoderFailed`` with the rest of a sentence if weights are missing.
     """
     shared = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     # pytorch_model.bin is a pickle: tensors and nothing else
-    model_kwargs = {"dtype": getattr(torch, dtype), "weights_only": True, "graphs": graphs}
+    model_kwargs = {"dtype": getattr(torch, dtype), "weights_only": True}
     with quiet_libraries():
         if folder.is_bare:
             transformer = WholeTransformer(

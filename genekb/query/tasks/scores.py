@@ -106,7 +106,7 @@ def compare_tasks(
 
     Examples
     --------
-    >>> found = compare_tasks([kb], Path("tasks"), encoders=["lsa-256"])  # doctest: +SKIP
+    >>> found = compare_tasks([kb], Path("tasks"), encoders=["wcp"])  # doctest: +SKIP
     >>> [(row.task, row.knowledge, round(row.auroc, 3)) for row in found.rows]  # doctest: +SKIP
     [('go', 'real', 0.891), ('go', 'shuffled', 0.506)]
     """

@@ -13,9 +13,9 @@ from genekb.encoders import load_encoder
 
 
 @pytest.fixture(scope="module")
-def lsa():
+def wcp():
     """Fitted on what the table says of the types."""
-    return load_encoder("lsa-64", corpus=[text for one in read_cell_types() for text in (one.name, one.text)])
+    return load_encoder("wcp-64", corpus=[text for one in read_cell_types() for text in (one.name, one.text)])
 
 
 def test_every_type_has_one_name_a_tissue_a_definition_and_distinct_markers():
@@ -47,9 +47,9 @@ def plural(name):
 
 
 @pytest.mark.parametrize("change", [plural, str.upper, str.lower, str.title, lambda name: name.replace(" ", "-")])
-def test_every_name_in_any_number_case_and_hyphenation_has_the_vector_of_the_plain_name(lsa, change):
+def test_every_name_in_any_number_case_and_hyphenation_has_the_vector_of_the_plain_name(wcp, change):
     names = [one.name for one in read_cell_types()]
-    plain, changed = (lsa.encode(each) for each in (names, list(map(change, names))))
+    plain, changed = (wcp.encode(each) for each in (names, list(map(change, names))))
     assert plain.n_tokens.min() > 0
     assert changed.vectors.tobytes() == plain.vectors.tobytes()
 

@@ -25,7 +25,7 @@ def kb(tmp_path_factory):
     symbols = [*sorted(markers), *(f"OTHER{number}" for number in range(3000))]
     rows = [f"{number}\t9606\t{symbol}\tgene {symbol}" for number, symbol in enumerate(symbols, start=1)]
     (home / "genes.tsv").write_text("\n".join(["gene_id\ttax_id\tsymbol\tname", *rows]))
-    config = genekb.BuildConfig(name="markers", models=("lsa-64",))
+    config = genekb.BuildConfig(name="markers", models=("wcp-64",))
     return genekb.open(genekb.build(genekb.read_source(home / "genes.tsv", taxa=["human"]), config, home=home).folder)
 
 
@@ -45,7 +45,7 @@ def test_ten_genes_of_t_cells_are_a_t_cell_and_a_kind_of_it_where_a_type_is_aske
 
 
 def test_scores_are_correlations_of_profile_and_weights(kb):
-    gene_ids = np.sort(kb.vector_table("lsa-64").gene_ids)
+    gene_ids = np.sort(kb.vector_table("wcp-64").gene_ids)
     about = list_evidence(read_cell_types()[:3], kb, gene_ids=gene_ids)
     weights = about.evidence.both.toarray().T
     place = np.array([5, 2, 9])

@@ -208,7 +208,7 @@ def test_settings_out_of_range_are_refused(field):
 
 
 def test_annotate_in_memory_names_clusters_and_leaves_cells_without_one_alone(tmp_path_factory):
-    config = genekb.BuildConfig(name="demo", models=("lsa-32",))
+    config = genekb.BuildConfig(name="demo", models=("wcp-32",))
     kb = genekb.open(genekb.build(genekb.read_demo_table(), config, home=tmp_path_factory.mktemp("demo")).folder)
     adata = read_anndata(find_demo_cells()).raw.to_adata()
     adata.obs["group"] = adata.obs["bulk_labels"].astype(object)
@@ -231,7 +231,7 @@ def test_annotate_in_memory_names_clusters_and_leaves_cells_without_one_alone(tm
 
 
 def test_each_level_of_the_tree_gets_the_group_that_its_names_share(tmp_path_factory, tmp_path):
-    config = genekb.BuildConfig(name="demo", models=("lsa-32",))
+    config = genekb.BuildConfig(name="demo", models=("wcp-32",))
     kb = genekb.open(genekb.build(genekb.read_demo_table(), config, home=tmp_path_factory.mktemp("demo")).folder)
     adata = read_anndata(find_demo_cells()).raw.to_adata()
     cm.tl.cluster(adata, kb, recipe="pca-kmeans", n_clusters=6)

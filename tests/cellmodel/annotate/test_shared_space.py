@@ -12,7 +12,7 @@ from cellmodel.tl._demo import find_demo_cells
 
 @pytest.fixture(scope="module")
 def kb(tmp_path_factory):
-    config = genekb.BuildConfig(name="demo", models=("lsa-128",))
+    config = genekb.BuildConfig(name="demo", models=("wcp-128",))
     return genekb.open(genekb.build(genekb.read_demo_table(), config, home=tmp_path_factory.mktemp("home")).folder)
 
 

@@ -182,7 +182,7 @@ def test_go_terms_of_the_store_are_tested_and_name_themes(cells, tmp_path_factor
     killing = {"vocabulary": "go_process", "term_id": "GO:0001906", "term": "cell killing", "evidence": ""}
     terms = [killing | {"gene_id": ids[gene]} for gene in ("GNLY", "PRF1", "GZMB", "NKG7")]
     source = replace(source, annotations=pa.Table.from_pylist(terms, schema=schema.ANNOTATIONS))
-    config = genekb.BuildConfig(name="go", models=("lsa-32",))
+    config = genekb.BuildConfig(name="go", models=("wcp-32",))
     kb = genekb.open(genekb.build(source, config, home=tmp_path_factory.mktemp("go")).folder)
     adata = cm.tl.attribute(read_anndata(cells), kb, cluster_key="bulk_labels", copy=True)
     slot = adata.uns["cellmodel_attribution"]
@@ -251,7 +251,7 @@ def test_settings_out_of_range_are_refused(change):
 @pytest.mark.slow
 def test_interferon_is_the_theme_of_stimulated_cells(real_data, tmp_path):
     source = genekb.read_ncbi_folder(real_data / "ncbi" / "2022-11", taxa=["human"])
-    config = genekb.BuildConfig(name="human", models=("lsa-256",), genes="protein-coding")
+    config = genekb.BuildConfig(name="human", models=("wcp-256",), genes="protein-coding")
     genekb.build(source, config, home=tmp_path)
     args = ["attribute", real_data / "scrna" / "kang_ifnb_2800.h5ad", "--kb", "human", "--home", tmp_path]
     args += ["--cluster-key", "cell_type", "--condition-key", "sample", "-o", tmp_path / "o.h5ad"]

@@ -39,13 +39,13 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def kb(home):
-    return build(home, "demo", "lsa-8", "hash-8")
+    return build(home, "demo", "wcp-8", "hash-8")
 
 
 @pytest.fixture(scope="module")
 def other(home):
     """The same genes with other texts."""
-    return build(home, "other", "lsa-8", template=find_template("names"))
+    return build(home, "other", "wcp-8", template=find_template("names"))
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_the_same_store_by_name_release_digest_or_path_is_the_same(clustered, kb
 
 
 def test_a_store_of_the_same_name_and_other_texts_is_another(clustered, kb, tmp_path):
-    namesake = build(tmp_path, "demo", "lsa-8", template=find_template("names"))
+    namesake = build(tmp_path, "demo", "wcp-8", template=find_template("names"))
     assert namesake.store_id.partition(":")[0] == kb.store_id.partition(":")[0]
     with pytest.raises(LineageMismatch, match=f"{kb.store_id}, {namesake.store_id} was given"):
         tl.search(clustered, namesake, query="T lymphocytes")
@@ -122,7 +122,7 @@ def test_a_difference_that_is_meant_is_recorded_on_both_sides(clustered, kb, oth
     key = {"attribute": "cellmodel_attribution", "annotate": "cellmodel_name", "search": "cellmodel_search"}[job]
     record = adata.uns[key]
     assert record["store_id"] == other.store_id
-    assert record["clusters_from"] == {"store_id": kb.store_id, "encoder_id": kb.encoder_id("lsa-8")}
+    assert record["clusters_from"] == {"store_id": kb.store_id, "encoder_id": kb.encoder_id("wcp-8")}
     assert "both are recorded" in caplog.text
     check_records(cells_from_anndata(adata), key="cellmodel")
 
@@ -152,7 +152,7 @@ def test_files_are_compared_with_a_store_that_gained_an_encoder(kb, longer, file
 
 
 def test_other_vectors_of_an_encoder_of_the_same_name_are_refused(clustered, kb, tmp_path):
-    precise = build(tmp_path, "demo", "lsa-8", vector_dtype="float32")
+    precise = build(tmp_path, "demo", "wcp-8", vector_dtype="float32")
     assert precise.encoder_id() == kb.encoder_id()
     with pytest.raises(LineageMismatch, match=f"{kb.store_id}, {precise.store_id} was given"):
         tl.search(clustered, precise, query="T lymphocytes")
@@ -166,7 +166,7 @@ def test_a_part_of_a_longer_store_that_has_the_encoder_is_accepted_and_one_witho
     pull_store(parse_address(str(tmp_path / "shared")), PullConfig(encoders=("hash-8",)), home=tmp_path / "home")
     tl.search(adata, genekb.open("demo", home=tmp_path / "home"), query="T lymphocytes")
     assert "clusters_from" not in adata.uns["cellmodel_search"]
-    without = build(tmp_path / "without", "demo", "lsa-8")
+    without = build(tmp_path / "without", "demo", "wcp-8")
     with pytest.raises(LineageMismatch, match=f"store {kb.store_id}, {without.store_id} was given"):
         tl.search(adata, without, query="T lymphocytes", overwrite=True)
 
@@ -193,7 +193,7 @@ def test_an_encoder_counts_where_the_store_chose_it(plain, kb):
     ):
         tl.search(adata, kb, query="T lymphocytes")
     tl.search(adata, kb, query="T lymphocytes", config=RunConfig(encoder="hash-8"), key_added="with_it")
-    tl.search(adata, kb, query="T lymphocytes", config=RunConfig(encoder="lsa-8"), key_added="named")
+    tl.search(adata, kb, query="T lymphocytes", config=RunConfig(encoder="wcp-8"), key_added="named")
     assert "clusters_from" not in adata.uns["named"]
     tl.search(adata, kb, query="T lymphocytes", other_store=True, key_added="meant")
     assert adata.uns["meant"]["clusters_from"]["encoder_id"] == hashed
@@ -230,7 +230,7 @@ def test_what_is_no_record_of_ours_stands_in_nobodys_way(plain, other, record):
 def test_names_and_evidence_of_another_store_are_found(clustered, other, record):
     """As they stand in a file whose cells were clustered anew with another store."""
     adata = clustered.copy()
-    adata.uns["cellmodel_later"] = record | {"store_id": other.store_id, "encoder_id": "lsa-8-0123"}
+    adata.uns["cellmodel_later"] = record | {"store_id": other.store_id, "encoder_id": "wcp-8-0123"}
     cells = cells_from_anndata(adata)
     with pytest.raises(LineageMismatch, match=r"'cellmodel_later' of .* make it again with one of the two") as caught:
         check_records(cells, key="cellmodel")
@@ -368,14 +368,14 @@ def test_clusters_from_elsewhere_are_compared_with_any_store(files, kb):
 def test_in_a_comparison_an_encoder_counts_where_the_store_chose_it(files, kb):
     own = SideFile(path=files["a"], kb=kb)
     assert compared(own, own, encoder="hash-8").encoder_id == kb.encoder_id("hash-8")
-    assert compared(own, own).encoder_id == kb.encoder_id("lsa-8")
+    assert compared(own, own).encoder_id == kb.encoder_id("wcp-8")
 
 
 @pytest.mark.slow
 def test_texts_are_read_by_the_first_stores_encoder_where_the_second_was_pulled_without_it(files, kb, tmp_path):
     push_store(kb, parse_address(str(tmp_path / "shared")))
     parts = []
-    for name in ("hash-8", "lsa-8"):
+    for name in ("hash-8", "wcp-8"):
         config = PullConfig(encoders=(name,))
         pulled = pull_store(parse_address(str(tmp_path / "shared")), config, home=tmp_path / name)
         parts.append(genekb.open(pulled.folder))
@@ -402,5 +402,5 @@ def test_the_command_ends_with_5_and_the_way_out_works(files, home, kb, other, t
     right = json.loads(told("--kb-b", other.manifest.digest[:16], "--json").out)
     assert (right["store_ids"], right["clusters_from"]) == ([kb.store_id, other.store_id], [None, None])
     meant = json.loads(told("--other-store", "--json").out)
-    assert meant["clusters_from"] == [None, {"store_id": other.store_id, "encoder_id": other.encoder_id("lsa-8")}]
+    assert meant["clusters_from"] == [None, {"store_id": other.store_id, "encoder_id": other.encoder_id("wcp-8")}]
     assert f"b.h5ad were made with {other.store_id}, and read with {kb.store_id}" in told("--other-store").out

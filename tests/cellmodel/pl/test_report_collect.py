@@ -157,9 +157,9 @@ def test_evidence_is_that_of_whole_clusters_against_their_rest():
 
 def test_provenance_starts_with_the_command_and_names_the_stores_of_later_jobs():
     adata = make_adata()
-    adata.uns["cellmodel_name"] = {"store_id": "human:1", "encoder_id": "lsa", "seed": 3, "n_candidates": 5}
+    adata.uns["cellmodel_name"] = {"store_id": "human:1", "encoder_id": "wcp", "seed": 3, "n_candidates": 5}
     provenance = read(adata).provenance
-    assert provenance["cellmodel_name"] == "store_id human:1, encoder_id lsa, seed 3"
+    assert provenance["cellmodel_name"] == "store_id human:1, encoder_id wcp, seed 3"
     assert next(iter(provenance.items())) == ("command", "cellmodel cluster a.h5ad -o b.h5ad")
     assert provenance["graph.n_neighbors"] == "15"
 

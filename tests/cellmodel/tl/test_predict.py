@@ -24,9 +24,8 @@ from genekb.encoders import load_encoder
 from tests.support.in_process import call, call_json
 
 GRAPH_RECIPES = ("scllm-dsc", "scsiameseclu", "scrcl", "scrcl-text")
-RIVALS = ("scmae", "desc", "contrastive-sc")
 SLOW = [pytest.param(recipe, marks=pytest.mark.slow) for recipe in GRAPH_RECIPES[1:]]
-RECIPES = ("fused", "lowsample", "pca-kmeans", "pca-leiden", "genept-w", "genept-s", *GRAPH_RECIPES, *RIVALS)
+RECIPES = ("fused", "lowsample", "pca-kmeans", "pca-leiden", "genept-w", "genept-s", *GRAPH_RECIPES)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +72,7 @@ def test_every_built_in_recipe_is_tried_here():
 
 @pytest.mark.parametrize(
     "recipe",
-    [pytest.param(each, marks=pytest.mark.slow) if each in {*RIVALS, "scrcl-text"} else each for each in RECIPES],
+    [pytest.param(each, marks=pytest.mark.slow) if each == "scrcl-text" else each for each in RECIPES],
 )
 def test_fitted_cells_keep_their_clusters_and_places(fit, halves, kb, recipe):
     model, result = fit(recipe)

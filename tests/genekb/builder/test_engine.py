@@ -60,8 +60,8 @@ def test_the_order_in_which_shards_are_finished_does_not_matter(genes, tmp_path)
     source = read_gene_table(genes, release="1", taxon="human")
     first = build(source, BuildConfig(name="t", models=("hash-32",)), home=tmp_path)
     kb = genekb.open(first.folder)
-    forth = add_encoders(kb, ["lsa-8"], load=load_encoder, home=tmp_path / "forth")
-    back = add_encoders(kb, ["lsa-8"], load=load_encoder, engine=Backwards(), home=tmp_path / "back")
+    forth = add_encoders(kb, ["wcp-8"], load=load_encoder, home=tmp_path / "forth")
+    back = add_encoders(kb, ["wcp-8"], load=load_encoder, engine=Backwards(), home=tmp_path / "back")
     assert back.manifest.digest == forth.manifest.digest
     assert (back.n_encoded, back.n_reused, back.n_kept) == (3000, 0, 0)
 
@@ -190,7 +190,7 @@ def build_arguments(genes, model, home):
         "--model",
         model,
         "--model",
-        "lsa-16",
+        "wcp-16",
         "--name",
         "t@1",
         "--home",

@@ -22,7 +22,7 @@ from genekb.encoders.imported.vectors import read_foreign
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.verify import verify_store
 
-CONFIG = BuildConfig(name="human", models=("hash-32", "lsa-16"))
+CONFIG = BuildConfig(name="human", models=("hash-32", "wcp-16"))
 
 
 @pytest.fixture(scope="module")
@@ -80,17 +80,17 @@ def test_a_fitted_encoder_is_not_fitted_again(old, updated):
     _, kb = updated
     assert list(kb.manifest.encoders) == list(old.manifest.encoders)
     gene = int(kb.table("texts")["gene_id"][0].as_py())
-    again = old.encoder("lsa-16").encode(kb.texts([gene])).vectors
-    np.testing.assert_allclose(kb.vectors([gene], encoder="lsa-16").vectors, again, atol=1e-3)
+    again = old.encoder("wcp-16").encode(kb.texts([gene])).vectors
+    np.testing.assert_allclose(kb.vectors([gene], encoder="wcp-16").vectors, again, atol=1e-3)
 
 
 def test_the_control_of_a_fitted_encoder_deals_out_the_vectors_that_the_store_has(updated, tmp_path):
     _, kb = updated
-    with_control = add_encoders(kb, ["lsa-16", "shuffled:lsa-16"], load=load_encoder, home=tmp_path)
+    with_control = add_encoders(kb, ["wcp-16", "shuffled:wcp-16"], load=load_encoder, home=tmp_path)
     assert (with_control.n_encoded, with_control.n_reused) == (0, kb.manifest.n_unique_texts)
     new = genekb.open(with_control.folder)
     assert len(new.manifest.encoders) == len(kb.manifest.encoders) + 1
-    own, dealt = (new.vector_table(name).vectors for name in ("lsa-16", "shuffled-lsa-16"))
+    own, dealt = (new.vector_table(name).vectors for name in ("wcp-16", "shuffled-wcp-16"))
     np.testing.assert_array_equal(np.unique(own, axis=0), np.unique(dealt, axis=0))
     assert not np.array_equal(own, dealt)
 

@@ -14,7 +14,7 @@ def test_p_values_are_written_no_smaller_than_data_can_show(value, text):
     ("wanted", "names", "text"),
     [
         ("humn", ["human@2022-11", "mouse@2022-11"], "human@2022-11, mouse@2022-11; did you mean 'human@2022-11'?"),
-        ("lsa-25", ["lsa-256-ecdb6e6de84e"], "lsa-256-ecdb6e6de84e; did you mean 'lsa-256-ecdb6e6de84e'?"),
+        ("wcp-25", ["wcp-256-ecdb6e6de84e"], "wcp-256-ecdb6e6de84e; did you mean 'wcp-256-ecdb6e6de84e'?"),
         ("Leidn", ["leiden", "cell_type"], "leiden, cell_type; did you mean 'leiden'?"),
         ("other", ["leiden", 7], "leiden, 7"),
         ("x", [], "none"),

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from genekb.core.errors import NotAvailable, SchemaMismatch, StoreCorrupt
 from genekb.encoders.controls import BuiltInEncoder, ShuffledEncoder, reopen_shuffled
-from genekb.encoders.lsa import fit_lsa, reopen_lsa
+from genekb.encoders.wcp.encoder import reopen_wcp
+from genekb.encoders.wcp.fit import fit_wcp
 from genekb.genes.texts import text_id
 
 TEXTS = [
@@ -109,10 +110,10 @@ def test_what_is_shuffled_is_not_shuffled_again():
 
 
 def test_a_shuffled_encoder_is_opened_again_for_queries_with_the_state_of_its_base(tmp_path):
-    base = fit_lsa(TEXTS, name="lsa-4", dim=4)
+    base = fit_wcp(TEXTS, name="wcp-4", dim=4)
     shuffled = ShuffledEncoder(base, corpus=TEXTS)
     shuffled.save(tmp_path)
-    again = reopen_shuffled(shuffled.spec, tmp_path, reopen=reopen_lsa)
+    again = reopen_shuffled(shuffled.spec, tmp_path, reopen=reopen_wcp)
     assert again.spec == shuffled.spec
     query = ["blood glucose of nerve cells"]
     assert again.encode(query).vectors.tobytes() == shuffled.encode(query).vectors.tobytes()

@@ -122,7 +122,7 @@ def test_a_local_encoder_is_reopened_only_with_the_same_weights(bare_folder, tmp
 def test_the_identity_follows_every_field_of_the_recipe():
     base = EncoderSpec(name="a", kind="transformer", dim=8)
     changes = {
-        "name": "b", "kind": "lsa", "model_id": "m", "revision": "r", "weights_sha256": "w", "tokenizer_sha256": "t",
+        "name": "b", "kind": "wcp", "model_id": "m", "revision": "r", "weights_sha256": "w", "tokenizer_sha256": "t",
         "pooling": "cls", "prompt": "p", "max_tokens": 5, "normalise": False, "dim": 9, "dtype": "bfloat16",
         "state_sha256": "s", "code_sha256": "c", "modules_sha256": "m",
     }  # fmt: skip
@@ -139,7 +139,7 @@ def test_moving_a_local_folder_does_not_change_the_identity():
     assert replace(base, model_id="/another/model").encoder_id == base.encoder_id
 
 
-@pytest.mark.parametrize("name", ["lsa-3", "hash-16"])
+@pytest.mark.parametrize("name", ["wcp-3", "hash-16"])
 def test_built_in_encoders_give_equal_bytes_after_a_restart(name, tmp_path):
     encoder = load_encoder(name, corpus=TEXTS)
     encoder.save(tmp_path)
@@ -149,24 +149,24 @@ def test_built_in_encoders_give_equal_bytes_after_a_restart(name, tmp_path):
 
 
 def test_lsa_does_not_see_the_order_of_its_texts_and_says_its_real_dimension():
-    forth, back = load_encoder("lsa-64", corpus=TEXTS), load_encoder("lsa-64", corpus=TEXTS[::-1])
+    forth, back = load_encoder("wcp-64", corpus=TEXTS), load_encoder("wcp-64", corpus=TEXTS[::-1])
     assert forth.spec == back.spec
     assert forth.spec.dim == len(TEXTS)
 
 
 def test_lsa_brings_related_texts_together():
-    vectors = load_encoder("lsa-3", corpus=TEXTS).encode(TEXTS).vectors
+    vectors = load_encoder("wcp-3", corpus=TEXTS).encode(TEXTS).vectors
     assert vectors[1] @ vectors[3] > max(vectors[1] @ vectors[0], vectors[1] @ vectors[2])
 
 
 @pytest.mark.parametrize("text", ["insulin of beta cells", "insulin"])
 def test_lsa_of_one_text_is_fitted_without_a_warning(text):
-    encoder = load_encoder("lsa-8", corpus=[text])
+    encoder = load_encoder("wcp-8", corpus=[text])
     assert encoder.encode([text]).vectors == pytest.approx(1.0)
 
 
 def test_lsa_gives_a_text_of_unknown_words_the_neutral_vector():
-    encoder = load_encoder("lsa-3", corpus=TEXTS)
+    encoder = load_encoder("wcp-3", corpus=TEXTS)
     result = encoder.encode(["xyzzy plugh", "foobar"])
     assert result.n_tokens.tolist() == [0, 0]
     np.testing.assert_array_equal(result.vectors[0], result.vectors[1])
@@ -174,20 +174,20 @@ def test_lsa_gives_a_text_of_unknown_words_the_neutral_vector():
 
 
 def test_a_changed_state_is_refused(tmp_path):
-    encoder = load_encoder("lsa-3", corpus=TEXTS)
+    encoder = load_encoder("wcp-3", corpus=TEXTS)
     encoder.save(tmp_path)
-    load_encoder("lsa-3", corpus=TEXTS[:3]).save(tmp_path)
-    with pytest.raises(StoreCorrupt, match="the state is not that of lsa-3-"):
+    load_encoder("wcp-3", corpus=TEXTS[:3]).save(tmp_path)
+    with pytest.raises(StoreCorrupt, match="the state is not that of wcp-3-"):
         reopen_encoder(encoder.spec, tmp_path)
-    (tmp_path / "lsa.safetensors").write_bytes(b"broken")
+    (tmp_path / "wcp.safetensors").write_bytes(b"broken")
     with pytest.raises(StoreCorrupt, match="is damaged"):
         reopen_encoder(encoder.spec, tmp_path)
-    (tmp_path / "lsa.safetensors").unlink()
+    (tmp_path / "wcp.safetensors").unlink()
     with pytest.raises(NotAvailable, match="lacks the fitted state"):
         reopen_encoder(encoder.spec, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["lsa-3", "hash-16"])
+@pytest.mark.parametrize("name", ["wcp-3", "hash-16"])
 @pytest.mark.parametrize("text", ["", "  ", "..."])
 def test_a_text_without_a_word_is_refused(name, text):
     with pytest.raises(ValueError, match="holds no letter or digit"):
@@ -206,7 +206,7 @@ def test_a_name_is_never_replaced_by_another(monkeypatch, tmp_path):
     with pytest.raises(NotAvailable, match="OPENAI_API_KEY"):
         load_encoder("ada-002")
     with pytest.raises(EncoderFailed, match="is fitted on texts"):
-        load_encoder("lsa-8")
+        load_encoder("wcp-8")
 
 
 def test_a_folder_that_is_no_model_says_what_is_missing(tmp_path):
@@ -233,8 +233,8 @@ def test_models_are_listed_without_loading_anything_heavy():
 def test_an_encoder_without_weights_loads_no_library_of_models(tmp_path):
     code = (
         "import sys, genekb; from pathlib import Path; from genekb.encoders import load_encoder;"
-        "load_encoder('lsa-8', corpus=['a gene', 'a cell']).encode(['a gene']);"
-        "folder = genekb.build(genekb.read_demo_table(), genekb.BuildConfig(name='demo', models=('lsa-8',)),"
+        "load_encoder('wcp-8', corpus=['a gene', 'a cell']).encode(['a gene']);"
+        "folder = genekb.build(genekb.read_demo_table(), genekb.BuildConfig(name='demo', models=('wcp-8',)),"
         " home=Path(sys.argv[1])).folder; genekb.open(folder).search('T cell', limit=1);"
         "print(sorted({'torch', 'transformers', 'sentence_transformers'} & set(sys.modules)))"
     )

@@ -88,7 +88,7 @@ def test_an_edited_configuration_is_another_encoder(tiny_folder):
 
 
 def test_a_folder_called_like_a_known_encoder_gets_a_name_of_its_own(tiny_folder):
-    for name in ("minilm", "lsa-8"):
+    for name in ("minilm", "wcp-8"):
         folder = tiny_folder.rename(tiny_folder.with_name(name))
         assert load_encoder(str(folder), dtype="float32").spec.name == f"local-{name}"
         folder.rename(tiny_folder)
@@ -172,11 +172,11 @@ def test_the_number_of_threads_does_not_change_a_fitted_encoder():
     code = (
         "import random; from genekb.encoders import load_encoder; r = random.Random(0);"
         "texts = [' '.join(f'w{int(r.paretovariate(0.5)) % 3000}' for _ in range(60)) for _ in range(1500)];"
-        "print(load_encoder('lsa-128', corpus=texts).spec.encoder_id)"
+        "print(load_encoder('wcp-128', corpus=texts).spec.encoder_id)"
     )
     ids = [run_without_bundle(code, OMP_NUM_THREADS=n, OPENBLAS_NUM_THREADS=n).strip() for n in ("1", "2")]
     assert ids[0] == ids[1]
-    assert ids[0].startswith("lsa-128-")
+    assert ids[0].startswith("wcp-128-")
 
 
 @pytest.mark.slow

@@ -254,13 +254,6 @@ def test_a_tokenizer_of_the_models_own_is_run_with_its_code(write_model, tmp_pat
     assert encoder.encode(TEXTS).n_tokens.tolist() == [9, 2]
 
 
-def test_onnx_refuses_a_model_with_code(write_model, mark, tmp_path):
-    folder = write_model()
-    with pytest.raises(EncoderFailed, match="brings code of its own, which onnx: never runs"):
-        load_encoder(f"onnx:{folder}", trust_remote_code=True, cache=tmp_path / "graphs")
-    assert not mark.exists()
-
-
 def test_code_in_another_repository_is_hashed_and_run(write_model, hub_cache, tmp_path, mark):
     code = snapshot(hub_cache, "lab/code")
     folder = write_model(auto_map={part: f"lab/code--{name}" for part, name in MAP.items()}, code_in=code)

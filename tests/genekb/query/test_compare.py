@@ -23,7 +23,7 @@ from genekb.query.compare import (
     score_gene_task,
 )
 
-MODELS = ("lsa-32", "hash-32", "random-32")
+MODELS = ("wcp-32", "hash-32", "random-32")
 
 
 def annotated_demo():
@@ -169,12 +169,12 @@ def test_terms_of_too_few_or_too_many_genes_do_not_count():
 
 def test_text_knows_families_and_random_vectors_do_not(comparison):
     scores = {(task.encoder.rsplit("-", 1)[0], task.vocabulary): task.score for task in comparison.tasks}
-    assert scores["lsa-32", "name_family"].gain_low > 0.2
+    assert scores["wcp-32", "name_family"].gain_low > 0.2
     assert scores["hash-32", "gene_group"].gain_low > 0.1
     drawn = scores["random-32", "name_family"]
     assert drawn.gain_low < 0.05
     assert drawn.knn_share == pytest.approx(drawn.chance, abs=0.05)
-    assert abs(scores["lsa-32", "go_process"].gain) < 0.06  # terms given at random are not to be known
+    assert abs(scores["wcp-32", "go_process"].gain) < 0.06  # terms given at random are not to be known
 
 
 def test_families_of_names_are_marked_where_the_text_holds_the_name(comparison, kb, tmp_path):
@@ -190,13 +190,13 @@ def test_families_of_names_are_marked_where_the_text_holds_the_name(comparison, 
 
 def test_pairs_say_how_far_encoders_agree(comparison, kb):
     pairs = {(p.first.rsplit("-", 1)[0], p.second.rsplit("-", 1)[0]): p for p in comparison.pairs}
-    assert list(pairs) == [("lsa-32", "hash-32"), ("lsa-32", "random-32"), ("hash-32", "random-32")]
-    assert pairs["lsa-32", "hash-32"].neighbor_overlap > 3 * comparison.chance_overlap
-    assert pairs["lsa-32", "random-32"].neighbor_overlap == pytest.approx(comparison.chance_overlap, abs=0.01)
+    assert list(pairs) == [("wcp-32", "hash-32"), ("wcp-32", "random-32"), ("hash-32", "random-32")]
+    assert pairs["wcp-32", "hash-32"].neighbor_overlap > 3 * comparison.chance_overlap
+    assert pairs["wcp-32", "random-32"].neighbor_overlap == pytest.approx(comparison.chance_overlap, abs=0.01)
     assert comparison.n_genes == 752
-    ids = kb.vector_table("lsa-32").gene_ids
-    expected = linear_cka(kb.vectors(ids, encoder="lsa-32").vectors, kb.vectors(ids, encoder="hash-32").vectors)
-    assert pairs["lsa-32", "hash-32"].cka == pytest.approx(expected)
+    ids = kb.vector_table("wcp-32").gene_ids
+    expected = linear_cka(kb.vectors(ids, encoder="wcp-32").vectors, kb.vectors(ids, encoder="hash-32").vectors)
+    assert pairs["wcp-32", "hash-32"].cka == pytest.approx(expected)
 
 
 def test_a_comparison_repeats_itself_and_depends_on_the_seed(kb, comparison):

@@ -28,14 +28,14 @@ BY_SYMBOL = {"json", "word2vec"}  # whose keys are symbols, so that genes of one
 @pytest.fixture(scope="module")
 def kb(ncbi_folder, tmp_path_factory):
     source = read_ncbi_folder(ncbi_folder, taxa=["human"])
-    config = BuildConfig(name="human", models=("hash-32", "lsa-8"))
+    config = BuildConfig(name="human", models=("hash-32", "wcp-8"))
     return genekb.open(build(source, config, home=tmp_path_factory.mktemp("home")).folder)
 
 
 @pytest.fixture(scope="module")
 def stores(kb, ncbi_folder, tmp_path_factory):
     source = read_ncbi_folder(ncbi_folder, taxa=["human"])
-    config = BuildConfig(name="human32", models=("lsa-8",), vector_dtype="float32")
+    config = BuildConfig(name="human32", models=("wcp-8",), vector_dtype="float32")
     exact = genekb.open(build(source, config, home=tmp_path_factory.mktemp("home32")).folder)
     return {"float16": kb, "float32": exact}
 
@@ -89,19 +89,19 @@ def test_a_symbol_of_two_genes_keeps_the_lower_gene_id(ncbi_folder, tmp_path):
 def test_every_export_is_imported_again_as_it_is_bit_by_bit(stores, tmp_path, kind, dtype):
     kb, path = stores[dtype], tmp_path / f"v.{SUFFIXES.get(kind, kind)}"
     if kind == "h5ad":
-        write_genes_h5ad(kb, path, encoder="lsa-8")
+        write_genes_h5ad(kb, path, encoder="wcp-8")
         foreign = read_genes_h5ad(path)
     else:
-        export_store(kb, path, kind=kind, encoder="lsa-8")
+        export_store(kb, path, kind=kind, encoder="wcp-8")
         foreign = read_foreign(path)
     result = import_vectors(kb, foreign, name="again", home=tmp_path)
-    gene_ids = kb.vector_table("lsa-8").gene_ids
+    gene_ids = kb.vector_table("wcp-8").gene_ids
     if kind in BY_SYMBOL:
         assert dict(result.left_out).keys() == {"MEMO1"}
         gene_ids = gene_ids[~np.isin(gene_ids, kb.resolve(["MEMO1"]).candidates[0])]
     found = genekb.open(result.build.folder).vector_table("again")
     assert found.gene_ids.tolist() == gene_ids.tolist()
-    assert found.vectors[found.rows].tobytes() == kb.vectors(gene_ids, encoder="lsa-8").vectors.tobytes()
+    assert found.vectors[found.rows].tobytes() == kb.vectors(gene_ids, encoder="wcp-8").vectors.tobytes()
 
 
 def test_npz_is_read_without_pickle_and_word2vec_as_gensim_reads_it(kb, expected, tmp_path):
@@ -140,10 +140,10 @@ def test_duckdb_holds_every_table_and_encoder(kb, expected, tmp_path):
         for name in ("genes", "names", "texts", "annotations", "orthologs"):
             assert connection.sql(f"from {name}").to_arrow_table().cast(kb.table(name).schema).equals(kb.table(name))
         rows = connection.execute('select gene_id, vector from "vectors_hash-32" order by gene_id').fetchnumpy()
-        kind = connection.execute('select typeof(vector) from "vectors_lsa-8" limit 1').fetchone()
+        kind = connection.execute('select typeof(vector) from "vectors_wcp-8" limit 1').fetchone()
         nearest = connection.execute(
-            'select symbol from "vectors_lsa-8" join genes using (gene_id) order by array_cosine_similarity(vector, '
-            '(select vector from "vectors_lsa-8" where gene_id = 915)) desc limit 1'
+            'select symbol from "vectors_wcp-8" join genes using (gene_id) order by array_cosine_similarity(vector, '
+            '(select vector from "vectors_wcp-8" where gene_id = 915)) desc limit 1'
         ).fetchone()
     np.testing.assert_array_equal(rows["gene_id"], expected[0])
     np.testing.assert_array_equal(np.stack(rows["vector"]), expected[1])
@@ -190,9 +190,9 @@ def test_the_list_of_genes_beside_a_matrix_is_not_replaced_unasked(kb, tmp_path)
 
 
 def test_genes_come_in_the_order_asked_and_those_without_a_vector_are_counted(kb, tmp_path):
-    result = export_store(kb, tmp_path / "o.npy", kind="npy", encoder="lsa-8", gene_ids=[4069, 999_999, 915, 4069])
+    result = export_store(kb, tmp_path / "o.npy", kind="npy", encoder="wcp-8", gene_ids=[4069, 999_999, 915, 4069])
     assert (result.n_genes, result.n_without_vector) == (3, 1)
-    np.testing.assert_array_equal(np.load(tmp_path / "o.npy"), kb.vectors([4069, 915, 4069], encoder="lsa-8").vectors)
+    np.testing.assert_array_equal(np.load(tmp_path / "o.npy"), kb.vectors([4069, 915, 4069], encoder="wcp-8").vectors)
     with pytest.raises(SourceUnusable, match="none of 1 genes has a vector"):
         export_store(kb, tmp_path / "p.npy", kind="npy", gene_ids=[1])
     with pytest.raises(ValueError, match="a DuckDB file holds the whole store"):

@@ -42,7 +42,7 @@ def home(tmp_path_factory):
             extra = " ".join(rng.choice(words, 8))
             writer.writerow([gene_id, symbol, f"protein {' '.join(rng.choice(words, 2))}", f"{text} It has {extra}."])
     source = genekb.read_source(folder / "genes.tsv", taxa=["human"])
-    build(source, BuildConfig(name="made", models=("lsa-64", "hash-16")), home=folder)
+    build(source, BuildConfig(name="made", models=("wcp-64", "hash-16")), home=folder)
     return folder
 
 
@@ -152,7 +152,7 @@ def test_vectors_that_were_imported_read_no_names(kb, tmp_path):
     with_both = genekb.open(folder)
     with pytest.raises(NotAvailable):
         name_sets(with_both, {"a": topic_genes("collagen fibril")}, vocabulary=NAMES, encoder="made")
-    assert reading_encoder(with_both).startswith("lsa-64")
+    assert reading_encoder(with_both).startswith("wcp-64")
 
 
 def test_the_same_arguments_give_the_same_result_whatever_else_is_named(kb):

@@ -21,7 +21,7 @@ GENES = ("CD3D", "CD3E", "MS4A1", "NKG7", "CD79A")
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
-    build(genekb.read_demo_table(), BuildConfig(name="demo", models=("lsa-32",)), home=home)
+    build(genekb.read_demo_table(), BuildConfig(name="demo", models=("wcp-32",)), home=home)
     return home
 
 

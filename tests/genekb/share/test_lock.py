@@ -30,7 +30,7 @@ def tables(ncbi_folder):
 
 @pytest.fixture
 def home(tables, tmp_path):
-    build(tables, BuildConfig(name="human", models=("hash-16", "lsa-8")), home=tmp_path / "home")
+    build(tables, BuildConfig(name="human", models=("hash-16", "wcp-8")), home=tmp_path / "home")
     return tmp_path / "home"
 
 
@@ -46,7 +46,7 @@ def shared(built, tmp_path):
 
 
 def test_a_lock_file_gives_another_machine_the_same_bytes(built, shared, tmp_path):
-    write_pins([pin_store(built, encoders=["lsa-8"], url=str(shared))], tmp_path / "genekb.lock")
+    write_pins([pin_store(built, encoders=["wcp-8"], url=str(shared))], tmp_path / "genekb.lock")
     (pin, pulled), *rest = sync(tmp_path / "genekb.lock", home=tmp_path / "other", retry=QUICK)
     assert (rest, pin.digest) == ([], built.manifest.digest)
     for name, body in content(pulled.folder).items():
@@ -260,10 +260,10 @@ def test_the_commands_from_build_to_a_second_machine(built, home, tmp_path, monk
     assert pushed["n_bytes"] == plan["n_bytes"]
     listed = call_json("genekb", "list", "--remote", "--catalog", catalog)["stores"]
     assert [row["store"] for row in listed] == ["human@2022-11"]
-    pulled = call_json("genekb", "pull", "human", "--catalog", catalog, "--encoder", "lsa-8", "--home", other)
+    pulled = call_json("genekb", "pull", "human", "--catalog", catalog, "--encoder", "wcp-8", "--home", other)
     assert pulled["digest"] == built.manifest.digest
     locked = call_json("genekb", "lock", "human", "--file", lock, "--home", other)["stores"]
-    assert locked[0]["encoders"] == [built.encoder_id("lsa-8")]
+    assert locked[0]["encoders"] == [built.encoder_id("wcp-8")]
     assert tomllib.loads(lock.read_text())["store"][0]["digest"] == built.manifest.digest
     code, out, err = call("genekb", "sync", "--check", "--file", lock, "--home", tmp_path / "third")
     assert (code, err.count("\n")) == (5, 1)

@@ -28,7 +28,7 @@ QUICK = RetryPolicy(n_jobs=2, max_tries=3, timeout_s=1.0, sleep=lambda _: None)
 def built(ncbi_folder, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     tables = read_ncbi_folder(ncbi_folder, taxa=["human"])
-    return genekb.open(build(tables, BuildConfig(name="human", models=("hash-256", "lsa-8")), home=home).folder)
+    return genekb.open(build(tables, BuildConfig(name="human", models=("hash-256", "wcp-8")), home=home).folder)
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_a_server_that_drips_is_given_up_and_what_has_arrived_is_gone_on_with(bu
 def test_a_slow_line_is_waited_for(built, shared, tmp_path, monkeypatch):
     monkeypatch.setattr("genekb.net.client.WINDOW_S", 0.05)
     with serving(files=served(shared), pause_s=0.02, piece=400) as server:  # 20 kB/s
-        pulled = pull(server.url + "kb", tmp_path, encoders=("lsa-8",))
+        pulled = pull(server.url + "kb", tmp_path, encoders=("wcp-8",))
     assert verify_store(pulled.folder).faults == ()
 
 
@@ -219,10 +219,10 @@ def test_an_old_beginning_of_another_file_is_thrown_away(built, shared, tmp_path
 
 
 def test_one_encoder_alone_and_the_others_later(built, shared, tmp_path):
-    first = pull(shared, tmp_path / "home", encoders=("lsa-8",))
+    first = pull(shared, tmp_path / "home", encoders=("wcp-8",))
     assert first.left == (built.encoder_id("hash-256"),)
     kb = genekb.open("human", home=tmp_path / "home")
-    assert kb.encoder_id() == built.encoder_id("lsa-8")
+    assert kb.encoder_id() == built.encoder_id("wcp-8")
     assert kb.store_id == built.store_id
     with pytest.raises(NotAvailable, match=r"was not pulled; `genekb pull .*--encoder hash-256`"):
         kb.vector_table("hash-256")
@@ -237,7 +237,7 @@ def test_one_encoder_alone_and_the_others_later(built, shared, tmp_path):
 
 def test_an_encoder_that_is_lost_is_damage_and_not_taken_for_one_left_behind(shared, tmp_path):
     pulled = pull(shared, tmp_path / "home")
-    shutil.rmtree(next((pulled.folder / "embeddings").glob("lsa-8-*")))
+    shutil.rmtree(next((pulled.folder / "embeddings").glob("wcp-8-*")))
     assert verify_store(pulled.folder).faults
     with pytest.raises(StoreCorrupt, match="missing"):
         genekb.open("human", home=tmp_path / "home")
@@ -245,7 +245,7 @@ def test_an_encoder_that_is_lost_is_damage_and_not_taken_for_one_left_behind(sha
 
 def test_a_pull_mends_what_was_damaged_or_lost(built, shared, tmp_path):
     pulled = pull(shared, tmp_path / "home")
-    shutil.rmtree(next((pulled.folder / "embeddings").glob("lsa-8-*")))
+    shutil.rmtree(next((pulled.folder / "embeddings").glob("wcp-8-*")))
     with (pulled.folder / "genes.parquet").open("r+b") as stream:
         stream.write(b"X")
     assert len(verify_store(pulled.folder).faults) > 1
@@ -265,7 +265,7 @@ def test_what_cannot_fit_on_the_disk_is_refused_before_it_comes(built, shared, t
 
 
 def test_a_place_may_hold_some_encoders_alone(built, tmp_path):
-    push_store(built, parse_address(str(tmp_path / "some")), encoders=["lsa-8"])
+    push_store(built, parse_address(str(tmp_path / "some")), encoders=["wcp-8"])
     pulled = pull(tmp_path / "some", tmp_path / "home")
     assert pulled.left == (built.encoder_id("hash-256"),)
     with pytest.raises(NotAvailable, match="does not share the encoder hash-256"):
@@ -370,13 +370,13 @@ def test_a_store_is_opened_where_it_lies_and_each_file_comes_when_it_is_used(bui
         assert asked == {"current", "manifest.json"}
         assert kb.resolve(["CD3E"]).gene_ids.tolist() == built.resolve(["CD3E"]).gene_ids.tolist()
         assert not any("embeddings" in path for path, _, _ in server.requests)
-        found = kb.vectors([916], encoder="lsa-8").vectors
-        assert (found == built.vectors([916], encoder="lsa-8").vectors).all()
+        found = kb.vectors([916], encoder="wcp-8").vectors
+        assert (found == built.vectors([916], encoder="wcp-8").vectors).all()
         assert not any("hash-256" in path for path, _, _ in server.requests)
         n_asked = len(server.requests)
-        kb.vectors([915], encoder="lsa-8")
+        kb.vectors([915], encoder="wcp-8")
         assert len(server.requests) == n_asked
-        assert kb.search("T cell receptor", encoder="lsa-8")[0].symbol in {"CD3E", "CD3D"}
+        assert kb.search("T cell receptor", encoder="wcp-8")[0].symbol in {"CD3E", "CD3D"}
     assert list_store_folders(tmp_path) == []
 
 

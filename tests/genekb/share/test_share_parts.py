@@ -24,7 +24,7 @@ from tests.support.in_process import call_here
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    config = BuildConfig(name="demo", models=("hash-32", "lsa-16", "random-16"))
+    config = BuildConfig(name="demo", models=("hash-32", "wcp-16", "random-16"))
     return genekb.open(build(genekb.read_demo_table(), config, home=tmp_path_factory.mktemp("home")).folder)
 
 
@@ -39,7 +39,7 @@ def shared(whole, tmp_path_factory):
 def home(shared, tmp_path_factory):
     """Home with the store, of which one encoder was pulled."""
     home = tmp_path_factory.mktemp("part")
-    pull_store(parse_address(str(shared)), PullConfig(encoders=("lsa-16",)), home=home)
+    pull_store(parse_address(str(shared)), PullConfig(encoders=("wcp-16",)), home=home)
     return home
 
 
@@ -55,10 +55,10 @@ def left(whole):
 
 def test_a_comparison_is_one_of_the_encoders_that_are_here(whole, part, left):
     found = compare_encoders(part)
-    expected = compare_encoders(whole, encoders=["lsa-16"])
+    expected = compare_encoders(whole, encoders=["wcp-16"])
     assert found.not_pulled == left
     assert (found.encoders, found.n_genes, found.tasks) == (expected.encoders, expected.n_genes, expected.tasks)
-    assert compare_encoders(part, encoders=["lsa-16"]).not_pulled == compare_encoders(whole).not_pulled == ()
+    assert compare_encoders(part, encoders=["wcp-16"]).not_pulled == compare_encoders(whole).not_pulled == ()
     with pytest.raises(NotAvailable, match=r"hash-32-.* was not pulled; `genekb pull .* --encoder hash-32` brings it"):
         compare_encoders(part, encoders=["hash-32"])
 
@@ -66,15 +66,15 @@ def test_a_comparison_is_one_of_the_encoders_that_are_here(whole, part, left):
 def test_a_diff_compares_the_encoders_that_both_have_here(whole, part, left):
     for old, new in ((whole, part), (part, whole)):
         found = diff_stores(old, new)
-        assert [move.encoder for move in found.moved] == ["lsa-16"]
+        assert [move.encoder for move in found.moved] == ["wcp-16"]
         assert (found.not_pulled, found.only_in_old, found.only_in_new) == (left, (), ())
     assert diff_stores(whole, whole).not_pulled == ()
 
 
 def test_a_duckdb_file_holds_the_encoders_that_are_here(whole, part, left, tmp_path):
     found = export_store(part, tmp_path / "part.duckdb", kind="duckdb")
-    assert (found.encoders, found.not_pulled) == ((whole.encoder_id("lsa-16"),), left)
-    export_store(whole, tmp_path / "whole.duckdb", kind="duckdb", encoder="lsa-16")
+    assert (found.encoders, found.not_pulled) == ((whole.encoder_id("wcp-16"),), left)
+    export_store(whole, tmp_path / "whole.duckdb", kind="duckdb", encoder="wcp-16")
     rows = []
     for name in ("part", "whole"):
         with duckdb.connect(str(tmp_path / f"{name}.duckdb"), read_only=True) as connection:
@@ -85,13 +85,13 @@ def test_a_duckdb_file_holds_the_encoders_that_are_here(whole, part, left, tmp_p
 
 def test_a_search_and_a_lock_take_what_is_here(part, left, tmp_path):
     found = search_genes(part, "T cell receptor signalling", limit=3)
-    assert found.encoders == (part.encoder_id("lsa-16"),)
+    assert found.encoders == (part.encoder_id("wcp-16"),)
     assert "was not pulled" in found.skipped[left[0]]
-    assert pin_store(part).encoders == (part.encoder_id("lsa-16"),)
+    assert pin_store(part).encoders == (part.encoder_id("wcp-16"),)
 
 
 def test_a_store_of_which_no_encoder_is_here_asks_for_one(shared, tmp_path):
-    pulled = pull_store(parse_address(str(shared)), PullConfig(encoders=("lsa-16",)), home=tmp_path)
+    pulled = pull_store(parse_address(str(shared)), PullConfig(encoders=("wcp-16",)), home=tmp_path)
     note = pulled.folder.parent / ".pulled.json"
     note.write_text(json.dumps({pulled.folder.name: {"url": str(shared), "encoders": []}}))
     for path in sorted((pulled.folder / "embeddings").rglob("*"), reverse=True):
@@ -114,9 +114,9 @@ def test_the_commands_say_what_they_left_out(whole, home, left, tmp_path, capsys
 
 
 def test_a_sync_adds_what_a_pin_needs_and_nothing_else_is_asked_for(whole, shared, tmp_path):
-    pull_store(parse_address(str(shared)), PullConfig(encoders=("lsa-16",)), home=tmp_path / "home")
+    pull_store(parse_address(str(shared)), PullConfig(encoders=("wcp-16",)), home=tmp_path / "home")
     lock = tmp_path / "genekb.lock"
-    write_pins([pin_store(whole, encoders=["lsa-16", "hash-32"], url=str(shared))], lock)
+    write_pins([pin_store(whole, encoders=["wcp-16", "hash-32"], url=str(shared))], lock)
     ((pin, pulled),) = sync(lock, home=tmp_path / "home", retry=QUICK)
     hashed = whole.encoder_id("hash-32")
     assert pulled.n_bytes == sum(file.n_bytes for file in whole.manifest.files if hashed in file.path)
@@ -135,13 +135,13 @@ def test_what_was_here_and_damaged_is_looked_at_once_more_after_a_pull(whole, sh
 
 def test_a_cache_that_differs_from_its_store_is_made_anew_by_a_sync(whole, shared, tmp_path):
     lock = tmp_path / "genekb.lock"
-    write_pins([pin_store(whole, encoders=["lsa-16"], url=str(shared))], lock)
+    write_pins([pin_store(whole, encoders=["wcp-16"], url=str(shared))], lock)
     ((pin, pulled),) = sync(lock, home=tmp_path / "home", retry=QUICK)
-    genekb.open("demo", home=tmp_path / "home").vector_table("lsa-16")
-    cached = pulled.folder.parent / CACHE / pin.digest[:16] / whole.encoder_id("lsa-16") / "vectors.npy"
+    genekb.open("demo", home=tmp_path / "home").vector_table("wcp-16")
+    cached = pulled.folder.parent / CACHE / pin.digest[:16] / whole.encoder_id("wcp-16") / "vectors.npy"
     before = cached.stat()
     cached.write_bytes(cached.read_bytes()[:-8] + bytes(8))
     os.utime(cached, ns=(before.st_atime_ns, before.st_mtime_ns))  # so that nothing but its bytes tells
-    assert check_pin(pin, tmp_path / "home")[0].startswith("the cache of lsa-16")
+    assert check_pin(pin, tmp_path / "home")[0].startswith("the cache of wcp-16")
     assert sync(lock, home=tmp_path / "home", retry=QUICK)[0][1].n_bytes == 0
     assert check_pin(pin, tmp_path / "home") == []

@@ -25,7 +25,7 @@ HUB = "hf://datasets/lab/human"
 def built(ncbi_folder, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     tables = read_ncbi_folder(ncbi_folder, taxa=["human"])
-    return genekb.open(build(tables, BuildConfig(name="human", models=("hash-64", "lsa-8")), home=home).folder)
+    return genekb.open(build(tables, BuildConfig(name="human", models=("hash-64", "wcp-8")), home=home).folder)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_a_store_goes_to_the_hub_in_one_commit_and_comes_back_whole(hub, built, 
 def test_the_hub_holds_one_store_a_commit_and_a_digest_is_a_tag_of_it(hub, built, smaller, tmp_path):
     push_store(built, parse_address(HUB))
     push_store(smaller, parse_address(HUB))
-    assert not any("lsa-8" in path for path in hub.tree("main"))
+    assert not any("wcp-8" in path for path in hub.tree("main"))
     assert pull(HUB, tmp_path / "a").manifest.digest == smaller.manifest.digest
     assert pull(f"{HUB}@{built.manifest.digest}", tmp_path / "b").manifest.digest == built.manifest.digest
     with pytest.raises(NotAvailable, match="no such branch, tag or commit"):
@@ -85,7 +85,7 @@ def test_one_encoder_of_a_store_on_the_hub_is_opened_where_it_lies(hub, built, t
     push_store(built, parse_address(HUB))
     hub.requests.clear()
     kb = genekb.open(HUB, home=tmp_path)
-    assert (kb.vectors([916], encoder="lsa-8").vectors == built.vectors([916], encoder="lsa-8").vectors).all()
+    assert (kb.vectors([916], encoder="wcp-8").vectors == built.vectors([916], encoder="wcp-8").vectors).all()
     assert not any("hash-64" in path for _, path, _ in hub.requests)
 
 
@@ -128,7 +128,7 @@ def test_a_store_goes_into_a_bucket_and_comes_back_whole(bucket, built, smaller,
     assert push_store(built, parse_address(f"{bucket}/human"), retry=QUICK).n_sent < pushed.n_sent / 10
     push_store(smaller, parse_address(f"{bucket}/human"), retry=QUICK)
     assert pull(f"{bucket}/human", tmp_path / "a").manifest.digest == smaller.manifest.digest
-    old = pull(f"{bucket}/human@{built.manifest.digest}", tmp_path / "b", encoders=("lsa-8",))
+    old = pull(f"{bucket}/human@{built.manifest.digest}", tmp_path / "b", encoders=("wcp-8",))
     assert verify_store(old.folder).faults == ()
     assert old.left == (built.encoder_id("hash-64"),)
 

@@ -29,7 +29,7 @@ def source(ncbi_folder):
 
 @pytest.fixture
 def first(source, tmp_path):
-    config = BuildConfig(name="human", models=("lsa-8",))
+    config = BuildConfig(name="human", models=("wcp-8",))
     return genekb.open(build(source, config, home=tmp_path / "home").folder)
 
 

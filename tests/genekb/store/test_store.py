@@ -28,7 +28,7 @@ from genekb.store.verify import verify_store
 from genekb.store.writer import commit, describe_file, locked, write_table
 
 ROOT = Path(__file__).parents[3]
-CONFIG = BuildConfig(name="human", models=("hash-32", "lsa-16"))
+CONFIG = BuildConfig(name="human", models=("hash-32", "wcp-16"))
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_each_text_is_encoded_once(kb):
 
 
 def test_search_ranks_by_meaning(kb):
-    hits = kb.search("T cell receptor complex of T lymphocytes", mode="semantic", encoder="lsa-16", limit=3)
+    hits = kb.search("T cell receptor complex of T lymphocytes", mode="semantic", encoder="wcp-16", limit=3)
     assert {"CD3D", "CD3E"} <= {hit.symbol for hit in hits}
     assert hits[0].score >= hits[1].score >= hits[2].score
     with pytest.raises(SourceUnusable, match="is empty"):
@@ -105,15 +105,15 @@ def test_search_ranks_by_meaning(kb):
 
 
 def test_search_by_a_stored_vector_finds_its_gene_and_opens_no_encoder(kb, monkeypatch):
-    vectors = kb.vectors([916], encoder="lsa-16").vectors
-    encoded = kb.search(kb.texts([916])[0], mode="semantic", encoder="lsa-16", limit=5)
+    vectors = kb.vectors([916], encoder="wcp-16").vectors
+    encoded = kb.search(kb.texts([916])[0], mode="semantic", encoder="wcp-16", limit=5)
     monkeypatch.delattr(type(kb), "encoder")
-    found = kb.search(vectors[0], encoder="lsa-16", limit=5)
+    found = kb.search(vectors[0], encoder="wcp-16", limit=5)
     assert found[0].gene_id == 916
     assert found[0].score == pytest.approx(1, abs=1e-3)
     assert [hit.gene_id for hit in found] == [hit.gene_id for hit in encoded]
     with pytest.raises(ValueError, match=r"the query has shape \(1, 16\), .* 16 values"):
-        kb.search(vectors, encoder="lsa-16")
+        kb.search(vectors, encoder="wcp-16")
 
 
 def test_sql_reads_the_store_and_nothing_else(kb, tmp_path):
@@ -137,7 +137,7 @@ def test_sql_reads_the_store_and_nothing_else(kb, tmp_path):
 
 
 def test_an_encoder_that_is_not_there_names_those_that_are(kb):
-    with pytest.raises(NotAvailable, match=r"has no encoder 'minilm' \(it has: hash-32-.*, lsa-16-.*\)"):
+    with pytest.raises(NotAvailable, match=r"has no encoder 'minilm' \(it has: hash-32-.*, wcp-16-.*\)"):
         kb.vectors([915], encoder="minilm")
 
 
@@ -307,11 +307,11 @@ def test_vectors_of_all_genes_are_a_view_of_the_mapped_file(kb):
 
 
 def test_a_store_in_a_folder_that_cannot_be_written_still_gives_vectors(built, kb, monkeypatch):
-    before = kb.vectors([915], encoder="lsa-16").vectors
+    before = kb.vectors([915], encoder="wcp-16").vectors
     shutil.rmtree(built.folder.parent / ".cache")
     (built.folder.parent / ".cache").write_text("a file where the cache would be")
     try:
-        again = genekb.open(built.folder, home=built.folder.parents[2]).vectors([915], encoder="lsa-16").vectors
+        again = genekb.open(built.folder, home=built.folder.parents[2]).vectors([915], encoder="wcp-16").vectors
         np.testing.assert_array_equal(again, before)
     finally:
         (built.folder.parent / ".cache").unlink()

@@ -311,7 +311,7 @@ def store_encoder_without_files(here, base):
 
 
 def _lsa(content: dict[str, Any]) -> str:
-    return next(name for name in content["encoders"] if name.startswith("lsa"))
+    return next(name for name in content["encoders"] if name.startswith("wcp"))
 
 
 @kind
@@ -325,17 +325,17 @@ def store_vectors_of_another_dim(here, base):
 
 
 @kind
-def lsa_state_truncated(here, base):
+def wcp_state_truncated(here, base):
     store = copied(here, base)
-    path = next((store / "embeddings").glob("lsa-*/lsa.safetensors"))
+    path = next((store / "embeddings").glob("wcp-*/wcp.safetensors"))
     path.write_bytes(path.read_bytes()[:-64])
     with_files(store)
 
 
 @kind
-def lsa_vocabulary_no_list(here, base):
+def wcp_state_no_vocabulary(here, base):
     store = copied(here, base)
-    next((store / "embeddings").glob("lsa-*/lsa-vocabulary.json")).write_text("7")
+    next((store / "embeddings").glob("wcp-*/wcp-vocabulary.json")).write_text("7")
     with_files(store)
 
 

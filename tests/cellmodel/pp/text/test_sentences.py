@@ -152,7 +152,7 @@ def adata():
 
 @pytest.fixture
 def kb(tmp_path):
-    config = genekb.BuildConfig(name="demo", models=("lsa-32",))
+    config = genekb.BuildConfig(name="demo", models=("wcp-32",))
     return genekb.open(genekb.build(genekb.read_demo_table(), config, home=tmp_path).folder)
 
 

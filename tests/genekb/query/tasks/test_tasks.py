@@ -21,7 +21,7 @@ N_FOLDS = 3
 
 @pytest.fixture(scope="module")
 def kb(tmp_path_factory):
-    config = BuildConfig(name="demo", models=("lsa-32", "random-16"))
+    config = BuildConfig(name="demo", models=("wcp-32", "random-16"))
     return genekb.open(build(genekb.read_demo_table(), config, home=tmp_path_factory.mktemp("home")).folder)
 
 
@@ -47,7 +47,7 @@ def split_of(number):
 
 def halves(kb):
     """Rows of a term that the first direction of the vectors decides, so that the vectors know it."""
-    found = knowledge_vectors(kb, "lsa-32")
+    found = knowledge_vectors(kb, "wcp-32")
     first = np.linalg.svd(found.vectors - found.vectors.mean(axis=0), full_matrices=False)[0][:, 0]
     order = np.argsort(first)
     chosen = np.r_[order[:60], order[-60:]]  # far apart
@@ -64,7 +64,7 @@ def folder(kb, tmp_path):
 
 
 def score(kb, folder, **options):
-    found = compare_tasks([kb], folder, encoders=["lsa-32"], **options)
+    found = compare_tasks([kb], folder, encoders=["wcp-32"], **options)
     return {row.knowledge: row for row in found.rows}
 
 
@@ -77,20 +77,20 @@ def test_what_the_vectors_decide_is_predicted_and_the_shuffled_control_is_at_cha
 
 
 def test_shuffled_vectors_are_at_chance_on_the_mean_of_many_terms(kb, folder):
-    genes = knowledge_vectors(kb, "lsa-32").gene_ids[:100]
-    drawn = np.random.default_rng(0).integers(2, size=(30, 100))
-    rows = [(f"t{term}", gene, drawn[term, at], split_of(at)) for term in range(30) for at, gene in enumerate(genes)]
+    genes = knowledge_vectors(kb, "wcp-32").gene_ids[:100]
+    drawn = np.random.default_rng(0).integers(2, size=(90, 100))
+    rows = [(f"t{term}", gene, drawn[term, at], split_of(at)) for term in range(90) for at, gene in enumerate(genes)]
     write(folder, "chance.tsv.gz", rows)
-    found = compare_tasks([kb], folder, encoders=["lsa-32"], knowledge=["real", "shuffled"])
+    found = compare_tasks([kb], folder, encoders=["wcp-32"], knowledge=["real", "shuffled"])
     chance = [row for row in found.rows if row.task == "chance"]
-    assert [row.n_terms for row in chance] == [30, 30]
+    assert [row.n_terms for row in chance] == [90, 90]
     for row in chance:
         assert row.low < row.auroc < row.high
         assert abs(row.auroc - 0.5) < 0.06
 
 
 def test_labels_of_scored_genes_are_not_learnt(kb, folder):
-    vectors = knowledge_vectors(kb, "lsa-32")
+    vectors = knowledge_vectors(kb, "wcp-32")
     task = read_task(folder / "known.tsv", kb)
     term = task.terms[0]
     members = np.searchsorted(vectors.gene_ids, term.genes)
@@ -152,11 +152,11 @@ def test_the_interval_is_around_the_mean_and_one_term_has_none():
 
 
 def test_rows_are_compared_with_the_first_one_term_by_term(kb, folder):
-    genes = knowledge_vectors(kb, "lsa-32").gene_ids[:100]
+    genes = knowledge_vectors(kb, "wcp-32").gene_ids[:100]
     drawn = np.random.default_rng(1).integers(2, size=(12, 100))
     rows = [(f"t{term}", gene, drawn[term, at], split_of(at)) for term in range(12) for at, gene in enumerate(genes)]
     write(folder, "known.tsv", rows)
-    found = compare_tasks([kb, kb], folder, encoders=["lsa-32"], knowledge=["real", "symbol"])
+    found = compare_tasks([kb, kb], folder, encoders=["wcp-32"], knowledge=["real", "symbol"])
     first, same, other, _ = found.rows
     assert first.difference is None
     assert same.knowledge == "symbol"
@@ -169,7 +169,7 @@ def test_rows_are_compared_with_the_first_one_term_by_term(kb, folder):
 def test_symbols_are_resolved_and_unknown_names_listed(kb, folder, symbols):
     rows = [(symbols[gene], label, split) for _, gene, label, split in halves(kb)]
     write(folder, "known.tsv", [*rows, ("NOSUCHGENE", 1, "test")], header="gene\tlabel\tsplit")
-    found = compare_tasks([kb], folder, encoders=["lsa-32"], knowledge=["real"])
+    found = compare_tasks([kb], folder, encoders=["wcp-32"], knowledge=["real"])
     assert found.unknown == {"known": ("NOSUCHGENE",)}
     assert (found.rows[0].n_genes, found.rows[0].n_missing) == (120, 1)
     assert found.rows[0].auroc > 0.99
@@ -177,7 +177,7 @@ def test_symbols_are_resolved_and_unknown_names_listed(kb, folder, symbols):
 
 def test_gene_ids_that_the_store_does_not_know_are_listed_and_left_out(kb, folder):
     write(folder, "known.tsv", [*halves(kb), ("split in two", 999_999_999, 1, "test")])
-    found = compare_tasks([kb], folder, encoders=["lsa-32"], knowledge=["real"])
+    found = compare_tasks([kb], folder, encoders=["wcp-32"], knowledge=["real"])
     assert found.unknown == {"known": ("999999999",)}
     assert next(iter(found.missing["known"].values())) == (999_999_999,)
     assert found.rows[0].n_missing == 1
@@ -201,7 +201,7 @@ PAIRS = "gene_id_1\tgene_id_2\tlabel"
 
 def pairs(kb, n=400):
     """Pairs of genes that have the label if the vectors of both point to one side."""
-    found = knowledge_vectors(kb, "lsa-32")
+    found = knowledge_vectors(kb, "wcp-32")
     first = np.linalg.svd(found.vectors - found.vectors.mean(axis=0), full_matrices=False)[0][:, 0]
     drawn = np.random.default_rng(0).integers(len(first), size=(n, 2))
     drawn = drawn[drawn[:, 0] < drawn[:, 1]]
@@ -217,7 +217,7 @@ def test_pairs_are_scored_in_their_folds(kb, tmp_path):
     assert task.terms[0].genes.shape[1] == 2
     assert (len(rounds["test"]), len(rounds["inner"])) == (1, 3)
     assert rounds["test"][0].train.sum() == sum(part.startswith("train") for *_, part in rows)
-    row = compare_tasks([kb], tmp_path / "tasks", encoders=["lsa-32"], knowledge=["real"]).rows[0]
+    row = compare_tasks([kb], tmp_path / "tasks", encoders=["wcp-32"], knowledge=["real"]).rows[0]
     assert row.auroc > 0.85
     assert (row.n_terms, row.low) == (1, None)
 
@@ -236,12 +236,12 @@ def test_published_figures_pass_through_and_are_marked(kb, folder):
         [("A", 0.9, 0.91, 0.7), ("B", "", 0.8, 0.6)],
         "embedding\tknown_shared_genes\tknown\tother",
     )
-    found = compare_tasks([kb], folder, encoders=["lsa-32"], knowledge=["real"])
+    found = compare_tasks([kb], folder, encoders=["wcp-32"], knowledge=["real"])
     published = [
         (row.encoder, row.variant, row.auroc, row.store_id) for row in found.rows if row.knowledge == "published"
     ]
     assert published == [("A", "shared_genes", 0.9, ""), ("A", "", 0.91, ""), ("B", "", 0.8, "")]
-    inner = compare_tasks([kb], folder, encoders=["lsa-32"], knowledge=["real"], scored_on="inner")
+    inner = compare_tasks([kb], folder, encoders=["wcp-32"], knowledge=["real"], scored_on="inner")
     assert all(row.knowledge != "published" for row in inner.rows)
 
 
@@ -255,7 +255,7 @@ def test_a_term_without_both_classes_is_reported(kb, folder):
     one = [("one class", gene, 1, split) for _, gene, _, split in rows]
     untested = [("untested", gene, int(split == "test" or label), split) for _, gene, label, split in rows]
     write(folder, "known.tsv", [*rows, *one, *untested])
-    found = compare_tasks([kb], folder, encoders=["lsa-32"], knowledge=["real"])
+    found = compare_tasks([kb], folder, encoders=["wcp-32"], knowledge=["real"])
     assert set(found.skipped_terms["known"]) == {"one class", "untested"}
     assert found.rows[0].n_terms == 1
 
@@ -264,16 +264,16 @@ def test_a_term_without_a_test_part_is_left_out_where_others_have_one(kb, folder
     rows = halves(kb)
     folds = [("folds alone", *row[1:]) for row in rows if row[3] != "test"]
     write(folder, "known.tsv", [*rows, *folds])
-    found = compare_tasks([kb], folder, encoders=["lsa-32"], knowledge=["real"])
+    found = compare_tasks([kb], folder, encoders=["wcp-32"], knowledge=["real"])
     assert found.skipped_terms["known"] == ("folds alone",)
-    inner = compare_tasks([kb], folder, encoders=["lsa-32"], knowledge=["real"], scored_on="inner")
+    inner = compare_tasks([kb], folder, encoders=["wcp-32"], knowledge=["real"], scored_on="inner")
     assert inner.rows[0].n_terms == 2
 
 
 def test_a_second_store_is_scored_on_the_same_genes(kb, folder, tmp_path):
     source = genekb.read_demo_table()
-    other = genekb.open(build(source, BuildConfig(name="older", models=("lsa-32",)), home=tmp_path / "home").folder)
-    found = compare_tasks([kb, other], folder, encoders=["lsa-32"], knowledge=["real"])
+    other = genekb.open(build(source, BuildConfig(name="older", models=("wcp-32",)), home=tmp_path / "home").folder)
+    found = compare_tasks([kb, other], folder, encoders=["wcp-32"], knowledge=["real"])
     assert [row.store_id for row in found.rows] == [kb.store_id, other.store_id]
     assert found.rows[0].auroc == pytest.approx(found.rows[1].auroc, abs=0.02)
 
@@ -281,12 +281,12 @@ def test_a_second_store_is_scored_on_the_same_genes(kb, folder, tmp_path):
 def test_a_control_of_the_store_is_scored_as_it_is_and_symbols_once(kb, folder):
     found = compare_tasks([kb], folder)
     rows = {(row.encoder.rpartition("-")[0], row.knowledge): row for row in found.rows}
-    assert list(rows) == [("lsa-32", kind) for kind in ("real", "shuffled", "name", "symbol")] + [("random-16", "real")]
+    assert list(rows) == [("wcp-32", kind) for kind in ("real", "shuffled", "name", "symbol")] + [("random-16", "real")]
     assert 0.2 < rows["random-16", "real"].auroc < 0.8
 
 
 def test_imported_vectors_are_scored_without_the_control_by_name(kb, folder, tmp_path):
-    found = knowledge_vectors(kb, "lsa-32")
+    found = knowledge_vectors(kb, "wcp-32")
     lines = [f"{gene} {' '.join(map(str, row))}" for gene, row in zip(found.gene_ids, found.vectors, strict=True)]
     (tmp_path / "made.vec").write_text("\n".join([f"{len(lines)} 32", *lines]))
     foreign = read_foreign(tmp_path / "made.vec", keys="gene_id")

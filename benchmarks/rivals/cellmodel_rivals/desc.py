@@ -32,7 +32,7 @@ from cellmodel.nn.train import Batch, History, Rows, TrainConfig, fit
 from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation, Term, objective, without
 from cellmodel.recipes.graph_training import Report, in_content_order, reporter
 from cellmodel.recipes.heads import assignment_head, number_of_clusters
-from cellmodel.recipes.rivals.genes import ScaledGenes, embed, encode, represented
+from cellmodel_rivals.genes import ScaledGenes, embed, encode, represented
 
 WIDTHS: Final = ((20_000, (128, 32)), (10_000, (64, 32)), (5_000, (32, 16)), (2_000, (128,)), (500, (64,)), (0, (16,)))
 PRETRAINING: Final = TrainConfig(n_epochs=300, batch_size=256, learning_rate=1e-3, weight_decay=0.0, patience=20)
