@@ -1,7 +1,8 @@
 """Build stores of NCBI genes as the assets of a release (`make stores`); docs/reference/stores.md says what they hold.
 
 Each command is printed, so that a lab can do the same by hand. A store is signed where GENEKB_SIGN_KEY names a secret
-key (`genekb keygen`), whose password GENEKB_SIGN_PASSWORD holds. Without --source NCBI's files of today are downloaded.
+key (`genekb sign --new-key`), whose password GENEKB_SIGN_PASSWORD holds. Without --source NCBI's files of today are
+downloaded.
 """
 
 import argparse

@@ -4,11 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cellmodel.bench.api import ablate, bench, eval, perturb_eval, sweep
+    from cellmodel.bench.api import bench, eval, perturb_eval
 
 __all__ = [
-    "ablate",
-    "ablation",
     "api",
     "bench",
     "eval",
@@ -17,9 +15,8 @@ __all__ = [
     "n_shot",
     "perturb_eval",
     "perturbations",
-    "sweep",
 ]
-_FUNCTIONS = {"ablate", "bench", "eval", "perturb_eval", "sweep"}
+_FUNCTIONS = {"bench", "eval", "perturb_eval"}
 
 
 def __getattr__(name: str) -> Any:

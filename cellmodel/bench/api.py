@@ -1,155 +1,98 @@
-"""What `cellmodel bench`, `sweep`, `ablate`, `eval` and `perturb-eval` do, as functions: ``cm.bench.sweep(...)``."""
+"""What `cellmodel bench`, `sweep`, `ablate`, and `eval` do, as functions: ``cm.bench.sweep(...)``."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cellmodel.bench.ablation import Ablation
-from cellmodel.bench.ablation import ablate as run_ablation
-from cellmodel.bench.changes import DROP_CELLS, DROPOUT, THIN, Change, default_of, parse_fractions, parse_setting
+from cellmodel.bench.changes import Change, parse_setting
 from cellmodel.bench.integration import IntegrationReport, evaluate_integration
-from cellmodel.bench.jobs import ESTIMATED, GIVEN, OWN_HEAD, BenchConfig, DataSet, find_datasets, variant_name
+from cellmodel.bench.jobs import ESTIMATED, GIVEN, BenchConfig, DataSet, find_datasets
 from cellmodel.bench.metrics import Scores, evaluate_file, score_columns
 from cellmodel.bench.perturbations import EffectScores, evaluate_predictions
 from cellmodel.bench.runner import BenchResult, run_bench
 from cellmodel.core.options import Paths, names_of, paths_of
 from cellmodel.core.tools import Kb, open_kb
 from cellmodel.io.cells import ReadConfig, obs_columns
-from cellmodel.io.writers import check_targets
-from cellmodel.recipes.heads import find_head
 from genekb import Store
 from genekb.core.python import for_python
-from genekb.files.replace import Target
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 Names = str | Sequence[str]  # a list, or text with commas between
-Fractions = str | Sequence[float]
 SEEDS = (0, 1, 2, 3, 4)
 
 
 @for_python
 def bench(
-    folder: str | Path,
+    path: str | Path,
     output: str | Path,
     *,
     recipes: Names = "fused,pca-kmeans,pca-leiden",
     seeds: Sequence[int] = SEEDS,
     kb: Kb | Sequence[Kb] = (),
     encoder: str | None = None,
-    label_key: str = "cell_type",
+    label_key: str | None = None,
     listing: str | Path | None = None,
     data: Names = (),
-    n_clusters: Literal["given", "estimated", "both"] = "both",
+    n_clusters: int | Literal["given", "estimated", "both", "auto"] | None = None,
+    settings: str | Sequence[str] = (),
+    off: bool = False,
     oracle: bool = False,
     batch_key: str | None = None,
     jobs: int = 1,
+    read: ReadConfig | None = None,
 ) -> BenchResult:
-    """Compare recipes on the labelled files of a folder, as `cellmodel bench` does; labels are read for scoring alone.
+    """Compare recipes on labelled files, or on changes of one, as `cellmodel bench` does; labels score alone.
 
-    ``recipes``: ``RECIPE[+HEAD][@KNOWLEDGE]`` each. ``kb``: stores, of which the one that knows most genes of a file is
-    taken. ``output``, ``n_clusters``, ``oracle``, ``batch_key``: see :class:`cellmodel.bench.jobs.BenchConfig`;
-    ``listing``, ``data``: see :func:`cellmodel.bench.jobs.find_datasets`. Raises ``InputUnusable`` if there is nothing
-    to score.
+    ``path``: a folder of ``.h5ad`` files, or one file. ``recipes``: ``RECIPE[+HEAD][@KNOWLEDGE]`` each. ``kb``: stores,
+    of which the one that knows most genes of a file is taken. ``label_key``: column of obs with labels, ``cell_type``
+    in a folder; a file may have none where something is changed. ``n_clusters``: a number, ``estimated`` (or ``auto``),
+    ``given``, the number of types, or ``both``; by default both in a folder, of one file given where it has labels.
+
+    What is changed, one at a time beside the complete run: ``settings``, ``KEY=a,b,c`` each, such as
+    ``n_top_genes=500,1000``, also ``thin``, ``drop_cells`` and ``dropout``, fractions of the counts to keep, of the
+    cells to leave out, of the values above zero to set to zero; with ``off`` each part of a recipe is replaced or left
+    out: knowledge, text paths, objectives.
+
+    ``output``, ``oracle``, ``batch_key``: see :class:`cellmodel.bench.jobs.BenchConfig`; ``listing``, ``data``: see
+    :func:`cellmodel.bench.jobs.find_datasets`. Raises ``InputUnusable`` if there is nothing to score; ``ValueError`` if
+    arguments do not go together.
     """
+    changes, where = find_changes(settings), Path(path)
+    if where.is_file():
+        datasets = [_one_file(where, label_key, read, is_changed=bool(changes) or off, n_clusters=n_clusters)]
+        ways = n_clusters or ("given" if label_key else "estimated")
+    else:
+        table = None if listing is None else Path(listing)
+        datasets = find_datasets(where, listing=table, label_key=label_key or "cell_type", names=names_of(data))
+        datasets = [replace(one, read=read) if read else one for one in datasets]
+        ways = n_clusters or "both"
     config = BenchConfig(
         variants=names_of(recipes),
         output=Path(output),
         seeds=tuple(seeds),
         stores=_folders(kb),
         encoder=encoder,
-        n_clusters=(GIVEN, ESTIMATED) if n_clusters == "both" else (n_clusters,),
+        n_clusters=(GIVEN, ESTIMATED) if ways == "both" else (ESTIMATED if ways == "auto" else str(ways),),
+        changes=tuple(changes) if changes else None,
+        with_parts_off=off,
         with_oracle=oracle,
         n_processes=jobs,
         batch_key=batch_key,
     )
-    table = None if listing is None else Path(listing)
-    return run_bench(find_datasets(Path(folder), listing=table, label_key=label_key, names=names_of(data)), config)
+    return run_bench(datasets, config)
 
 
-@for_python
-def sweep(
-    path: str | Path,
-    output: str | Path,
-    kb: Kb | None = None,
-    *,
-    settings: str | Sequence[str] = (),
-    thin: Fractions = (),
-    drop_cells: Fractions = (),
-    dropout: Fractions = (),
-    recipes: Names = "fused,pca-kmeans,pca-leiden",
-    seeds: Sequence[int] = (0, 1, 2),
-    encoder: str | None = None,
-    truth: str | None = None,
-    n_clusters: int | Literal["given", "auto"] | None = None,
-    jobs: int = 1,
-    plot: str | Path | None = None,
-    overwrite: bool = False,
-    read: ReadConfig | None = None,
-) -> BenchResult:
-    """Show how recipes depend on settings, depth, dropout and the number of cells, as `cellmodel sweep` does.
-
-    ``settings``: ``KEY=a,b,c`` each, such as ``n_top_genes=500,1000``. ``thin``, ``drop_cells``, ``dropout``: fractions
-    of the counts to keep, of the cells to leave out, of the values above zero to set to zero. ``truth``: column of obs
-    with labels, for scores. ``n_clusters``: a number, ``auto``, or ``given``, the number of types, which is the default
-    with ``truth``. ``plot``: figure of the curves. Raises ``ValueError`` if nothing is to be changed.
-    """
-    changes = find_changes(settings, thin=thin, drop_cells=drop_cells, dropout=dropout)
-    if n_clusters == "given" and truth is None:
-        raise ValueError("--n-clusters given is the number of types; give --truth COLUMN, too")
-    path, folder, figure = Path(path), Path(output), None if plot is None else Path(plot)
-    if figure is not None:
-        from cellmodel.pl._canvas import check_format
-
-        targets = [Target(folder, kind="shared", makes_parents=True), Target(check_format(figure))]
-        check_targets(targets, inputs=(path,), overwrite=overwrite)
-    config = BenchConfig(
-        variants=names_of(recipes),
-        output=folder,
-        seeds=tuple(seeds),
-        stores=_folders(kb),
-        encoder=encoder,
-        n_clusters=(_way(n_clusters or ("given" if truth else "auto")),),
-        changes=tuple(changes),
-        n_processes=jobs,
-    )
-    found = run_bench([_data(path, truth, read)], config)
-    if figure is not None:
-        from cellmodel.pl._sweep import draw_sweep
-
-        unchanged = {change.setting: default_of(change.setting) for change in changes}
-        draw_sweep(found.rows, unchanged, figure, overwrite=overwrite)
-    return found
-
-
-@for_python
-def ablate(
-    path: str | Path,
-    kb: Kb | None = None,
-    *,
-    encoder: str | None = None,
-    recipe: str = "fused",
-    head: str | None = None,
-    n_clusters: int | Literal["auto"] = "auto",
-    truth: str | None = None,
-    seeds: Sequence[int] = SEEDS,
-    read: ReadConfig | None = None,
-) -> Ablation:
-    """Show what knowledge, text paths and objectives contribute, as `cellmodel ablate` does.
-
-    ``head``: the recipe's own if None; ``truth``: column of obs with labels, for scores.
-    """
-    if head is not None:
-        find_head(head)
-    config = BenchConfig(
-        variants=(variant_name(recipe, "real", head or OWN_HEAD),),
-        seeds=tuple(seeds),
-        stores=_folders(kb),
-        encoder=encoder,
-        n_clusters=(_way(n_clusters),),
-    )
-    return run_ablation(_data(Path(path), truth, read), config)
+def _one_file(
+    path: Path, label_key: str | None, read: ReadConfig | None, *, is_changed: bool, n_clusters: object
+) -> DataSet:
+    if label_key is None and n_clusters in {"given", "both"}:
+        raise ValueError("the given number of clusters is that of the types; give `label_key`, too")
+    if label_key is None and not is_changed:
+        raise ValueError("nothing is to be scored; give `label_key`, or something to change, in `settings`")
+    return DataSet(name=path.stem, path=path, label_key=label_key, read=read or ReadConfig())
 
 
 @for_python
@@ -193,7 +136,7 @@ def eval(
 def perturb_eval(
     predictions: Paths, truth: str | Path, *, draws: int = 200, random_state: int = 0
 ) -> list[EffectScores]:
-    """Score predicted effects of perturbations, as `cellmodel perturb-eval` does.
+    """Score predicted effects of perturbations, as `cellmodel perturb --truth` does, several tables at once.
 
     ``predictions``: tables of `cellmodel perturb`; ``truth``: table with the label of each pair; ``draws``: of the
     bootstrap.
@@ -201,18 +144,11 @@ def perturb_eval(
     return evaluate_predictions(paths_of(predictions), Path(truth), n_draws=draws, seed=random_state)
 
 
-def find_changes(
-    settings: str | Sequence[str], *, thin: Fractions, drop_cells: Fractions, dropout: Fractions
-) -> list[Change]:
-    """List what a sweep changes, one at a time; ``ValueError`` if that is nothing."""
-    texts = [settings] if isinstance(settings, str) else settings
-    changes = [change for text in texts for change in parse_setting(text)]
-    for name, given in ((THIN, thin), (DROP_CELLS, drop_cells), (DROPOUT, dropout)):
-        if isinstance(given, str) or len(given):
-            changes += parse_fractions(name, given if isinstance(given, str) else ",".join(map(str, given)))
-    if not changes:
-        raise ValueError("nothing is to be changed; give a setting KEY=a,b,c, --thin, --drop-cells or --dropout")
-    return changes
+def find_changes(settings: str | Sequence[str]) -> list[Change]:
+    """List what is changed, one at a time, of ``KEY=a,b,c`` each."""
+    return [
+        change for text in ([settings] if isinstance(settings, str) else settings) for change in parse_setting(text)
+    ]
 
 
 def _folders(kb: Kb | Sequence[Kb] | None) -> tuple[Path, ...]:
@@ -220,12 +156,3 @@ def _folders(kb: Kb | Sequence[Kb] | None) -> tuple[Path, ...]:
         return ()
     several = [kb] if isinstance(kb, str | Path | Store) else kb
     return tuple(Path(open_kb(one).folder) for one in several)
-
-
-def _data(path: Path, truth: str | None, read: ReadConfig | None) -> DataSet:
-    return DataSet(name=path.stem, path=path, label_key=truth, read=read or ReadConfig())
-
-
-def _way(n_clusters: int | str) -> str:
-    """Way of the number of clusters, as a benchmark names it."""
-    return ESTIMATED if n_clusters == "auto" else str(n_clusters)

@@ -19,6 +19,7 @@ from cellmodel.core.config import (
 from cellmodel.core.errors import InputUnusable, UnknownName
 from cellmodel.io.cells import Cells
 from cellmodel.io.matrix import ValueKind
+from cellmodel.recipes.registry import find_recipe
 from genekb.core.messages import did_you_mean
 
 Value = str | int | float | bool
@@ -52,7 +53,7 @@ def _settings() -> Iterator[tuple[str, str, Any]]:
 
 
 _SETTINGS: Final = {name: (part, hint) for name, part, hint in _settings()}
-SETTINGS: Final = (*_SETTINGS, *_ALIASES)
+SETTINGS: Final = (*_SETTINGS, *_ALIASES, *UNCHANGED)
 
 
 def parse_setting(text: str) -> list[Change]:
@@ -63,6 +64,8 @@ def parse_setting(text: str) -> list[Change]:
     name, is_there, values = (part.strip() for part in text.partition("="))
     if not is_there or not values:
         raise ValueError(f"{text!r} does not read KEY=a,b,c, for example n_top_genes=500,1000,2000")
+    if name in UNCHANGED:
+        return parse_fractions(name, values)
     if name not in SETTINGS:
         raise UnknownName(f"{name!r} is none of the settings {', '.join(SETTINGS)}{did_you_mean(name, SETTINGS)}")
     name = _ALIASES.get(name, name)
@@ -70,6 +73,30 @@ def parse_setting(text: str) -> list[Change]:
     for change in found:
         changed_config(RunConfig(), change)  # each part of the settings checks its ranges
     return found
+
+
+def part_changes(name: str, *, knowledge: Knowledge) -> tuple[list[Change], list[str]]:
+    """List the parts of a recipe to replace or leave out, one at a time, and in words what would change nothing.
+
+    Returns each control of the knowledge; each text path alone; each objective left out.
+    """
+    recipe = find_recipe(name)
+    found: list[Change] = []
+    skipped: list[str] = []
+    if not recipe.uses_text or knowledge == "none":
+        skipped.append(f"knowledge and text paths: {recipe.name} reads no text here")
+    else:
+        kinds: tuple[Knowledge, ...] = get_args(Knowledge)
+        others = [kind for kind in kinds if kind != knowledge and not (kind == "none" and recipe.needs_text)]
+        if recipe.needs_text:
+            skipped.append(f"knowledge none: {recipe.name} cannot do without texts")
+        found += [Change("knowledge", kind) for kind in others]
+        found += [Change("path1_weight", 1.0), Change("path1_weight", 0.0)]
+    if len(recipe.objectives) > 1:
+        found += [Change(WITHOUT, name) for name in recipe.objectives]
+    else:
+        skipped.append(f"objectives: {recipe.name} has {len(recipe.objectives)}, two are needed to leave one out")
+    return found, skipped
 
 
 def parse_fractions(name: str, text: str) -> list[Change]:

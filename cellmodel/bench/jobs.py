@@ -111,12 +111,18 @@ class BenchConfig:
     # what differs, one at a time, from the complete run, with which its clusters are then compared; None where nothing
     # is compared
     changes: tuple[Change, ...] | None = None
+    with_parts_off: bool = False  # each part of a recipe is a change, too: knowledge, text paths, objectives
     # whether to score, with k given and the first seed, the best of every tenth epoch by label too. It is the figure
     # that published code reports, and is never used to choose anything here
     with_oracle: bool = False
     n_processes: int = 1  # jobs at once; each has one thread
     # column of obs with the batch of each cell: recipes integrate the batches, and their embeddings are scored by scIB
     batch_key: str | None = None
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether runs are compared with the complete one."""
+        return self.changes is not None or self.with_parts_off
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -247,7 +253,7 @@ def _structure(job: Job, part: "_Part", labels: np.ndarray | None, complete: Lab
     in the embedding that are in its cluster of the complete run. ``purity``: that are of its type. The embedding is the
     joint space where the recipe has one, which text and objectives change.
     """
-    if job.config.changes is None:
+    if not job.config.is_compared:
         return {}
     setting, value = job.change or ("", "")
     joint = part.representation.z_joint

@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from cellmodel.bench.changes import Change, without_repeats
+from cellmodel.bench.changes import Change, part_changes, without_repeats
 from cellmodel.bench.integration import require_scib
 from cellmodel.bench.jobs import BenchConfig, DataSet, Job, Row, parse_variant, run_job, variant_name
 from cellmodel.bench.tables import results_markdown
+from cellmodel.core.config import Knowledge
 from cellmodel.core.errors import CellModelError, InputUnusable
 from cellmodel.io.writers import check_targets
 from cellmodel.recipes.registry import plugin_version
@@ -81,13 +82,24 @@ def plan_jobs(datasets: Sequence[DataSet], config: BenchConfig) -> list[Job]:
         of_recipe = heads.setdefault((recipe, knowledge), [])
         if head not in of_recipe:
             of_recipe.append(head)
-    changes: tuple[Change | None, ...] = (None, *without_repeats(config.changes or ()))
     return [
         Job(data=data, recipe=recipe, knowledge=knowledge, heads=tuple(names), config=config, change=change)
         for data in datasets
         for (recipe, knowledge), names in heads.items()
-        for change in changes
+        for change in _changes(config, recipe, knowledge)
     ]
+
+
+def _changes(config: BenchConfig, recipe: str, knowledge: Knowledge) -> Iterator[Change | None]:
+    """Give what differs from the complete run, which comes first."""
+    changes, skipped = list(config.changes or ()), list[str]()
+    if config.with_parts_off:
+        parts, skipped = part_changes(recipe, knowledge=knowledge if config.stores else "none")
+        changes += parts
+    for reason in skipped:
+        log.info("not done: %s", reason)
+    yield None
+    yield from without_repeats(changes)
 
 
 def job_key(job: Job) -> dict[str, Any]:
@@ -98,7 +110,7 @@ def job_key(job: Job) -> dict[str, Any]:
         **{name: getattr(job, name) for name in ("recipe", "knowledge", "heads", "change")},
         **{name: getattr(config, name) for name in ("seeds", "encoder", "n_clusters", "with_oracle")},
         "stores": [folder.name for folder in config.stores],
-        "is_compared": config.changes is not None,
+        "is_compared": config.is_compared,
     }
     content |= {} if config.batch_key is None else {"batch_key": config.batch_key}
     text = without_secrets(json.dumps(content, default=list))  # a name may be an address

@@ -1,4 +1,4 @@
-"""Tables of a benchmark, a sweep and an ablation, as Markdown."""
+"""Tables of a benchmark, and of runs with something changed, as Markdown."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -93,25 +93,35 @@ def _by_measure(values: "pd.Series[float]") -> dict[str, float]:
 
 
 def results_markdown(rows: Sequence[Row], *, failures: Sequence[tuple[str, str, str]] = ()) -> str:
-    """All tables of a benchmark, or of a sweep."""
+    """All tables of a benchmark, or of runs with something changed."""
     return (changes_markdown if "setting" in rows[0] else benchmark_markdown)(rows, failures=failures)
 
 
 def changes_markdown(rows: Sequence[Row], *, failures: Sequence[tuple[str, str, str]] = ()) -> str:
-    """Table of a sweep: every change beside the complete run, and how alike cells are after each layer."""
+    """Table of every change beside the complete run, and how alike cells are after each layer."""
     found = paired_rows(rows)
     scores = {name: HEADINGS[name] for name in ("ari", "nmi", "accuracy", "macro_f1") if name in found[0].mean}
     shown = scores | {name: text for name, text in STRUCTURE.items() if name in found[0].mean}
-    lines = ["# Results", "", "Mean ± standard deviation over seeds; last, the mean cosine between cells by layer.", ""]
+    about = (
+        "Mean ± standard deviation over seeds; of a change, in brackets, the paired difference from the complete run; "
+        "last, the mean cosine between cells by layer."
+    )
+    lines = ["# Results", "", about, ""]
     for k in dict.fromkeys(row.k for row in found):
         lines += [f"## Number of clusters {k}", ""]
         lines += header("data", "recipe", "change", *shown.values(), "s", "cosine by layer")
         for row in (row for row in found if row.k == k):
-            values = (f"{row.mean[name]:.3f} ± {row.spread[name]:.3f}" for name in shown)
+            values = (_beside_complete(row, name) for name in shown)
             change = f"{row.setting} {row.value}".strip() or COMPLETE
             lines.append(line(row.data, row.recipe, change, *values, f"{row.mean['seconds']:.1f}", _layers(row)))
         lines.append("")
     return "\n".join([*lines, *_failed(failures)])
+
+
+def _beside_complete(row: PairedRow, name: str) -> str:
+    if not row.setting:
+        return f"{row.mean[name]:.3f} ± {row.spread[name]:.3f}"
+    return f"{row.mean[name]:.3f} ({row.difference[name]:+.3f} ± {row.sd[name]:.3f})"
 
 
 def _layers(row: PairedRow) -> str:

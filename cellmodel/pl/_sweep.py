@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cellmodel.pl._canvas import COLUMN, draw_file
+from cellmodel.io.writers import check_targets
+from cellmodel.pl._canvas import COLUMN, check_format, draw_file
 from cellmodel.pl._report.style import cluster_color
+from genekb.files.replace import Target
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,6 +17,12 @@ _PANEL: Final = COLUMN * 0.72  # inches
 _SCORES: Final = {"ari": "ARI", "same_clusters": "ARI with the complete run"}
 _NAMES: Final = {"thin": "fraction of counts kept", "drop_cells": "fraction of cells left out", "dropout": "dropout"}
 _LAYER: Final = "cosine."  # begins the columns with the mean cosine between cells after a layer
+
+
+def check_figure(figure: Path, cells: Path, output: Path, *, overwrite: bool) -> None:
+    """Check that a figure can be written beside the folder of results, before the work."""
+    targets = [Target(output, kind="shared", makes_parents=True), Target(check_format(figure))]
+    check_targets(targets, inputs=(cells,), overwrite=overwrite)
 
 
 def draw_sweep(

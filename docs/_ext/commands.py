@@ -22,14 +22,19 @@ SPACES = {"genekb": ("genekb",), "cellmodel": ("cellmodel.tl", "cellmodel.bench"
 OTHER_NAMES = {
     "genekb import": ("genekb.import_vectors",),
     "genekb list": ("genekb.list_stores",),
-    "genekb info": ("genekb.open",),
+    "genekb download": ("genekb.download", "genekb.fetch"),
+    "genekb info": ("genekb.open", "genekb.path"),
     "genekb resolve": ("genekb.Store.resolve", "genekb.Store.coverage"),
     "genekb search": ("genekb.Store.search", "genekb.Store.neighbors"),
+    "genekb sign": ("genekb.sign", "genekb.keygen"),
     "genekb sql": ("genekb.Store.sql",),
     "cellmodel annotate": ("cellmodel.tl.annotate", "cellmodel.tl.annotate_markers"),
+    "cellmodel cluster": ("cellmodel.tl.cluster", "cellmodel.tl.embed"),
     "cellmodel doctor": ("genekb.doctor",),
     "cellmodel export cellxgene": ("cellmodel.tl.cell_type_terms",),
     "cellmodel export graph": ("cellmodel.tl.export_graph", "cellmodel.io.read_graph"),
+    **{f"cellmodel model {name}": (f"cellmodel.tl.{name}",) for name in ("push", "pull", "lock", "sync")},
+    "cellmodel perturb": ("cellmodel.tl.perturb", "cellmodel.bench.perturb_eval"),
 }
 
 

@@ -25,7 +25,7 @@ from genekb.genes.texts import Template, build_texts, default_template
 from genekb.genes.words import words_table
 from genekb.schema import IntArray, literal, numbers
 from genekb.sources.base import SourceTables
-from genekb.store.home import check_name, find_home
+from genekb.store.home import check_name
 from genekb.store.manifest import Manifest
 from genekb.store.reader import Store
 

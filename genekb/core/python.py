@@ -21,7 +21,7 @@ from genekb.core.progress import show_progress
 P = ParamSpec("P")
 Result = TypeVar("Result")
 _OURS: Final = ("genekb", "cellmodel")
-_COMMAND: Final = re.compile(r"`(genekb|cellmodel) ([a-z][a-z-]*)([^`]*)`")
+_COMMAND: Final = re.compile(r"`(genekb|cellmodel) (?:model )?([a-z][a-z-]*)([^`]*)`")
 # an option, and what follows it where that is a value: a number, a name in capitals, or what is always one
 _VALUE: Final = r"[\w.-]+-[0-9a-f]{12}|[0-9a-f]{16}|\d[\d.]*|[A-Z][A-Z_@,=\[\]]*\b|auto|none|given|ids|orthologs|text"
 _OPTION: Final = re.compile(rf"--([a-z][a-z0-9-]*)(?: ({_VALUE})(?![\w/]))?")
@@ -34,7 +34,7 @@ _ELSEWHERE: Final = {
     "cm.tl.doctor": "gk.doctor",
     "gk.list": "gk.list_stores",
     "gk.import": "gk.import_vectors",
-    **{f"cm.tl.{name}": f"cm.bench.{name}" for name in ("ablate", "bench", "eval", "perturb_eval", "sweep")},
+    **{f"cm.tl.{name}": f"cm.bench.{name}" for name in ("bench", "eval", "perturb_eval")},
 }
 SHELL_ALONE: Final = {  # commands whose function is a method of a store, or has a name of two words
     "genekb": {"info", "resolve", "search", "sql"},

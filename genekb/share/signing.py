@@ -21,7 +21,7 @@ PASSWORD_VARIABLE: Final = "GENEKB_SIGN_PASSWORD"
 
 @for_python
 def keygen(key: str | Path) -> Path:
-    """Make a secret key and a public one, as `genekb keygen` does; give the file of the latter, ``<key>.pub``.
+    """Make a secret key and a public one, as `genekb sign --new-key` does; give the file of the latter, ``<key>.pub``.
 
     The secret one is encrypted with the password in ``GENEKB_SIGN_PASSWORD``.
     """
@@ -104,10 +104,10 @@ def _password() -> str:
 
 def _read_key(kind: Any, path: Path) -> Any:
     try:
-        with system_errors(f"{path} cannot be read", hint="make a key with `genekb keygen`"):
+        with system_errors(f"{path} cannot be read", hint="make a key with `genekb sign --new-key`"):
             return kind.from_file(path)
     except ValueError as error:
-        raise SourceUnusable(f"{path} is no key of this kind; make one with `genekb keygen`") from error
+        raise SourceUnusable(f"{path} is no key of this kind; make one with `genekb sign --new-key`") from error
 
 
 def _read_public(library: Any, public_key: str) -> "minisign.PublicKey":

@@ -1,4 +1,4 @@
-"""Gene records of NCBI's E-utilities, read from the files that `genekb fetch` wrote into a folder."""
+"""Gene records of NCBI's E-utilities, read from the files that `genekb download --gene` wrote into a folder."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -43,14 +43,16 @@ def read_entrez_folder(folder: Path, *, release: str | None = None) -> SourceTab
         files.append(describe_file(path, n_rows_read=len(found), n_rows_kept=len(found)))
     current = {key: record for key, record in sorted(records.items()) if current_gene(key, records) == key}
     if not current:
-        raise SourceUnusable(f"{folder} holds no answer with a current gene; fetch it again with `genekb fetch`")
+        raise SourceUnusable(
+            f"{folder} holds no answer with a current gene; fetch it again with `genekb download --gene`"
+        )
     try:
         genes = pa.Table.from_pylist([record.row for record in current.values()], schema=schema.GENES)
         names = _names(current, records)
     except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
         raise SourceUnusable(
             f"{folder} holds an answer with a value that is none of NCBI's ({error}); fetch it again "
-            "with `genekb fetch`"
+            "with `genekb download --gene`"
         ) from error
     return SourceTables(
         genes=genes,
@@ -96,7 +98,7 @@ def read_answer(path: Path) -> Iterator[EntrezRecord]:
     except (OSError, *MALFORMED) as error:
         reason = str(error).partition(". ")[0]
         raise SourceUnusable(
-            f"{path} is no answer of NCBI's, or damaged ({reason}); delete it and run `genekb fetch` again"
+            f"{path} is no answer of NCBI's, or damaged ({reason}); delete it and run `genekb download` again"
         ) from error
 
 

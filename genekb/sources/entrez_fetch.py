@@ -77,7 +77,7 @@ def fetch(
     base_url: str = BASE_URL,
     timeout_s: float = 60.0,
 ) -> FetchResult:
-    """Fetch the records of some genes from NCBI's E-utilities, as `genekb fetch` does, or go on with a fetch.
+    """Fetch the records of some genes from NCBI's E-utilities, as `genekb download --gene` does, or go on with a fetch.
 
     ``gene_list``: GeneIDs and current symbols of ``taxon``, mixed, or a file with one a line. The e-mail address that
     NCBI asks for comes from ``NCBI_EMAIL``, the key from ``NCBI_API_KEY``.
@@ -197,7 +197,7 @@ class _Client:
             answer = read_xml(path, utility="esearch", folder=path.parent)
             ids, n_found = set(map(int, answer["IdList"])), int(answer["Count"])
         except MALFORMED as error:
-            raise SourceUnusable(f"{path} is damaged ({error}); delete it and run `genekb fetch` again") from error
+            raise SourceUnusable(f"{path} is damaged ({error}); delete it and run `genekb download` again") from error
         if len(ids) != n_found:
             raise SourceUnusable(
                 f"{path}: NCBI found {n_found} genes for {len(symbols)} symbols and named "

@@ -99,7 +99,7 @@ def _read(path: Path, *, taxa: Sequence[str], release: str | None, names: Source
         return read_gene_table(path, release=own_release, taxon=taxon, taxa=taxa, names=names)
     what = "is of no known kind" if path.exists() else "does not exist"
     raise SourceUnusable(
-        f"{path} {what}; give a folder of NCBI's *.gene_info.gz, a folder of `genekb fetch`, a data_report.jsonl, or a "
+        f"{path} {what}; give a folder of NCBI's *.gene_info.gz or of `genekb download`, a data_report.jsonl, or a "
         f"table ({', '.join(FORMATS)})"
     )
 

@@ -55,10 +55,10 @@ def test_list_info_and_verify_agree_with_the_build(home):
 
 
 def test_path_prints_the_folder_alone_for_scripts(home, capsys, monkeypatch):
-    found = call_here(["genekb", "path", "demo", "--home", home], capsys, monkeypatch)
+    found = call_here(["genekb", "info", "--path", "demo", "--home", home], capsys, monkeypatch)
     assert (found.code, found.err) == (0, "")
     assert found.out == f"{genekb.open('demo', home=home).folder}\n"
-    none = call_here(["genekb", "path", "nothing", "--home", home], capsys, monkeypatch)
+    none = call_here(["genekb", "info", "--path", "nothing", "--home", home], capsys, monkeypatch)
     assert (none.code, none.out, none.err.count("\n")) == (4, "", 1)
 
 
@@ -195,7 +195,9 @@ def test_eval_scores_and_the_report_can_be_written_again(clustered, tmp_path, ca
 
 def test_embed_adds_no_clusters(home, tmp_path):
     out = tmp_path / "e.h5ad"
-    content = call_json("cellmodel", "embed", find_demo_cells(), "--kb", "demo", "--home", home, "-o", out)
+    content = call_json(
+        "cellmodel", "cluster", "--no-clusters", find_demo_cells(), "--kb", "demo", "--home", home, "-o", out
+    )
     assert "n_clusters" not in content
     adata = anndata.read_h5ad(out)
     assert "cellmodel" not in adata.obs
@@ -227,7 +229,12 @@ def test_without_knowledge_no_store_is_needed(tmp_path):
             2,
             "leave one out",
         ),
-        ("cellmodel", ["ablate", "CELLS", "--truth", "a", "--layer", "a", "--use-raw"], 2, "leave one out"),
+        (
+            "cellmodel",
+            ["bench", "CELLS", "--off", "-o", "out", "--truth", "a", "--layer", "a", "--use-raw"],
+            2,
+            "leave one out",
+        ),
         ("cellmodel", ["clutser"], 2, "No such command"),
         ("cellmodel", ["eval", "CELLS", "--truth", "nothing"], 3, "nothing"),
         ("genekb", ["build", "--source", "nowhere"], 3, "nowhere does not exist"),
@@ -261,7 +268,7 @@ def test_a_traceback_comes_only_with_debug():
 def test_an_existing_output_is_not_replaced_unless_told(home, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out.h5ad"
     out.write_text("mine")
-    args = ["cellmodel", "embed", find_demo_cells(), "-o", out, "--kb", "demo", "--home", home]
+    args = ["cellmodel", "cluster", "--no-clusters", find_demo_cells(), "-o", out, "--kb", "demo", "--home", home]
     refused = call_here(args, capsys, monkeypatch)
     assert refused.code == 3
     assert "exists" in refused.err
@@ -282,7 +289,9 @@ def test_the_input_is_never_the_output(home, tmp_path):
     source = tmp_path / "cells.h5ad"
     source.write_bytes(find_demo_cells().read_bytes())
     before = hashlib.sha256(source.read_bytes()).hexdigest()
-    code, _, err = call("cellmodel", "embed", source, "-o", source, "--kb", "demo", "--home", home, "--overwrite")
+    code, _, err = call(
+        "cellmodel", "cluster", "--no-clusters", source, "-o", source, "--kb", "demo", "--home", home, "--overwrite"
+    )
     assert code == 3
     assert "never written over the input" in err
     assert hashlib.sha256(source.read_bytes()).hexdigest() == before

@@ -44,7 +44,9 @@ def test_tests_of_samples_are_written_into_the_input(path, capsys, monkeypatch):
     assert {"cellmodel_composition", "cellmodel_markers"} <= set(anndata.read_h5ad(path).uns)
 
 
-@pytest.mark.parametrize("command", ["cluster", "embed", "run", "classify --label-key a --reference cells.h5ad"])
+@pytest.mark.parametrize(
+    "command", ["cluster", "cluster --no-clusters", "run", "classify --label-key a --reference cells.h5ad"]
+)
 def test_a_place_for_the_cells_is_needed_and_one_is_enough(path, command, capsys, monkeypatch):
     words = ["cellmodel", *command.split(), path, *PLAIN[:2]]
     none = call_here(words, capsys, monkeypatch)
@@ -55,7 +57,9 @@ def test_a_place_for_the_cells_is_needed_and_one_is_enough(path, command, capsys
 
 
 def test_a_text_table_is_not_written_into(path, capsys, monkeypatch):
-    found = call_here(["cellmodel", "embed", path.with_suffix(".csv"), *PLAIN[:4], "-i"], capsys, monkeypatch)
+    found = call_here(
+        ["cellmodel", "cluster", "--no-clusters", path.with_suffix(".csv"), *PLAIN[:4], "-i"], capsys, monkeypatch
+    )
     assert found.code == 2
     assert "cells.csv, which is no .h5ad or .zarr" in " ".join(found.err.split())
 

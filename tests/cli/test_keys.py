@@ -26,7 +26,6 @@ COMMANDS = {
     "classify": "{cells} --kb demo --reference {cells} --label-key label",
     "cluster": f"{{cells}} {PLAIN}",
     "composition": "{cells} --cluster-key label --sample-key label --condition-key label",
-    "embed": f"{{cells}} {PLAIN}",
     "markers": "{cells} --cluster-key label --sample-key label",
     "predict": "{cells} --model absent",
     "run": "{cells} --kb demo",
@@ -148,8 +147,8 @@ def test_the_largest_and_smallest_seeds_are_kept(seed, home, tmp_path, capsys, m
 )
 @pytest.mark.parametrize(
     "command",
-    [["bench", "absent", "-o", "absent"], ["ablate", "absent.h5ad"], ["sweep", "absent.h5ad", "-o", "absent"]],
-    ids=["bench", "ablate", "sweep"],
+    [["bench", "absent", "-o", "absent"], ["bench", "absent.h5ad", "--thin", "0.5", "-o", "absent"]],
+    ids=["folder", "file"],
 )
 def test_seeds_that_cannot_be_run_are_wrong_usage(command, seeds, why, capsys, monkeypatch):
     found = call_here(["cellmodel", *command, "--seeds", seeds], capsys, monkeypatch)

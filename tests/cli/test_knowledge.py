@@ -165,6 +165,6 @@ def test_what_is_downloaded_and_fetched_can_be_built_from(home, ncbi_folder, tmp
     assert "genekb build --source FOLDER" in err
     (tmp_path / "genes.txt").write_text("CD3D\n")
     monkeypatch.delenv("NCBI_EMAIL", raising=False)
-    code, _, err = call("genekb", "fetch", tmp_path / "few", "--gene-list", tmp_path / "genes.txt")
+    code, _, err = call("genekb", "download", tmp_path / "few", "--gene", tmp_path / "genes.txt")
     assert code == 4
     assert "set NCBI_EMAIL" in err

@@ -55,8 +55,8 @@ def test_files_of_three_formats_and_two_kinds_of_names_are_one(folder, tmp_path,
     assert again["n_cells"] == 700
     embedded = tmp_path / "embedded.h5ad"
     call_json(
-        "cellmodel", "embed", folder / "a.h5ad", folder / "c.csv", *PLAIN[:2], *PLAIN[4:], "--knowledge", "none",
-        "--batch-key", "sample", "-o", embedded,
+        "cellmodel", "cluster", "--no-clusters", folder / "a.h5ad", folder / "c.csv", *PLAIN[:2], *PLAIN[4:],
+        "--knowledge", "none", "--batch-key", "sample", "-o", embedded,
     )  # fmt: skip
     assert anndata.read_h5ad(embedded).uns["cellmodel"]["batches"]["n_cells"] == {"a": 300, "c": 100}
 

@@ -36,7 +36,7 @@ COMMANDS = {
     "cellmodel attribute": (
         "{cells} --kb {store} --cluster-key group --gmt {sets} --permutations 2", ["-o", "--tables"], ["cells", "sets"],
     ),
-    "cellmodel bench": ("{data} --recipes pca-kmeans@none --label-key group", ["-o"], ["cells"]),
+    "cellmodel bench": ("{cells} --recipes pca-kmeans@none --dropout 0.2", ["-o", "--plot"], ["cells"]),
     "cellmodel classify": ("{cells} --reference {other} --label-key group --kb {store}", ["-o"], ["cells", "other"]),
     "cellmodel cluster": (
         f"{{cells}} {PLAIN} --n-clusters 2", ["-o", "--report", "--save-model", "--work-dir"], ["cells"],
@@ -47,7 +47,6 @@ COMMANDS = {
     "cellmodel composition": (
         "{cells} --cluster-key group --sample-key group --condition-key group", ["-o", "--shares"], ["cells"],
     ),
-    "cellmodel embed": (f"{{cells}} {PLAIN}", ["-o", "--work-dir"], ["cells"]),
     "cellmodel export cellxgene": ("{cells} --name-key group", ["-o"], ["cells"]),
     "cellmodel export graph": ("{cells} --knowledge none", ["-o"], ["cells"]),
     "cellmodel map-labels": ("{genes}", ["-o"], ["genes"]),
@@ -61,23 +60,20 @@ COMMANDS = {
         ["-o", "--report", "--save-model", "--tables", "--work-dir"], ["cells", "sets"],
     ),
     "cellmodel search": ("{cells} blood --kb {store} --cluster-key group", ["-o"], ["cells"]),
-    "cellmodel sweep": ("{cells} --recipes pca-kmeans@none --dropout 0.2", ["-o", "--plot"], ["cells"]),
     "genekb compare": ("--kb {store} --tasks {tasks}", ["-o", "--plot"], ["tasks"]),
     "genekb export": ("--kb {store} --format npy", ["-o"], ["store"]),
     "genekb name-set": ("{genes} --kb {store} --vocabulary {sets}", ["-o"], ["genes", "sets"]),
 }  # fmt: skip
 # Folders of results that a later run adds to.
-ADDED_TO = {("cellmodel bench", "-o"), ("cellmodel sweep", "-o")}
+ADDED_TO = {("cellmodel bench", "-o")}
 # Their paths are read alone, or are a folder that they add files to, or a key or lock file that is never taken for it.
 OTHERS = {
-    "cellmodel": {"ablate", "demo", "eval", "lock", "mcp", "perturb-eval", "pull", "push", "sync", "view"},
+    "cellmodel": {"demo", "eval", "mcp", "model lock", "model pull", "model push", "model sync", "view"},
     "genekb": {
         "build",
         "download",
-        "fetch",
         "gc",
         "import",
-        "keygen",
         "lock",
         "push",
         "resolve",
@@ -162,7 +158,7 @@ def wrong_outputs():
                 yield command, {one: zarr, other: f"{zarr}/inner{own_ending(command, other)}"}
 
 
-FOLDERS = {"predict", "bench", "sweep", "export graph", "demo", "pull"}  # --output of these
+FOLDERS = {"predict", "bench", "export graph", "demo", "model pull"}  # --output of these
 
 
 def written_files():

@@ -27,13 +27,11 @@ PUBLIC = {  # what people call, by the names on the pages of the reference
     for name in importlib.import_module(space).__all__
 }
 PUBLIC |= {f"cellmodel.{name}": getattr(cm, name) for name in cm.__all__ if not inspect.ismodule(getattr(cm, name))}
-PUBLIC |= {
-    f"cellmodel.bench.{name}": getattr(cm.bench, name) for name in ("ablate", "bench", "eval", "perturb_eval", "sweep")
-}
+PUBLIC |= {f"cellmodel.bench.{name}": getattr(cm.bench, name) for name in ("bench", "eval", "perturb_eval")}
 MODULES = sorted({one.__module__ for one in PUBLIC.values()} | {"cellmodel.io.graph"})
 WITHOUT = {  # what asks a network or for a password, goes on until it is ended, or takes minutes
     *(f"genekb.{name}" for name in ("download", "fetch", "keygen", "sign")),
-    *(f"cellmodel.bench.{name}" for name in ("ablate", "bench", "perturb_eval", "sweep")),
+    *(f"cellmodel.bench.{name}" for name in ("bench", "perturb_eval")),
     *("cellmodel.demo", "cellmodel.view"),
 }
 SLOW = {"cellmodel.io.graph.read_graph"}  # PyTorch Geometric

@@ -52,7 +52,7 @@ print(json.dumps({
 WORK = {
     ("list", "--json"): '"demo@1"',
     ("info", "demo"): "hash-16",
-    ("path", "demo"): "demo@1",
+    ("info", "--path", "demo"): "demo@1",
     ("models",): "minilm",
     ("resolve", "names.txt", "--kb", "demo"): "3 of 4 names",
     ("search", "T cell receptor", "--kb", "demo"): "CD3D",
@@ -81,14 +81,14 @@ MORE = {
     ("genekb", "resolve", "cells.h5ad", "--kb", "demo"): "cells",
     ("genekb", "export", "--kb", "demo", "-o", "out.h5ad"): "cells",
     ("genekb", "import", "demo", "cells.h5ad", "--name", "x"): "cells",
-    ("genekb", "fetch", "fetched", "--gene-list", "names.txt", "--taxon", "human"): "fetch",
+    ("genekb", "download", "fetched", "--gene", "names.txt", "--taxon", "human"): "fetch",
     ("genekb", "pull", "hf://datasets/owner/name"): "hub",
     ("genekb", "push", "demo", "hf://datasets/owner/name"): "hub",
     ("genekb", "pull", "s3://bucket/name"): "s3",
-    ("genekb", "keygen", "key"): "sign",
+    ("genekb", "sign", "demo", "--key", "key", "--new-key"): "sign",
     ("cellmodel", "cluster", "cells.h5ad", "--kb", "demo", "-o", "out.h5ad"): "cells",
     ("cellmodel", "eval", "cells.h5ad", "--truth", "type"): "cells",
-    ("cellmodel", "pull", "shared", "-o", "model"): "cells",
+    ("cellmodel", "model", "pull", "shared", "-o", "model"): "cells",
 }
 COMMANDS = """
 import json, sys

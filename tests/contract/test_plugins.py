@@ -186,7 +186,9 @@ def test_a_recipe_that_breaks_the_contract_ends_its_own_command_in_one_line(
     beside, labelled, place, reason, capsys, monkeypatch
 ):
     beside(cellmodel_recipes={"other": place})
-    ended = call_here(("cellmodel", "ablate", labelled / "three.h5ad", "--recipe", "other"), capsys, monkeypatch)
+    ended = call_here(
+        ("cellmodel", "bench", labelled / "three.h5ad", "--off", "--recipes", "other", "-o", "out"), capsys, monkeypatch
+    )
     message = f"plug-in 'other' of worse 0.1 cannot be used: {reason}; mend or uninstall it"
     assert (ended.code, ended.err) == (4, f"cellmodel: error: {message}\n")
 

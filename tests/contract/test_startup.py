@@ -81,4 +81,4 @@ def test_the_list_of_commands_says_each_first_sentence_whole():
     listed = run("from genekb_cellmodel_cli.genekb import main\nsys.argv = ['genekb', '--help']\nmain()").stdout
     described = " ".join(listed.split("Commands:")[1].split())
     assert "..." not in described
-    assert "an interrupted download." in described
+    assert "an interrupted download goes on." in described

@@ -183,7 +183,7 @@ def test_results_and_reports_of_a_store_by_address_hold_no_password(address, mad
     clustered = out / "c.h5ad"
     for line in (
         ["cluster", made["cells"], *kb, "-o", clustered, "--report", out / "c.html", "--save-model", out / "model"],
-        ["embed", made["cells"], *kb, "-o", out / "e.zarr"],
+        ["cluster", made["cells"], "--no-clusters", *kb, "-o", out / "e.zarr"],
     ):
         more = MORE["cellmodel cluster"] if line[0] == "cluster" else []
         done = call_here(["cellmodel", "-v", *line, *more], capsys, monkeypatch)
@@ -268,7 +268,7 @@ def test_a_host_that_is_none_is_one_line(url, made, tmp_path, capsys, monkeypatc
         (["info", url, *home], 3),
         (["list", "--remote", "--catalog", url, *home], 3),
         (["download", tmp_path / "d", "--mirror", url], 2),
-        (["fetch", tmp_path / "f", "--gene-list", tmp_path / "genes.txt", "--base-url", url], 2),
+        (["download", tmp_path / "f", "--gene", tmp_path / "genes.txt", "--mirror", url], 2),
         (["encode", made["store"], "--model", "api:text-embedding-3-small", "--base-url", url, *home], 4),
     ):
         done = call_here(["genekb", *line], capsys, monkeypatch)

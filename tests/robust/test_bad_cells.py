@@ -174,7 +174,8 @@ def test_real_bad_files_are_used_or_refused_in_one_line(real_data, places, tmp_p
     before = hashlib.sha256(path.read_bytes()).hexdigest()
     found = call(
         "cellmodel",
-        "embed",
+        "cluster",
+        "--no-clusters",
         path,
         "--kb",
         places["store"],

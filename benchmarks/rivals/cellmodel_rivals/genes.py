@@ -115,6 +115,6 @@ def embed(
         columns=np.flatnonzero(cells.has_gene),
         **{name: state[name] for name in ("mean", "scale", "kept")},
     )
-    widths = tuple(len(values) for values in state.values() if values.ndim == 2)  # noqa: PLR2004 - of linear layers
+    widths = tuple(len(values) for values in state.values() if values.ndim == 2)
     z = encode(with_weights(make((len(genes.kept), *widths)), state), genes).numpy()
     return Representation(z=z, z_expr=z, z_text=None, features=z)

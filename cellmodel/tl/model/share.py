@@ -29,7 +29,7 @@ from genekb.store.writer import describe_file
 
 log = logging.getLogger(__name__)
 DESCRIPTION: Final = MODEL.description
-PIN: Final = "pin a model with `cellmodel lock FOLDER`"
+PIN: Final = "pin a model with `cellmodel model lock FOLDER`"
 _PULLING: Final = ".pulling"
 _MOST_BYTES: Final = 64 << 30  # of the arrays; a model of a million cells has some gigabytes
 
@@ -49,7 +49,7 @@ class SharedModel:
 def push(model: str | Path, url: str, *, timeout_s: float = 60.0) -> SharedModel:
     """Copy a fitted model to where others can pull it; an interrupted push goes on where it was.
 
-    From the shell: ``cellmodel push``.
+    From the shell: ``cellmodel model push``.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def push(model: str | Path, url: str, *, timeout_s: float = 60.0) -> SharedModel
 def pull(url: str, output: str | Path, *, overwrite: bool = False, timeout_s: float = 60.0) -> SharedModel:
     """Bring a shared model to this machine, every byte checked; an interrupted pull goes on where it was.
 
-    From the shell: ``cellmodel pull``.
+    From the shell: ``cellmodel model pull``.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def pull(url: str, output: str | Path, *, overwrite: bool = False, timeout_s: fl
 def lock(model: Paths = (), *, url: str | None = None, file: str | Path | None = None) -> tuple[Pin, ...]:
     """Pin the models that a project uses, by digest and folder, in genekb.lock, and give all that are pinned.
 
-    From the shell: ``cellmodel lock``.
+    From the shell: ``cellmodel model lock``.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def lock(model: Paths = (), *, url: str | None = None, file: str | Path | None =
     stores = {pin.digest[:16] for pin in read_pins(path)}
     for pin in pins:
         if not pin.url:
-            log.info("%s has no address: others need a copy of it; `cellmodel push` it and give --url", pin.name)
+            log.info("%s has no address: others need a copy of it; `cellmodel model push` it and give --url", pin.name)
         if pin.store_id and pin.store_id.partition(":")[2] not in stores:
             log.info("%s needs %s, which is not pinned; `genekb lock` it too", pin.name, pin.store_id)
     return pins
@@ -154,7 +154,7 @@ def sync(
 ) -> list[tuple[Pin, SharedModel | None]]:
     """Bring the models that genekb.lock pins to their folders; give each pin, and what was pulled for it.
 
-    From the shell: ``cellmodel sync``.
+    From the shell: ``cellmodel model sync``.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def sync(
         return sync_models(path, overwrite=overwrite, retry=RetryPolicy(timeout_s=timeout_s))
     faults = [fault for pin in read_pins(path, "model") for fault in check_model(pin, path)]
     if faults:
-        raise LineageMismatch(f"{faults[0]}; `cellmodel sync` brings what is missing")
+        raise LineageMismatch(f"{faults[0]}; `cellmodel model sync` brings what is missing")
     return [(pin, None) for pin in read_pins(path, "model")]
 
 
@@ -322,8 +322,8 @@ def sync_models(
         folder, faults, pulled = lock_file.parent / pin.name, check_model(pin, lock_file), None
         if faults and (folder / DESCRIPTION).is_file() and not overwrite:
             raise LineageMismatch(
-                f"{faults[0]}; pin what is here with `cellmodel lock {folder}`, or replace it with `cellmodel sync "
-                "--overwrite`"
+                f"{faults[0]}; pin what is here with `cellmodel model lock {folder}`, or replace it with "
+                "`cellmodel model sync --overwrite`"
             )
         if faults:
             address = address_of(pin, lock_file, folder=folder)

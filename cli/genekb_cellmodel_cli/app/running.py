@@ -115,7 +115,20 @@ EXIT_CODES = {
     "SchemaMismatch": 5,
     "LineageMismatch": 5,
 }
-MOVED: Final = {"cellmodel graph": "cellmodel export graph"}  # commands that went, and their successors
+MOVED: Final = {  # commands that went, and their successors
+    "cellmodel ablate": "cellmodel bench --off",
+    "cellmodel embed": "cellmodel cluster --no-clusters",
+    "cellmodel graph": "cellmodel export graph",
+    "cellmodel lock": "cellmodel model lock",
+    "cellmodel perturb-eval": "cellmodel perturb --truth",
+    "cellmodel pull": "cellmodel model pull",
+    "cellmodel push": "cellmodel model push",
+    "cellmodel sweep": "cellmodel bench --set",
+    "cellmodel sync": "cellmodel model sync",
+    "genekb fetch": "genekb download --gene",
+    "genekb keygen": "genekb sign --new-key",
+    "genekb path": "genekb info --path",
+}
 _ANYWHERE: Final = ("-q", "--quiet", "-v", "--verbose", "--debug")  # flags of the program
 PIPE_CLOSED = 141  # what a shell shows of a program that SIGPIPE ended
 _state = {"debug": False}
@@ -158,7 +171,8 @@ class QuickGroup(TyperGroup):
             if isinstance(error, typer.BadParameter) and ctx.parent is None:
                 _suggest(error)
             if hasattr(error, "format_message"):  # as every usage error has
-                error.message = printable(error.message)  # type: ignore[attr-defined]  # beside it
+                message = error.message  # type: ignore[attr-defined]  # beside it
+                error.message = printable(message if command is None else _as_options(message, command))  # type: ignore[attr-defined]
             raise
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:

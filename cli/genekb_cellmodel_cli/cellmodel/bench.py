@@ -1,8 +1,8 @@
-"""The commands `cellmodel bench`, `sweep`, `ablate` and `eval`: recipes by one protocol, and scores of clusters."""
+"""The commands `cellmodel bench` and `eval`: recipes by one protocol, and scores of clusters."""
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,34 +15,48 @@ if TYPE_CHECKING:
     from cellmodel.bench.runner import BenchResult
 
 CHECK_FAILED = 1
-Seeds = Annotated[str, typer.Option(help="Seeds: numbers or ranges parted by commas, e.g. 0-4.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the results; a run that was cut goes on.")]
-Recipes = Annotated[
-    str, typer.Option(help="RECIPE[+HEAD][@KNOWLEDGE] parted by commas, e.g. fused,scrcl+leiden@shuffled.")
-]
-Jobs = Annotated[int, typer.Option(help="Processes at once, each with one thread.", min=1)]
-Truth = Annotated[str | None, typer.Option(help="Column of obs with labels, for scores.")]
 
 
 def bench(
-    folder: Annotated[Path, typer.Argument(help="Folder of labelled .h5ad files.")],
-    output: Output,
-    recipes: Recipes = "fused,pca-kmeans,pca-leiden",
-    seeds: Seeds = "0-4",
+    path: Annotated[Path, typer.Argument(help="Folder of labelled .h5ad files, or one file of cells.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results; a run that was cut goes on.")],
+    read: options.Reading,
+    recipes: Annotated[
+        str, typer.Option(help="RECIPE[+HEAD][@KNOWLEDGE] parted by commas, e.g. fused,scrcl+leiden@shuffled.")
+    ] = "fused,pca-kmeans,pca-leiden",
+    seeds: Annotated[str, typer.Option(help="Seeds: numbers or ranges parted by commas, e.g. 0-4.")] = "0-4",
     kb: Annotated[
         list[str] | None,
         typer.Option("--kb", help="Store; repeatable, the one that knows most genes of a file is taken."),
     ] = None,
     encoder: options.Encoder = None,
-    label_key: Annotated[str, typer.Option(help="Column of obs with the labels.")] = "cell_type",
+    label_key: Annotated[
+        str | None,
+        typer.Option("--label-key", "--truth", help="Column of obs with labels, for scores; cell_type in a folder."),
+    ] = None,
     listing: Annotated[
         Path | None, typer.Option(help="TOML with a table a file: file, label_key, labels (their origin), sha256.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="Only these data sets, names parted by commas.")] = None,
     n_clusters: Annotated[
-        Literal["given", "estimated", "both"],
-        typer.Option(help="Number of clusters: of the types, estimated, or both."),
-    ] = "both",
+        str | None,
+        typer.Option(
+            help="given (of the types), estimated, both, or a number; both if left out, of one file given with labels."
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=a,b,c: values of a setting, such as n_top_genes; repeatable.")
+    ] = None,
+    thin: Annotated[str | None, typer.Option(help="Fractions of the counts to keep, e.g. 0.5,0.25,0.1.")] = None,
+    drop_cells: Annotated[str | None, typer.Option(help="Fractions of the cells to leave out.")] = None,
+    dropout: Annotated[str | None, typer.Option(help="Fractions of the values above zero to set to zero.")] = None,
+    off: Annotated[
+        bool, typer.Option("--off", help="Leave out each part of a recipe: knowledge, text paths, objectives.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Figure of what changes to write: .svg, .png or .pdf."), options.A_PLOT
+    ] = None,
+    overwrite: options.Overwrite = False,
     oracle: Annotated[
         bool, typer.Option("--oracle", help="Also show what choosing the epoch by label would add; never used.")
     ] = False,
@@ -50,32 +64,53 @@ def bench(
         str | None,
         typer.Option(help="Column of obs with the batch of each cell: integrated by recipes, scored by scIB."),
     ] = None,
-    jobs: Jobs = 1,
+    jobs: Annotated[int, typer.Option(help="Processes at once, each with one thread.", min=1)] = 1,
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
-    """Compare recipes on labelled files: fixed seeds, one setting, labels read for scoring alone.
+    """Compare recipes on labelled files, or what settings, depth, dropout, cells and parts change in one.
 
     Example: cellmodel bench DIR --recipes fused,scllm-dsc,pca-leiden --seeds 0-4 --kb human -o results/
     """
     numbers = parse_seeds(seeds)
+    if n_clusters not in {None, "given", "estimated", "both"}:
+        n_clusters = parse_n_clusters(n_clusters) or "auto"  # type: ignore[assignment]  # a number, or a word
     from cellmodel.bench.api import bench as run_bench
+    from cellmodel.bench.api import find_changes
+    from cellmodel.bench.changes import default_of
+    from cellmodel.pl._sweep import check_figure, draw_sweep
 
-    found = run_bench(
-        folder,
-        output,
-        recipes=recipes,
-        seeds=numbers,
-        kb=[genekb.open(name, home=home) for name in kb or ()],
-        encoder=encoder,
-        label_key=label_key,
-        listing=listing,
-        data=data or (),
-        n_clusters=n_clusters,
-        oracle=oracle,
-        batch_key=batch_key,
-        jobs=jobs,
-    )
+    fractions = {"thin": thin, "drop_cells": drop_cells, "dropout": dropout}
+    changed = [*(settings or ()), *(f"{name}={text}" for name, text in fractions.items() if text is not None)]
+    with options.wrong_usage():
+        changes = find_changes(changed)
+        if plot is not None and not changes:
+            raise ValueError(
+                "--plot shows the curves of what is changed; give --set, --thin, --drop-cells or --dropout"
+            )
+    if plot is not None:
+        check_figure(plot, path, output, overwrite=overwrite)
+    with options.wrong_usage():
+        found = run_bench(
+            path,
+            output,
+            recipes=recipes,
+            seeds=numbers,
+            kb=[genekb.open(name, home=home) for name in kb or ()],
+            encoder=encoder,
+            label_key=label_key,
+            listing=listing,
+            data=data or (),
+            n_clusters=n_clusters,  # type: ignore[arg-type]
+            settings=changed,
+            off=off,
+            oracle=oracle,
+            batch_key=batch_key,
+            jobs=jobs,
+            read=read.config(),
+        )
+    if plot is not None:
+        draw_sweep(found.rows, {one.setting: default_of(one.setting) for one in changes}, plot, overwrite=overwrite)
     _show_results(found, output, json=json)
 
 
@@ -88,105 +123,6 @@ def _show_results(found: "BenchResult", output: Path, *, json: bool) -> None:
     show(content, [shown, "", f"tables by data set: {output / 'results.md'}"], json=json)
     if found.failures:
         raise typer.Exit(CHECK_FAILED)
-
-
-def sweep(
-    path: options.CellFile,
-    output: Output,
-    store: options.MaybeStore,
-    read: options.Reading,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=a,b,c: values of a setting, such as n_top_genes; repeatable.")
-    ] = None,
-    thin: Annotated[str | None, typer.Option(help="Fractions of the counts to keep, e.g. 0.5,0.25,0.1.")] = None,
-    drop_cells: Annotated[str | None, typer.Option(help="Fractions of the cells to leave out.")] = None,
-    dropout: Annotated[str | None, typer.Option(help="Fractions of the values above zero to set to zero.")] = None,
-    recipes: Recipes = "fused,pca-kmeans,pca-leiden",
-    seeds: Seeds = "0-2",
-    encoder: options.Encoder = None,
-    truth: Truth = None,
-    n_clusters: Annotated[
-        str | None, typer.Option(help="A number, auto, or given: of the types, which is the default with --truth.")
-    ] = None,
-    jobs: Jobs = 1,
-    plot: Annotated[
-        Path | None, typer.Option(help="Figure of the curves to write: .svg, .png or .pdf."), options.A_PLOT
-    ] = None,
-    overwrite: options.Overwrite = False,
-    json: options.Json = False,
-) -> None:
-    """Show how recipes depend on settings, on depth, on dropout and on the number of cells.
-
-    Example: cellmodel sweep cells.h5ad --set n_top_genes=500,1000,4000 --thin 0.5,0.1 --truth cell_type -o sweep/
-    """
-    numbers = parse_seeds(seeds)
-    from cellmodel.bench.api import find_changes
-    from cellmodel.bench.api import sweep as run_sweep
-
-    changed: dict[str, Any] = {"thin": thin, "drop_cells": drop_cells, "dropout": dropout}
-    changed = {name: () if text is None else text for name, text in changed.items()}
-    with options.wrong_usage():
-        find_changes(settings or (), **changed)
-    if n_clusters == "given" and truth is None:
-        raise typer.BadParameter("--n-clusters given is the number of types; give --truth COLUMN, too")
-    found = run_sweep(
-        path,
-        output,
-        store.open(),
-        settings=settings or (),
-        recipes=recipes,
-        seeds=numbers,
-        encoder=encoder,
-        truth=truth,
-        n_clusters=n_clusters if n_clusters in {None, "given"} else _number(n_clusters),  # type: ignore[arg-type]
-        jobs=jobs,
-        plot=plot,
-        overwrite=overwrite,
-        read=read.config(),
-        **changed,
-    )
-    _show_results(found, output, json=json)
-
-
-def _number(n_clusters: str) -> int | Literal["auto"]:
-    return parse_n_clusters(n_clusters) or "auto"
-
-
-def ablate(
-    path: options.CellFile,
-    store: options.MaybeStore,
-    read: options.Reading,
-    encoder: options.Encoder = None,
-    recipe: options.Recipe = "fused",
-    head: Annotated[str | None, typer.Option(help="Head; the recipe's own if left out.")] = None,
-    n_clusters: Annotated[str, typer.Option(help="A number, or auto.")] = "auto",
-    truth: Truth = None,
-    seeds: Seeds = "0-4",
-    json: options.Json = False,
-) -> None:
-    """Show what knowledge, text paths and objectives contribute: paired differences from the complete run.
-
-    Example: cellmodel ablate cells.h5ad --kb human --recipe scllm-dsc --truth cell_type --seeds 0-4
-    """
-    numbers = parse_seeds(seeds)
-    from dataclasses import asdict
-
-    from cellmodel.bench.ablation import ablation_lines
-    from cellmodel.bench.api import ablate as run_ablation
-
-    found = run_ablation(
-        path,
-        store.open(),
-        encoder=encoder,
-        recipe=recipe,
-        head=head,
-        n_clusters=_number(n_clusters),
-        truth=truth,
-        seeds=numbers,
-        read=read.config(),
-    )
-    lines = [*ablation_lines(found), "", *(f"not done: {reason}" for reason in found.skipped)]
-    show({"input": str(path), **asdict(found)}, lines, json=json)
 
 
 def evaluate(

@@ -1,4 +1,4 @@
-"""The commands `cellmodel cluster`, `embed` and `demo`, and what they report of a run."""
+"""The commands `cellmodel cluster` and `demo`, and what they report of a run."""
 
 import math
 import sys
@@ -187,6 +187,9 @@ def cluster(
             metavar="COLUMN=CLUSTER",
         ),
     ] = None,
+    no_clusters: Annotated[
+        bool, typer.Option("--no-clusters", help="Only embed the cells by expression and text.")
+    ] = False,
     report: options.Report = None,
     save_model: options.SaveModel = None,
 ) -> None:
@@ -202,19 +205,13 @@ def cluster(
     if within is not None:
         with wrong_usage():
             parse_within(within)
+    if no_clusters:
+        if within or report or save_model or clusters != Clusters():
+            raise typer.BadParameter("--no-clusters embeds alone; leave out what is of clusters, reports and models")
+        job.print(job.do(partial(cluster_task, with_clusters=False), {}))
+        return
     found = job.do(partial(cluster_task, within=within), settings, report=report, model=save_model)
     job.print(found, report=report)
-
-
-def embed(job: RunJob) -> None:
-    """Embed cells by expression and text, without clustering them.
-
-    Example: cellmodel embed cells.h5ad --kb human -o out.h5ad
-    """
-    job.training.set_threads()
-    from cellmodel.tl._slots import cluster_task
-
-    job.print(job.do(partial(cluster_task, with_clusters=False), {}))
 
 
 def _command_line() -> str:

@@ -1,4 +1,4 @@
-"""The commands `cellmodel perturb` and `perturb-eval`: effects of perturbations never seen, and how good they are."""
+"""The command `cellmodel perturb`: effects of perturbations never seen, and how good they are."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -15,8 +15,7 @@ from genekb_cellmodel_cli.app.output import Columns, show, table
 if TYPE_CHECKING:
     from cellmodel.perturb.predict import PerturbConfig, Prediction
 
-_EVAL: Columns = {
-    "predictions": "name",
+_SCORES: Columns = {
     "AUC": "auc",
     "95 %": lambda one: f"{one.low:.3f} to {one.high:.3f}",
     "genes": "n_genes",
@@ -35,6 +34,9 @@ class Pairs:
     query: Annotated[Path | None, typer.Option(help="Pairs to predict: perturbation, gene; labels are not read.")] = (
         None
     )
+    truth: Annotated[
+        Path | None, typer.Option(help="Score what was predicted by a table with the label of each pair.")
+    ] = None
     also: Annotated[
         Path | None,
         typer.Option(help="Labels of other cell lines: used for perturbations that are in it, and recorded."),
@@ -85,6 +87,7 @@ def perturb(
     Example: cellmodel perturb --train train.tsv --query query.tsv --kb human -o predicted.tsv
     """
     from cellmodel.perturb.predict import PerturbConfig, predict_files
+    from cellmodel.perturb.tables import read_pairs
 
     check_ending(output, TABLE if path is None else CELLS, error=typer.BadParameter)
     config = PerturbConfig(encoder=encoder, knowledge=knowledge)
@@ -93,11 +96,20 @@ def perturb(
         return
     if pairs.train is None or pairs.query is None or screen.predict is not None:
         raise typer.BadParameter("give --train FILE and --query FILE, or cells and --predict GENES")
+    if pairs.truth is not None:
+        read_pairs(pairs.truth, with_labels=True)  # a table that cannot be read ends this before the work
     found = predict_files(
         pairs.train, pairs.query, store.open(), output, config=config, also=pairs.also, overwrite=overwrite
     )
     content = {"train": str(pairs.train), "query": str(pairs.query), **found.record(), "output": str(output)}
-    show(content, _prediction_lines(found, output), json=json)
+    lines = list(_prediction_lines(found, output))
+    if pairs.truth is not None:
+        from cellmodel.bench.perturbations import evaluate_predictions
+
+        scores = evaluate_predictions([output], pairs.truth)
+        content["scores"] = asdict(scores[0])
+        lines = [*table(_SCORES, scores), "", *lines]
+    show(content, lines, json=json)
 
 
 def _perturb_cells(
@@ -115,7 +127,9 @@ def _perturb_cells(
     """Predict effects from cells, and print which are weak."""
     from cellmodel.tl._perturb import KEY, ScreenConfig, perturb_file, read_wanted, unknown_genes
 
-    if screen.predict is None or any(given is not None for given in (pairs.train, pairs.query, pairs.also)):
+    if screen.predict is None or any(
+        given is not None for given in (pairs.train, pairs.query, pairs.also, pairs.truth)
+    ):
         raise typer.BadParameter("from cells, effects are predicted of --predict GENES; tables are given without cells")
     settings = asdict(screen)
     chosen = ScreenConfig(genes=read_wanted(settings.pop("predict")), **settings)
@@ -159,22 +173,3 @@ def _prediction_lines(found: "Prediction", output: Path) -> Iterator[str]:
     if found.unknown:
         yield f"not in {found.lineage.store_id}: {listed(found.unknown)}"
     yield from ("", f"output: {output}")
-
-
-def evaluate(
-    predictions: Annotated[
-        list[Path], typer.Argument(help="Tables of `cellmodel perturb`; controls beside each other.")
-    ],
-    truth: Annotated[Path, typer.Option(help="Labels of the pairs: perturbation, gene, label.")],
-    draws: Annotated[int, typer.Option(help="Bootstrap draws of perturbations.", min=1)] = 200,
-    seed: options.Seed = 0,
-    json: options.Json = False,
-) -> None:
-    """Score predicted effects: one AUC a gene over the perturbations that it is asked with, mean over genes.
-
-    Example: cellmodel perturb-eval predicted.tsv shuffled.tsv --truth truth.tsv --json
-    """
-    from cellmodel.bench.perturbations import evaluate_predictions
-
-    found = evaluate_predictions(predictions, truth, n_draws=draws, seed=seed)
-    show({"truth": str(truth), "predictions": [asdict(one) for one in found]}, table(_EVAL, found), json=json)

@@ -25,7 +25,7 @@ def push(
 ) -> None:
     """Copy a fitted model to where others can pull it; an interrupted push goes on where it was.
 
-    Example: cellmodel push model/ s3://bucket/models/pbmc
+    Example: cellmodel model push model/ s3://bucket/models/pbmc
     """
     from cellmodel.tl.model.share import push as push_model
 
@@ -42,7 +42,7 @@ def pull(
 ) -> None:
     """Bring a shared model to this machine, every byte checked; an interrupted pull goes on where it was.
 
-    Example: cellmodel pull s3://bucket/models/pbmc -o model/
+    Example: cellmodel model pull s3://bucket/models/pbmc -o model/
     """
     from cellmodel.tl.model.share import pull as pull_model
 
@@ -63,7 +63,7 @@ def lock(
 ) -> None:
     """Pin the models that a project uses, by digest and folder, in genekb.lock beside its stores.
 
-    Example: cellmodel lock models/pbmc --url s3://bucket/models/pbmc
+    Example: cellmodel model lock models/pbmc --url s3://bucket/models/pbmc
     """
     from cellmodel.tl.model.share import lock as lock_models
     from genekb.store.lockfile import new_lock_file
@@ -85,7 +85,7 @@ def sync(
 ) -> None:
     """Bring the models that genekb.lock pins to their folders, and check every byte of them.
 
-    Example: cellmodel sync
+    Example: cellmodel model sync
     """
     from cellmodel.tl.model.share import PIN, check_model, sync_models
     from genekb.store.lockfile import existing_lock

@@ -307,15 +307,30 @@ def download(
         str | None,
         typer.Option("--with", help="Further sources, parted by commas: uniprot, string, alliance, go, pubmed, hgnc."),
     ] = None,
-    mirror: Annotated[str | None, typer.Option(help="Address in place of NCBI's gene/DATA.")] = None,
+    gene: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only the records of this gene, or of the genes of a list or cell file, from E-utilities; repeatable."
+        ),
+    ] = None,
+    mirror: Annotated[
+        str | None, typer.Option(help="Address in place of NCBI's gene/DATA, or with --gene its E-utilities.")
+    ] = None,
     hgnc_url: Annotated[str | None, typer.Option(help="Address of HGNC's complete set, if not HGNC's own.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Download again what is here already.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Download NCBI's bulk files into a folder, or go on with an interrupted download.
+    """Download NCBI's bulk files, or the records of some genes, into a folder; an interrupted download goes on.
+
+    For --gene the e-mail address that NCBI asks for comes from NCBI_EMAIL, the key from NCBI_API_KEY.
 
     Example: genekb download 2026-11 --taxon human --with uniprot,go,pubmed,hgnc
     """
+    if gene:
+        if file or with_ or hgnc_url or force or len(taxon or []) > 1:
+            raise typer.BadParameter("--gene takes records of one species, without --file, --with, --hgnc-url, --force")
+        _fetch(folder, gene, (taxon or ["human"])[0], retry=retry, base_url=mirror, json=json)
+        return
     from genekb.sources.ncbi_download import DEFAULT_FILES, MIRROR, DownloadConfig, download_release, files_with
 
     with wrong_usage():
@@ -337,25 +352,16 @@ def download(
         note(f"build from them with `genekb build --source {folder}{release}`")
 
 
-def fetch(
-    folder: Folder,
-    gene_list: Annotated[Path, typer.Option(help="GeneIDs or symbols, one a line; or a cell file.")],
-    retry: options.Retry,
-    taxon: Annotated[str, typer.Option(help="Species of the symbols.")] = "human",
-    base_url: Annotated[str | None, typer.Option(help="Address in place of NCBI's E-utilities.")] = None,
-    json: options.Json = False,
+def _fetch(
+    folder: Path, gene: Sequence[str], taxon: str, *, retry: options.Retry, base_url: str | None, json: bool
 ) -> None:
-    """Fetch the records of some genes from NCBI's E-utilities, or go on with an interrupted fetch.
-
-    The e-mail address that NCBI asks for comes from NCBI_EMAIL, the key from NCBI_API_KEY.
-
-    Example: genekb fetch my-genes --gene-list genes.txt --taxon human
-    """
+    """Fetch the records of some genes: names, and files of names."""
     from genekb.sources.entrez_fetch import BASE_URL, FetchConfig, fetch_genes
 
     with wrong_usage():
         config = FetchConfig(taxon=taxon, base_url=BASE_URL if base_url is None else base_url, retry=retry.policy())
+    names = [name for one in gene for name in (read_names(Path(one)) or () if Path(one).is_file() else (one,))]
     with keep_interrupted("what has been answered is kept"):
-        result = fetch_genes(read_names(gene_list) or (), folder, config)
+        result = fetch_genes(names, folder, config)
     print_record(asdict(result), json=json)
     note(f"build from them with `genekb build --source {folder} --taxon {taxon}`")

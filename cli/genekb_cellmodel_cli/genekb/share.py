@@ -1,4 +1,4 @@
-"""Commands of `genekb` that share stores: push, pull, lock, sync, keygen, sign."""
+"""Commands of `genekb` that share stores: push, pull, lock, sync, sign."""
 
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -160,26 +160,20 @@ def sync(
     print_compared("store", path, check=checked, sync=bring, json=json)
 
 
-def keygen(
-    key: Annotated[Path, typer.Argument(help="File of the secret key; the public one gets the suffix .pub.")],
-) -> None:
-    """Make a pair of keys to sign stores with; the password is taken from GENEKB_SIGN_PASSWORD.
-
-    Example: genekb keygen ~/.genekb.key
-    """
-    public = genekb.keygen(key)
-    print_lines([str(public), public.read_text(encoding="utf-8").splitlines()[-1]])
-
-
 def sign(
     store: options.NamedStore,
-    key: Annotated[Path, typer.Option(help="Secret key, see `genekb keygen`.")],
+    key: Annotated[Path, typer.Option(help="Secret key; the public one has the suffix .pub.")],
+    new_key: Annotated[bool, typer.Option("--new-key", help="Make that pair of keys first.")] = False,
 ) -> None:
     """Sign a store's manifest, whose digests cover all files; the password is taken from GENEKB_SIGN_PASSWORD.
 
-    Example: genekb sign human@2022-11 --key ~/.genekb.key
+    Example: genekb sign human@2022-11 --key ~/.genekb.key --new-key
     """
-    print_lines([str(genekb.sign(store.name, key, home=store.home))])
+    folder = store.folder()
+    if new_key:
+        public = genekb.keygen(key)
+        print_lines([str(public), public.read_text(encoding="utf-8").splitlines()[-1]])
+    print_lines([str(genekb.sign(folder, key))])
 
 
 def read_listed(location: str | None, home: Path | None) -> "tuple[Listed, ...]":

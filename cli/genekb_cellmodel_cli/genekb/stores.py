@@ -1,4 +1,4 @@
-"""Commands of `genekb` on whole stores: models, list, path, info, verify, diff, gc."""
+"""Commands of `genekb` on whole stores: models, list, info, verify, diff, gc."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -82,20 +82,11 @@ def _row(store: "Manifest | Listed", n_bytes: int, **more: str) -> dict[str, Any
 
 
 def _store_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Give the lines of a table of stores, without their paths, which `genekb path` prints."""
+    """Give the lines of a table of stores, without their paths, which `genekb info --path` prints."""
     if rows:
         names = [name for name in rows[0] if name != "path"]
         encoders = [{**row, "encoders": ", ".join(row["encoders"])} for row in rows]
         yield from table({name: name for name in names}, encoders)
-
-
-def path(store: options.NamedStore, json: options.Json = False) -> None:
-    """Print the folder of a store, for scripts; exit code 4 where there is none.
-
-    Example: genekb path human
-    """
-    folder = store.folder().absolute()
-    show({"path": str(folder)}, [str(folder)], json=json)
 
 
 def info(
@@ -104,13 +95,21 @@ def info(
         bool, typer.Option("--lineage", help="Draw the stores, sources and encoders behind it.")
     ] = False,
     card: Annotated[bool, typer.Option("--card", help="Print its whole card.")] = False,
+    path: Annotated[
+        bool, typer.Option("--path", help="Print its folder alone, for scripts; it is not opened.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
-    """Show what a store holds and from what it was made.
+    """Show what a store holds and from what it was made; exit code 4 where there is none.
 
     Example: genekb info human@2022-11 --lineage
     """
     import json as json_module
+
+    if path:
+        folder = str(store.folder().absolute())
+        show({"path": folder}, [folder], json=json)
+        return
 
     if lineage:
         print_lineage(store.folder(), home=store.home, json=json)

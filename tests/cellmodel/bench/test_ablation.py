@@ -1,12 +1,11 @@
-"""The ablation: each variant changes one thing, differences are paired, labels enter the measures alone."""
+"""Parts left out: each variant changes one thing, differences are paired, labels enter the measures alone."""
 
 import numpy as np
 import pytest
 
-from cellmodel.bench.ablation import SHOWN, ablate, ablation_changes, ablation_lines
-from cellmodel.bench.changes import WITHOUT, changed_config
-from cellmodel.bench.jobs import BenchConfig, DataSet
-from cellmodel.bench.tables import COMPLETE
+import cellmodel as cm
+from cellmodel.bench.changes import WITHOUT, changed_config, part_changes
+from cellmodel.bench.tables import paired_rows
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import cells_from_anndata
@@ -38,10 +37,14 @@ def path(adata, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def ablated(path, demo_kb):
+def ablated(path, demo_kb, tmp_path_factory):
     def ablated(label_key, *seeds):
-        config = BenchConfig(variants=("fused+kmeans",), seeds=seeds, stores=(demo_kb.folder,), n_clusters=("5",))
-        return ablate(DataSet(name="cells", path=path, label_key=label_key), config)
+        output = tmp_path_factory.mktemp("out")
+        given = {"recipes": "fused+kmeans", "seeds": seeds, "kb": demo_kb, "n_clusters": 5, "off": True}
+        found = cm.bench.bench(path, output, label_key=label_key, **given)
+        if found.failures:
+            raise InputUnusable(found.failures[0][2])
+        return {f"{row.setting} {row.value}".strip(): row for row in paired_rows(found.rows)}
 
     return ablated
 
@@ -52,7 +55,7 @@ def found(ablated):
 
 
 def test_every_part_has_a_variant_that_changes_it_alone():
-    planned, skipped = ablation_changes("fused", knowledge="real")
+    planned, skipped = part_changes("fused", knowledge="real")
     assert planned == [
         *(("knowledge", kind) for kind in ("shuffled", "random", "none")),
         ("path1_weight", 1.0),
@@ -66,7 +69,7 @@ def test_every_part_has_a_variant_that_changes_it_alone():
 
 
 def test_what_would_change_nothing_is_said_and_not_run():
-    planned, skipped = ablation_changes("pca-kmeans", knowledge="none")
+    planned, skipped = part_changes("pca-kmeans", knowledge="none")
     assert planned == []
     assert ["reads no text" in skipped[0], "two are needed" in skipped[1]] == [True, True]
 
@@ -79,7 +82,7 @@ def test_a_recipe_that_needs_text_refuses_to_go_without_and_its_ablation_does_no
             run(cells, None, config)
     else:
         assert run(cells, None, config, with_clusters=False).text is None
-    planned, skipped = ablation_changes(name, knowledge="real")
+    planned, skipped = part_changes(name, knowledge="real")
     asked = ("knowledge", "none") in planned
     assert asked is not find_recipe(name).needs_text
     assert any("cannot do without texts" in line for line in skipped) is not asked
@@ -91,20 +94,20 @@ def test_objectives_that_a_recipe_names_are_its_own(name):
     assert len(set(recipe.objectives)) == len(recipe.objectives) > 0
 
 
+@pytest.mark.slow
 def test_the_text_moves_the_embedding_and_not_the_clusters_of_fused(found):
-    rows = {row.variant: row for row in found.rows}
-    assert all(row.mean["same_clusters"] == 1 for row in found.rows)
-    assert rows["knowledge none"].difference["ari"] == 0
-    assert rows["knowledge random"].difference["purity"] != 0
-    assert rows["without align"].difference["purity"] != 0
+    assert next(iter(found)) == ""
+    assert all(row.mean["same_clusters"] == 1 for row in found.values())
+    assert found["knowledge none"].difference["ari"] == 0
+    assert found["knowledge random"].difference["purity"] != 0
+    assert found["without align"].difference["purity"] != 0
 
 
 @pytest.mark.slow
 def test_differences_are_paired_by_seed(found, ablated):
-    single = [ablated("bulk_labels", seed).rows for seed in (0, 1)]
-    by_seed = [[one.mean["purity"] - rows[0].mean["purity"] for one in rows] for rows in single]
-    for place, row in enumerate(found.rows):
-        values = [values[place] for values in by_seed]
+    single = [ablated("bulk_labels", seed) for seed in (0, 1)]
+    for name, row in found.items():
+        values = [rows[name].mean["purity"] - rows[""].mean["purity"] for rows in single]
         assert row.difference["purity"] == pytest.approx(np.mean(values))
         assert row.sd["purity"] == pytest.approx(np.std(values))
 
@@ -112,27 +115,22 @@ def test_differences_are_paired_by_seed(found, ablated):
 @pytest.mark.slow
 def test_labels_enter_the_measures_alone(ablated, found):
     bare = ablated(None, 0, 1)
-    assert {"same_clusters", "neighbours", "n_clusters"} == set(SHOWN).intersection(bare.rows[0].mean)
-    for without, with_labels in zip(bare.rows, found.rows, strict=True):
+    assert not {"ari", "purity"} & set(bare[""].mean)
+    for name, without in bare.items():
         measures = {name: value for name, value in without.mean.items() if name != "seconds"}
-        assert measures.items() <= with_labels.mean.items()
+        assert measures.items() <= found[name].mean.items()
     with pytest.raises(InputUnusable, match="names 0 types, 2 are needed"):
         ablated("empty", 0)
 
 
 @pytest.mark.slow
-def test_the_command_prints_a_table_and_one_object(path, home):
-    args = ["ablate", path, "--kb", "demo", "--home", home, "--truth", "bulk_labels", "--seeds", "0"]
-    content = call_json("cellmodel", *args, "--n-clusters", "5", "--head", "kmeans")
-    assert content["rows"][0]["variant"] == COMPLETE
-    code, out, _ = call("cellmodel", *args, "--n-clusters", "5", "--head", "kmeans")
+def test_the_command_prints_a_table_and_one_object(path, home, tmp_path):
+    args = ["bench", path, "--off", "--kb", "demo", "--home", home, "--truth", "bulk_labels", "--seeds", "0"]
+    args += ["--n-clusters", "5", "--recipes", "fused+kmeans", "-o", tmp_path / "out"]
+    content = call_json("cellmodel", *args)
+    assert content["rows"][0]["setting"] == ""
+    code, out, _ = call("cellmodel", *args)
     assert (code, out.count("| knowledge ")) == (0, 3)
-    assert call("cellmodel", *args, "--recipe", "nosuch")[0] == 2
-
-
-def test_lines_show_the_difference_beside_the_mean(found):
-    lines = list(ablation_lines(found))
-    assert len(lines) == 2 + len(found.rows)
-    row = found.rows[1]
-    expected = f"{row.mean['purity']:.3f} ({row.difference['purity']:+.3f} ± {row.sd['purity']:.3f})"
-    assert expected in lines[3]
+    row = next(row for row in content["rows"] if (row["setting"], row["value"]) == ("knowledge", "random"))
+    difference = row["purity"] - content["rows"][0]["purity"]
+    assert f"{row['purity']:.3f} ({difference:+.3f} ± 0.000)" in out

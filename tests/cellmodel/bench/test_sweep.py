@@ -12,6 +12,7 @@ from cellmodel.bench.changes import (
     DROPOUT,
     SETTINGS,
     THIN,
+    UNCHANGED,
     Change,
     changed_cells,
     changed_config,
@@ -95,7 +96,7 @@ def test_what_the_run_has_already_is_no_change():
 
 def test_every_setting_is_one_of_a_run():
     names = json.dumps(RunConfig(training=changed_config(RunConfig(), Change("epochs", 3)).training).to_dict())
-    assert all(f'"{name}"' in names for name in SETTINGS if name != "n_pcs")
+    assert all(f'"{name}"' in names for name in SETTINGS if name not in {"n_pcs", *UNCHANGED})
 
 
 def test_corruptions_take_the_share_that_they_name_and_repeat_by_seed():
@@ -198,7 +199,7 @@ def test_layers_of_graph_recipes_are_in_the_table(path, tmp_path):
 
 @pytest.mark.slow
 def test_the_command_writes_tables_and_a_figure(path, tmp_path):
-    args = ["sweep", path, "--recipes", "pca-kmeans", "--seeds", "0", "--set", "n_pcs=5", "--drop-cells", "0.2"]
+    args = ["bench", path, "--recipes", "pca-kmeans", "--seeds", "0", "--set", "n_pcs=5", "--drop-cells", "0.2"]
     figure = tmp_path / "curves.svg"
     content = call_json("cellmodel", *args, "--truth", "bulk_labels", "-o", tmp_path / "out", "--plot", figure)
     assert [(row["setting"], row["k"]) for row in content["rows"]] == [
@@ -216,13 +217,13 @@ def test_the_command_writes_tables_and_a_figure(path, tmp_path):
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ([], "nothing is to be changed"),
+        ([], "nothing is to be scored"),
         (["--set", "n_gene=3"], "did you mean"),
         (["--thin", "2"], "between 0 and 1"),
-        (["--set", "n_pcs=5", "--n-clusters", "given"], "--truth"),
+        (["--set", "n_pcs=5", "--n-clusters", "given"], "--label-key"),
         (["--set", "n_pcs=5", "--n-clusters", "few"], "--n-clusters is a number"),
     ],
 )
-def test_wrong_usage_of_the_command(options, why, tmp_path):
-    code, _, err = call("cellmodel", "sweep", "absent.h5ad", "-o", tmp_path / "out", *options)
+def test_wrong_usage_of_the_command(options, why, path, tmp_path):
+    code, _, err = call("cellmodel", "bench", path, "-o", tmp_path / "out", *options)
     assert (code, why in err.replace("\n", " ")) == (2, True), err

@@ -250,7 +250,15 @@ def test_the_command_reports_and_records_the_batches(tmp_path):
 def test_the_command_refuses_keys_and_options_that_cannot_be_used(tmp_path, options, message):
     two_protocols(n_cells=30).write_h5ad(tmp_path / "c.h5ad")
     code, _, errors = call(
-        "cellmodel", "embed", tmp_path / "c.h5ad", "--knowledge", "none", "-o", tmp_path / "o.h5ad", *options
+        "cellmodel",
+        "cluster",
+        "--no-clusters",
+        tmp_path / "c.h5ad",
+        "--knowledge",
+        "none",
+        "-o",
+        tmp_path / "o.h5ad",
+        *options,
     )
     assert code in {2, 3}
     assert message in errors.replace("\n", " ")

@@ -100,8 +100,10 @@ def test_the_encoder_that_a_store_chooses_is_one_that_was_pulled(tmp_path):
 
 @pytest.mark.slow
 def test_the_commands(model, tmp_path):
-    pushed = call_json("cellmodel", "push", model, tmp_path / "shared")
-    pulled = call_json("cellmodel", "pull", f"{tmp_path / 'shared'}@{pushed['digest']}", "-o", tmp_path / "here")
+    pushed = call_json("cellmodel", "model", "push", model, tmp_path / "shared")
+    pulled = call_json(
+        "cellmodel", "model", "pull", f"{tmp_path / 'shared'}@{pushed['digest']}", "-o", tmp_path / "here"
+    )
     assert pulled["store_id"] == load_model(tmp_path / "here").lineage.store_id
-    code, _, err = call("cellmodel", "pull", tmp_path / "nothing", "-o", tmp_path / "there")
+    code, _, err = call("cellmodel", "model", "pull", tmp_path / "nothing", "-o", tmp_path / "there")
     assert (code, err.count("\n")) == (4, 1)

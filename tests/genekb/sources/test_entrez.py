@@ -326,14 +326,14 @@ def test_two_processes_never_call_faster_than_one_may(ncbi, tmp_path):
 def test_the_command_fetches_what_the_next_one_builds_from(ncbi, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "genes.txt").write_text("CD3D\n3630\n777\nNOSUCH\n")
-    args = ["--gene-list", tmp_path / "genes.txt", "--taxon", "human", "--base-url", ncbi.url]
-    content = call_json("genekb", "fetch", tmp_path / "out", *args)
+    args = ["--gene", tmp_path / "genes.txt", "--taxon", "human", "--mirror", ncbi.url]
+    content = call_json("genekb", "download", tmp_path / "out", *args)
     assert (content["n_genes"], content["replaced"], content["missing"]) == (2, {"777": 915}, ["NOSUCH"])
     built = call_json(
         "genekb", "build", "--source", tmp_path / "out", "--model", "hash-256", "--home", tmp_path / "home"
     )
     assert (built["store"], built["n_genes"], built["n_texts"]) == ("human@out", 2, 2)
-    assert call("genekb", "fetch", tmp_path / "out", *args[:-1], "nowhere")[0] == 2
+    assert call("genekb", "download", tmp_path / "out", *args[:-1], "nowhere")[0] == 2
 
 
 EFETCH = """<?xml version="1.0" ?>
