@@ -148,7 +148,7 @@ def test_within_without_a_cluster_is_wrong_usage():
 def test_cells_without_structure_are_clustered_with_a_note(caplog):
     adata = counts(1, n_cells=400)
     adata.obs["all"] = "x"
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="cellmodel"):
         cm.tl.cluster(adata, **PLAIN, within="all=x", resolution=1.5)
     assert len(adata.obs["cellmodel"].cat.categories) > 1
     assert "all=x: the clusters are no better separated than those of data without structure" in caplog.text
