@@ -42,7 +42,7 @@ def predict(folder: Path, line: str, task: str, kind: str, *, kb: genekb.Store, 
         kb,
         path,
         config=PerturbConfig(encoder=options.encoder, knowledge="real" if kind == ALSO else kind),
-        also=folder / f"{other}.{task}.train.tsv.gz" if kind == ALSO else None,
+        also=[folder / f"{other}.{task}.train.tsv.gz"] if kind == ALSO else (),
         overwrite=True,
     )
     record.write_text(json.dumps(found.record() | {"seconds": time.process_time() - started}, indent=1) + "\n")

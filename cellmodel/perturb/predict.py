@@ -15,7 +15,7 @@ from cellmodel.io.writers import check_targets
 from cellmodel.perturb.features import Known, Settings
 from cellmodel.perturb.neighbors import N_SHOWN, Neighbor, nearest_trained
 from cellmodel.perturb.pair_model import PairModel, pair_vectors
-from cellmodel.perturb.tables import MIN_TRAINED, PairTable, check_training, read_pairs
+from cellmodel.perturb.tables import MIN_TRAINED, PairTable, check_training, read_other_lines, read_pairs
 from cellmodel.perturb.texts import GeneTexts, TextKnowledge, gene_texts
 from genekb.core.messages import counted
 from genekb.files.replace import Target
@@ -121,7 +121,7 @@ def predict_pairs(
     has_text, rates = names.texts.has_vector[asked.rows], model.rates[vectors.places(asked)[1]]
     own = _own_labels(known, asked)
     is_own = np.isfinite(own)
-    is_known_name = names.texts.gene_ids > 0
+    is_known_name = (names.texts.gene_ids > 0) | names.texts.has_vector
     return Prediction(
         query=query,
         score=np.where(is_own, own - rates, np.where(has_text, scores, 0.0)),
@@ -219,17 +219,17 @@ def predict_files(
     path: Path,
     *,
     config: PerturbConfig,
-    also: Path | None = None,
+    also: Sequence[Path] = (),
     overwrite: bool = False,
 ) -> Prediction:
     """Predict the pairs of a table from those of another, and write them; see :func:`predict_pairs`."""
-    check_targets([Target(path)], inputs=[train, query, *([also] if also else [])], overwrite=overwrite)
+    check_targets([Target(path)], inputs=[train, query, *also], overwrite=overwrite)
     found = predict_pairs(
         read_pairs(train, with_labels=True),
         read_pairs(query, with_labels=False),
         kb,
         config=config,
-        also=read_pairs(also, with_labels=True) if also else None,
+        also=read_other_lines(also),
     )
     write_predictions(found, path, overwrite=overwrite)
     return found

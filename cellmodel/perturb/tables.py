@@ -38,20 +38,37 @@ class PairTable:
         return list(zip(self.perturbations, self.genes, strict=True))
 
 
-def read_pairs(path: Path, *, with_labels: bool) -> PairTable:
+def read_pairs(path: Path, *, with_labels: bool, may_repeat: bool = False) -> PairTable:
     """Read a table with the columns ``perturbation``, ``gene`` and, where asked for, ``label``; also ``.gz``.
 
-    Raises ``InputUnusable`` if it cannot be read, lacks a column, is empty, has a pair twice, or a label is neither 0
-    nor 1.
+    Raises ``InputUnusable`` if it cannot be read, lacks a column, is empty, has a pair twice (if it may not),
+    or a label is neither 0 nor 1.
     """
     found = _read(path, [*_KEYS, *(["label"] if with_labels else [])])
-    _check_rows(path, found)
+    _check_rows(path, found, may_repeat=may_repeat)
     rows = [row for _, row in found]
     return PairTable(
         perturbations=tuple(row[0] for row in rows),
         genes=tuple(row[1] for row in rows),
         labels=np.array([float(row[2]) for row in rows]) if with_labels else None,
         source=path.name,
+    )
+
+
+def read_other_lines(paths: Sequence[Path]) -> PairTable | None:
+    """Read labels of other cell lines, of several tables; a pair of several lines has the mean. None of no table."""
+    tables = [read_pairs(path, with_labels=True, may_repeat=True) for path in paths]
+    labels: dict[tuple[str, str], list[float]] = {}
+    for table in tables:
+        for pair, label in zip(table.pairs, np.asarray(table.labels).tolist(), strict=True):
+            labels.setdefault(pair, []).append(label)
+    if not tables:
+        return None
+    return PairTable(
+        perturbations=tuple(perturbation for perturbation, _ in labels),
+        genes=tuple(gene for _, gene in labels),
+        labels=np.array([np.mean(several) for several in labels.values()]),
+        source=", ".join(table.source for table in tables),
     )
 
 
@@ -79,7 +96,7 @@ def _read(path: Path, wanted: Sequence[str]) -> list[tuple[int, list[str]]]:
     return [(line, [row[name] for name in wanted]) for line, row in zip(table.lines, table.rows, strict=True)]
 
 
-def _check_rows(path: Path, rows: Sequence[tuple[int, Sequence[str]]]) -> None:
+def _check_rows(path: Path, rows: Sequence[tuple[int, Sequence[str]]], *, may_repeat: bool) -> None:
     """Raise where a field is empty, a pair stands twice, or a label is neither 0 nor 1."""
     for number, row in rows:
         if not row[0] or not row[1]:
@@ -89,7 +106,7 @@ def _check_rows(path: Path, rows: Sequence[tuple[int, Sequence[str]]]) -> None:
         if len(row) > len(_KEYS) and row[2] not in {"0", "1", "0.0", "1.0"}:
             raise InputUnusable(f"{path}, line {number}, has the label {row[2]!r}; a label is 0 or 1")
     twice = [pair for pair, count in Counter((row[0], row[1]) for _, row in rows).items() if count > 1]
-    if twice:
+    if twice and not may_repeat:
         shown = ", ".join(" and ".join(pair) for pair in twice[:_SHOWN])
         raise InputUnusable(f"{path} has {counted(len(twice), 'pair')} more than once ({shown}); keep one row of each")
 

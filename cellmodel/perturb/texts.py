@@ -21,7 +21,7 @@ class GeneTexts:
     """What is known of each gene, in the order of the names."""
 
     names: tuple[str, ...]
-    gene_ids: Int[np.ndarray, " gene"]  # 0 where the name is not in the store
+    gene_ids: Int[np.ndarray, " gene"]  # 0 where the name is not in the store, or is of several genes
     vectors: GeneVectors  # unit rows; zero where there is none
     texts: tuple[str, ...]  # of the store, whatever the vectors are; empty where there is none
     lineage: Lineage
@@ -35,14 +35,15 @@ class GeneTexts:
 def gene_texts(
     names: Sequence[str], kb: genekb.Store, *, encoder: str | None = None, knowledge: TextKnowledge = "real"
 ) -> GeneTexts:
-    """Look names up in a store.
+    """Look names up in a store; a name of several genes has the mean of their vectors.
 
     ``encoder``: a mix of the store, or else its first encoder, if None. ``knowledge``: as for
     :func:`genekb.query.knowledge.knowledge_vectors`. Raises ``InputUnusable`` where none of the names is a gene of the
     store that has a vector.
     """
-    ids = kb.resolve(list(names)).gene_ids
-    wanted = np.unique(ids[ids > 0])
+    resolved = kb.resolve(list(names))
+    ids, several = resolved.gene_ids, resolved.candidates
+    wanted = np.unique([*ids[ids > 0], *(gene for genes in several.values() for gene in genes)])
     found = knowledge_vectors(kb, kb.gene_encoder_id(encoder), knowledge=knowledge, gene_ids=wanted)
     if not len(found.gene_ids):
         sample = ", ".join(list(names)[:3])
@@ -51,11 +52,14 @@ def gene_texts(
             "species?"
         )
     places = np.minimum(np.searchsorted(found.gene_ids, ids), len(found.gene_ids) - 1)
-    is_found = found.gene_ids[places] == ids
+    vectors = np.where((found.gene_ids[places] == ids)[:, None], found.vectors[places], np.float32(0.0))
+    for position, genes in several.items():
+        mean = found.vectors[np.isin(found.gene_ids, genes)].sum(axis=0)
+        vectors[position] = mean / max(float(np.linalg.norm(mean)), 1e-12)
     return GeneTexts(
         names=tuple(names),
         gene_ids=ids,
-        vectors=np.where(is_found[:, None], found.vectors[places], np.float32(0.0)),
+        vectors=vectors,
         texts=tuple(text or "" for text in kb.texts(ids)),
         lineage=lineage_of(kb, found.encoder_id),
     )

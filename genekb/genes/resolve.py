@@ -112,8 +112,9 @@ def resolve_names(
     """
     keys = [normalise_name(str(name)) for name in names]
     found = _find(keys, name_table, gene_ids, use_orthologs=use_orthologs)
-    repaired = _find_repaired(found, name_table, gene_ids, use_orthologs=use_orthologs)
-    every = [repaired.get(key) or found[key] for key in keys]
+    found |= _find_repaired(found, name_table, gene_ids, use_orthologs=use_orthologs)
+    found |= _settle(found, name_table, gene_ids)
+    every = [found[key] for key in keys]
     return Resolution(
         names=tuple(map(str, names)),
         gene_ids=np.array([genes[0] if len(genes) == 1 else 0 for _, genes in every], dtype=np.int64),
@@ -161,6 +162,26 @@ def _rows(keys: set[str], name_table: pa.Table, gene_ids: pa.ChunkedArray) -> It
     for key, number in numbers.items():
         if number in current_ids:
             yield key, "retired_symbol" if key.startswith(_PLACEHOLDER) else "gene_id", number
+
+
+def _settle(found: Mapping[str, _Match], name_table: pa.Table, gene_ids: pa.ChunkedArray) -> dict[str, _Match]:
+    """Settle names of several genes: the one renamed to it with a 1 (GARS, GARS1), else the one that no other name has.
+
+    An annotation names a gene once, so a gene that another name of the list maps to is not meant. Where that leaves one
+    gene to two names, both stay open.
+    """
+    several = {key: match for key, match in found.items() if len(match[1]) > 1}
+    renamed = _find({f"{key}1" for key in several}, name_table, gene_ids, use_orthologs=False)
+    taken = {genes[0] for _, genes in found.values() if len(genes) == 1}
+    settled: dict[str, _Match] = {}
+    for key, (kind, genes) in several.items():
+        symbol, one = renamed[f"{key}1"]
+        is_renamed = symbol == "symbol" and len(one) == 1 and one[0] in genes
+        left = one if is_renamed else tuple(gene for gene in genes if gene not in taken)
+        if len(left) == 1:
+            settled[key] = (kind, left)
+    times = Counter(genes for _, genes in settled.values())
+    return {key: match for key, match in settled.items() if times[match[1]] == 1}
 
 
 def _find_repaired(

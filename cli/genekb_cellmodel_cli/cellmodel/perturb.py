@@ -38,8 +38,10 @@ class Pairs:
         Path | None, typer.Option(help="Score what was predicted by a table with the label of each pair.")
     ] = None
     also: Annotated[
-        Path | None,
-        typer.Option(help="Labels of other cell lines: used for perturbations that are in it, and recorded."),
+        list[Path] | None,
+        typer.Option(
+            help="Labels of other cell lines: used for perturbations that are in it, and recorded; repeatable."
+        ),
     ] = None
 
 
@@ -99,7 +101,7 @@ def perturb(
     if pairs.truth is not None:
         read_pairs(pairs.truth, with_labels=True)  # a table that cannot be read ends this before the work
     found = predict_files(
-        pairs.train, pairs.query, store.open(), output, config=config, also=pairs.also, overwrite=overwrite
+        pairs.train, pairs.query, store.open(), output, config=config, also=pairs.also or (), overwrite=overwrite
     )
     content = {"train": str(pairs.train), "query": str(pairs.query), **found.record(), "output": str(output)}
     lines = list(_prediction_lines(found, output))

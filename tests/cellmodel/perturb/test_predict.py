@@ -8,7 +8,7 @@ from cellmodel.bench.perturbations import evaluate_predictions
 from cellmodel.core.errors import InputUnusable
 from cellmodel.perturb.features import GRID, Settings
 from cellmodel.perturb.predict import PREDICTED, TRAINED, PerturbConfig, predict_files, prediction_columns
-from cellmodel.perturb.tables import read_pairs
+from cellmodel.perturb.tables import read_other_lines, read_pairs
 from tests.support.screens import TOPICS, pairs, symbol, write_table
 
 TRAIN, QUERY = pairs()
@@ -21,7 +21,7 @@ def tables(tmp_path):
 
 def run(tables, kb, tmp_path, name="out.tsv", **more):
     also = more.pop("also", None)
-    found = predict_files(*tables, kb, tmp_path / name, config=PerturbConfig(**more), also=also, overwrite=True)
+    found = predict_files(*tables, kb, tmp_path / name, config=PerturbConfig(**more), also=also or (), overwrite=True)
     with (tmp_path / name).open(newline="") as stream:
         return found, list(csv.DictReader(stream, delimiter="\t"))
 
@@ -128,16 +128,27 @@ def test_labels_of_another_line_help_where_they_are_and_it_says_so(tables, scree
     plain, _ = run(tables, screen_kb, tmp_path, knowledge="shuffled")
     assert plain.also == ""
     also = write_table(tmp_path / "other.tsv", [*TRAIN, *QUERY])
-    found, rows = run(tables, screen_kb, tmp_path, name="also.tsv", knowledge="shuffled", also=also)
+    found, rows = run(tables, screen_kb, tmp_path, name="also.tsv", knowledge="shuffled", also=[also])
     assert (found.also, found.n_shared, found.n_trained) == ("other.tsv", 72, 72)
     assert {row["note"] for row in rows} == {"labels of other.tsv used"}
     assert auc(tables, tmp_path, "also.tsv") > 0.9
     assert (found.record()["also"], found.record()["n_predicted_with_also"]) == ("other.tsv", len(QUERY))
 
 
+def test_a_pair_of_several_lines_has_the_mean_of_its_labels(tmp_path):
+    pairs = [("A", "X", 1), ("A", "Y", 0)]
+    first, second = write_table(tmp_path / "k.tsv", pairs), write_table(tmp_path / "r.tsv", [("A", "X", 0), *pairs])
+    table = read_other_lines([first, second])
+    assert dict(zip(table.pairs, table.labels.tolist(), strict=True)) == {
+        ("A", "X"): pytest.approx(2 / 3),
+        ("A", "Y"): 0,
+    }
+    assert table.source == "k.tsv, r.tsv"
+
+
 def test_another_line_with_few_shared_perturbations_is_not_used(tables, screen_kb, tmp_path, caplog):
     also = write_table(tmp_path / "other.tsv", TRAIN[:70])
-    found, rows = run(tables, screen_kb, tmp_path, also=also)
+    found, rows = run(tables, screen_kb, tmp_path, also=[also])
     assert found.n_shared == 0
     assert {row["note"] for row in rows} == {""}
     assert "2 trained perturbations are in the other table, 20 are needed; not used" in caplog.text

@@ -133,9 +133,9 @@ def test_nothing_tells_the_species_of_made_up_names(release, real_data):
 @pytest.mark.parametrize(
     ("file", "taxon", "found", "ambiguous"),
     [
-        ("scrna/usoskin_150", "mouse", 23, {"2-Mar", "40970", "40969"}),
+        ("scrna/usoskin_150", "mouse", 24, {"2-Mar", "40970"}),
         ("scrna/zeisel_1464x1000", "mouse", 2, set()),
-        ("bad/not_counts_rpkm", "human", 24, {"40970", "40969"}),
+        ("bad/not_counts_rpkm", "human", 26, set()),
     ],
 )
 def test_dates_in_real_cells_are_septins_and_their_like(release, real_data, file, taxon, found, ambiguous):
