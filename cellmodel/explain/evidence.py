@@ -215,7 +215,7 @@ def _genes(
         names=tuple(found.gene_names[column] for column in columns),
         gene_ids=gene_ids,
         vectors=fit_whitening(vectors, rank=config.semantics.rank)(vectors),
-        terms=named_terms(texts, gene_ids=gene_ids, gene_sets=stored, split=alignment.split),
+        terms=named_terms(texts, gene_ids=gene_ids, gene_sets=stored, split=alignment.split, cite=alignment.cite),
     )
 
 

@@ -17,6 +17,7 @@ from cellmodel.explain.terms import SplitTexts, SupportingGene, TermIndex, TermS
 from cellmodel.pp.moments import GroupMoments
 from cellmodel.pp.text.align import GeneAlignment
 from cellmodel.pp.text.paths import apply_knowledge
+from genekb.genes.texts import uncited
 from genekb.genes.words import split_texts
 
 TEXT: Final = "text"
@@ -42,6 +43,7 @@ class NamedTerms:
     presence: sp.csr_matrix  # (gene, term) ones
     texts: tuple[str, ...]  # one per gene
     index: TermIndex  # of the texts
+    cite: Callable[[str, str], str] = uncited  # adds the source to a sentence of a text
 
     def source(self, term: int) -> str:
         """Say where a term comes from."""
@@ -50,7 +52,7 @@ class NamedTerms:
     def sentence(self, gene: int, term: int) -> str:
         """Give the sentence of a gene's text that holds a term; the identifier and name of a gene set."""
         if term < len(self.index.terms):
-            return self.index.sentence(self.texts[gene], term=self.names[term])
+            return self.cite(self.texts[gene], self.index.sentence(self.texts[gene], term=self.names[term]))
         gene_set = self.sets[term - len(self.index.terms)]
         return f"{gene_set.set_id} {gene_set.name}"
 
@@ -76,10 +78,11 @@ def named_terms(
     gene_ids: Sequence[int] = (),
     gene_sets: Sequence[GeneSet] = (),
     split: SplitTexts = split_texts,
+    cite: Callable[[str, str], str] = uncited,
 ) -> NamedTerms:
     """Collect the terms of gene texts, and of gene sets that hold at least three of the genes.
 
-    ``split``: gives the words of the texts.
+    ``split``: gives the words of the texts; ``cite``: adds the source to a sentence.
     """
     index = index_terms(texts, min_texts=_MIN_GENES, split=split)
     rows: dict[int, list[int]] = {}
@@ -97,6 +100,7 @@ def named_terms(
         presence=sp.hstack([index.presence, of_sets], format="csr"),
         texts=tuple(texts),
         index=index,
+        cite=cite,
     )
 
 
@@ -205,6 +209,7 @@ def words_by_moments(
     n_permutations: int = 200,
     seed: int,
     split: SplitTexts = split_texts,
+    cite: Callable[[str, str], str] = uncited,
 ) -> tuple[ClusterWords, ...]:
     """Describe each cluster by terms of the texts of its upregulated genes.
 
@@ -212,13 +217,17 @@ def words_by_moments(
     difference, in standard deviations over all cells. A term adds up the contrasts, between 0 and 2, of the genes whose
     text holds it, and is scored against permuted texts (:func:`cellmodel.explain.terms.score_terms`). Words describe
     what upregulated genes do and do not name the cell: resting T cells, rich in ribosomal transcripts, are "ribosomal".
-    ``split``: gives the words of the texts, such as :meth:`genekb.Store.words`.
+    ``split``: gives the words of the texts, such as :meth:`genekb.Store.words`; ``cite``: adds the source to a
+    sentence, such as :meth:`genekb.Store.cite`.
     """
     if min(n_words, n_permutations) < 1:
         raise ValueError(f"n_words and n_permutations must be >= 1, got {n_words} and {n_permutations}")
     contrast, is_expressed = _contrast(inside, rest)
     rows = [gene for gene, text in enumerate(texts) if text and text.strip() and is_expressed[gene]]
-    terms, names = named_terms([texts[row] or "" for row in rows], split=split), [gene_names[row] for row in rows]
+    terms, names = (
+        named_terms([texts[row] or "" for row in rows], split=split, cite=cite),
+        [gene_names[row] for row in rows],
+    )
     contrast = contrast[rows]
     weights = np.clip(contrast, 0.0, _MAX_WEIGHT)
     scores = score_terms(weights, terms.presence, n_permutations=n_permutations, rng=generator(seed, "words"))

@@ -55,6 +55,7 @@ class _SharedTerms:
     """Terms of some texts, to find those that two of them share."""
 
     def __init__(self, texts: GeneTexts, rows: Int[np.ndarray, " row"]) -> None:
+        self._cite = texts.cite
         self._texts = {row: texts.texts[row] for row in rows.tolist()}
         self._place = {row: place for place, row in enumerate(self._texts)}
         self._index: TermIndex = index_terms(list(self._texts.values()), min_texts=2)
@@ -67,5 +68,6 @@ class _SharedTerms:
         if not len(both):
             return {"term": "", "sentence": ""}
         n_words = np.array([self._index.terms[term].count(" ") for term in both])
+        text = self._texts[other]
         term = self._index.terms[both[np.lexsort((both, -n_words, self._counts[both]))[0]]]
-        return {"term": term, "sentence": self._index.sentence(self._texts[other], term=term)}
+        return {"term": term, "sentence": self._cite(text, self._index.sentence(text, term=term))}

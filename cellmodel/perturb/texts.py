@@ -1,6 +1,6 @@
 """Text vectors of genes by name, or those of a control: shuffled texts, full names alone, characters of symbols."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +11,7 @@ import genekb
 from cellmodel.core.arrays import GeneVectors
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.records import Lineage, lineage_of
+from genekb.genes.texts import uncited
 from genekb.query.knowledge import knowledge_vectors
 
 TextKnowledge = Literal["real", "shuffled", "masked", "name", "symbol"]
@@ -25,6 +26,7 @@ class GeneTexts:
     vectors: GeneVectors  # unit rows; zero where there is none
     texts: tuple[str, ...]  # of the store, whatever the vectors are; empty where there is none
     lineage: Lineage
+    cite: Callable[[str, str], str] = uncited  # adds the source to a sentence of a text
 
     @property
     def has_vector(self) -> Bool[np.ndarray, " gene"]:
@@ -62,4 +64,5 @@ def gene_texts(
         vectors=vectors,
         texts=tuple(text or "" for text in kb.texts(ids)),
         lineage=lineage_of(kb, found.encoder_id),
+        cite=kb.cite,
     )

@@ -397,7 +397,7 @@ def _explained(result: RunResult, found_labels: Labels, cells: AnyCells, stages:
     if texts and result.alignment is not None:
         words = words_by_moments(
             inside, rest, texts=texts, gene_names=names, n_words=config.n_words, seed=config.seed,
-            split=result.alignment.split,
+            split=result.alignment.split, cite=result.alignment.cite,
         )  # fmt: skip
     return replace(
         found,

@@ -93,7 +93,12 @@ def content_words(text: str) -> list[str]:
 
 def split_sentences(text: str, *, end: re.Pattern[str] = _SENTENCE_END) -> list[str]:
     """Sentences of a text, without bracketed provenance."""
-    return [sentence.strip() for sentence in end.split(_BRACKETS.sub("", text)) if sentence.strip()]
+    return [sentence.strip() for sentence in end.split(without_brackets(text)) if sentence.strip()]
+
+
+def without_brackets(text: str) -> str:
+    """Leave out provenance in square brackets."""
+    return _BRACKETS.sub("", text)
 
 
 def split_clauses(text: str) -> list[str]:

@@ -34,6 +34,7 @@ _VOCABULARIES: Final = {
     "function": "functions",
     "description": "functions",
 }
+FUNCTION_VOCABULARIES: Final = tuple(name for name, field in _VOCABULARIES.items() if field == "functions")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,8 +97,13 @@ def find_template(name: str) -> Template:
 
 def default_template(annotations: pa.Table) -> Template:
     """Choose the template of a source: ``functions`` where it has texts of functions, else ``summary``."""
-    has_functions = pc.any(pc.is_in(annotations["vocabulary"], strings(["function", "description"]))).as_py()
+    has_functions = pc.any(pc.is_in(annotations["vocabulary"], strings(list(FUNCTION_VOCABULARIES)))).as_py()
     return find_template("functions") if has_functions else DEFAULT_TEMPLATE
+
+
+def uncited(text: str, sentence: str) -> str:
+    """Give a sentence of a text as it is, where nothing is known of its source."""
+    return sentence
 
 
 def prose_of(text: str) -> str:

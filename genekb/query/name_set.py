@@ -377,9 +377,10 @@ def _names_of(namer: _Namer, set_name: str) -> tuple[NameScale, Sequence[SetName
 def _with_sentences(store: Store, encoder: Encoder, named: list[NamedSet], *, n_genes: int) -> list[NamedSet]:
     """Give the first genes of each theme the sentence of their text that is nearest to the set's name."""
     shown = [gene.gene_id for one in named for gene in one.theme[:n_genes]]
+    text = {gene_id: found or "" for gene_id, found in zip(shown, store.texts(shown), strict=True)}
     split = {
-        gene_id: [part for part in split_sentences(prose_of(text or "")) if any(map(str.isalnum, part))]
-        for gene_id, text in zip(shown, store.texts(shown), strict=True)
+        gene_id: [part for part in split_sentences(prose_of(found)) if any(map(str.isalnum, part))]
+        for gene_id, found in text.items()
     }
     texts = list(dict.fromkeys([*(part for parts in split.values() for part in parts), *(one.name for one in named)]))
     texts = [text for text in texts if text]
@@ -391,7 +392,7 @@ def _with_sentences(store: Store, encoder: Encoder, named: list[NamedSet], *, n_
     def best(gene: ThemeGene, name: str) -> ThemeGene:
         parts = split[gene.gene_id]
         nearness = [float(vectors[part] @ vectors[name]) for part in parts]
-        return replace(gene, sentence=parts[int(np.argmax(nearness))] if parts else "")
+        return replace(gene, sentence=store.cite(text[gene.gene_id], parts[int(np.argmax(nearness))]) if parts else "")
 
     return [
         replace(one, theme=(*(best(gene, one.name) for gene in one.theme[:n_genes]), *one.theme[n_genes:]))

@@ -15,12 +15,13 @@ from genekb.core.errors import NotAvailable
 from genekb.core.messages import html_table, known_names, listed
 from genekb.core.plugins import require
 from genekb.core.python import for_python
+from genekb.core.words import without_brackets
 from genekb.encoders.kinds import stored_name
 from genekb.genes.coverage import Coverage, explain_missing_texts, measure_coverage
 from genekb.genes.resolve import Resolution, resolve_names
 from genekb.genes.species import check_species, count_other_case
 from genekb.genes.taxa import taxon_name
-from genekb.genes.texts import find_template
+from genekb.genes.texts import FUNCTION_VOCABULARIES, find_template
 from genekb.genes.words import TextWords, split_texts
 from genekb.schema import FloatArray, IntArray
 from genekb.store.files import (
@@ -255,6 +256,34 @@ class Store:
         """
         texts: list[str | None] = schema.rows_of(self.table("texts"), gene_ids)["text"].to_pylist()
         return texts
+
+    def cite(self, text: str, sentence: str) -> str:
+        """Add to a sentence of a text of this store its source, ``[UniProt]``, where texts have more than NCBI's."""
+        sections = self._sections.get(text, []) if self._functions else []
+        wanted = sentence.strip().rstrip(".")
+        source = next((source for source, section in sections if wanted and wanted in without_brackets(section)), "")
+        return f"{sentence} [{source}]" if source else sentence
+
+    @cached_property
+    def _functions(self) -> dict[int, list[tuple[str, str]]]:
+        """Sources and texts of functions by gene."""
+        table = self.table("annotations")
+        table = table.filter(pc.is_in(table["vocabulary"], schema.strings(list(FUNCTION_VOCABULARIES))))
+        found: dict[int, list[tuple[str, str]]] = {}
+        for gene, source, text in zip(
+            *(table[name].to_pylist() for name in ("gene_id", "evidence", "term")), strict=True
+        ):
+            found.setdefault(gene, []).append((source or "annotations", text))
+        return found
+
+    @cached_property
+    def _sections(self) -> dict[str, list[tuple[str, str]]]:
+        """Sources and texts of the sections of each text."""
+        genes, texts = self.table("genes"), self.table("texts")
+        summaries = dict(zip(genes["gene_id"].to_pylist(), genes["summary"].to_pylist(), strict=True))
+        pairs = zip(texts["text"].to_pylist(), texts["gene_id"].to_pylist(), strict=True)
+        own = "NCBI" if any(licence.startswith("NCBI Gene") for licence in self.manifest.licences) else "summary"
+        return {text: [(own, summaries.get(gene) or ""), *self._functions.get(gene, [])] for text, gene in pairs}
 
     def words(self, texts: Sequence[str]) -> TextWords:
         """Words of texts; those of this store's texts are stored, others are split now."""

@@ -228,6 +228,7 @@ def _genes(
     found = [score_parts(reading.weights, profile)[:n] for profile in standard]
     texts = known.alignment.texts
     sentences = _sentences({column: texts[column] for parts in found for column, _ in parts}, reading)
+    sentences = {column: known.alignment.cite(texts[column] or "", one) for column, one in sentences.items()}
     return [
         tuple(
             SupportingGene(name=known.gene_names[column], contribution=part, sentence=sentences.get(column, ""))

@@ -17,6 +17,7 @@ from cellmodel.io.cells import Cells
 from cellmodel.io.matrix import are_numbered, odd_character
 from cellmodel.io.records import Lineage, lineage_of
 from genekb.core.errors import SpeciesMismatch
+from genekb.genes.texts import uncited
 from genekb.genes.words import TextWords, split_texts
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class GeneAlignment:
     coverage: genekb.Coverage  # the same in figures
     lineage: Lineage  # identity of what was used
     split: Callable[[Sequence[str]], TextWords] = split_texts  # gives the words of texts
+    cite: Callable[[str, str], str] = uncited  # adds the source to a sentence of a text
 
     def take(self, genes: Int[np.ndarray, " kept"]) -> "GeneAlignment":
         """Keep some of the genes; the coverage stays that of all."""
@@ -80,6 +82,7 @@ def align_names(
         coverage=coverage,
         lineage=lineage_of(kb, kb.encoder_id(config.encoder)),
         split=kb.words,
+        cite=kb.cite,
     )
 
 

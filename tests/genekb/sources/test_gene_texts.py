@@ -140,6 +140,11 @@ def test_the_command_takes_further_texts(tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text(FILES["mine.csv"][0])
     made = call_json("genekb", "build", "--model", "hash-8", "--texts", path, "--name", "t@1", "--home", tmp_path)
-    assert genekb.open(made["path"]).texts([915])[0].count("Binds, and signals.") == 1
+    kb = genekb.open(made["path"])
+    text = kb.texts([915])[0]
+    assert text.count("Binds, and signals.") == 1
+    assert kb.cite(text, "Binds, and signals.").startswith("Binds, and signals. [")
+    assert kb.cite(text, "deficiency causes severe combined immunodeficiency.").endswith(" [summary]")
+    assert kb.cite(text, "A sentence of nobody.") == "A sentence of nobody."
     code, _, err = call("genekb", "build", "--model", "hash-8", "--texts", tmp_path / "no.tsv", "--home", tmp_path)
     assert (code, "no.tsv does not exist" in err) == (3, True)
