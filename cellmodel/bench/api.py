@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from cellmodel.bench.changes import Change, parse_setting
+from cellmodel.bench.changes import Change, default_of, parse_setting
 from cellmodel.bench.integration import IntegrationReport, evaluate_integration
 from cellmodel.bench.jobs import ESTIMATED, GIVEN, BenchConfig, DataSet, find_datasets
 from cellmodel.bench.metrics import Scores, evaluate_file, score_columns
@@ -149,6 +149,11 @@ def find_changes(settings: str | Sequence[str]) -> list[Change]:
     return [
         change for text in ([settings] if isinstance(settings, str) else settings) for change in parse_setting(text)
     ]
+
+
+def default_values(changes: Sequence[Change]) -> dict[str, Any]:
+    """Value of each changed setting in the complete run."""
+    return {change.setting: default_of(change.setting) for change in changes}
 
 
 def _folders(kb: Kb | Sequence[Kb] | None) -> tuple[Path, ...]:

@@ -30,7 +30,7 @@ WRITING = (
     "--report {here}/c.html --save-model {here}/model --encoder wcp-16",
     "cellmodel cluster {here}/cells.h5ad --knowledge none --n-clusters 4 --recipe pca-kmeans --out-of-core yes "
     "--work-dir {here}/work -o {here}/o.h5ad",
-    "cellmodel embed {here}/cells.h5ad --knowledge none --recipe pca-kmeans -o {here}/e.zarr",
+    "cellmodel cluster --no-clusters {here}/cells.h5ad --knowledge none --recipe pca-kmeans -o {here}/e.zarr",
     "cellmodel attribute {here}/c.h5ad --kb demo --home {home} --encoder wcp-16 --permutations 3 --tables {here}/t "
     "-o {here}/a.h5ad",
     "cellmodel compare {here}/c.h5ad {here}/c.h5ad --kb demo --home {home} --encoder wcp-16 --permutations 3 "

@@ -76,8 +76,7 @@ def bench(
     if n_clusters not in {None, "given", "estimated", "both"}:
         n_clusters = parse_n_clusters(n_clusters) or "auto"  # type: ignore[assignment]  # a number, or a word
     from cellmodel.bench.api import bench as run_bench
-    from cellmodel.bench.api import find_changes
-    from cellmodel.bench.changes import default_of
+    from cellmodel.bench.api import default_values, find_changes
     from cellmodel.pl._sweep import check_figure, draw_sweep
 
     fractions = {"thin": thin, "drop_cells": drop_cells, "dropout": dropout}
@@ -110,7 +109,7 @@ def bench(
             read=read.config(),
         )
     if plot is not None:
-        draw_sweep(found.rows, {one.setting: default_of(one.setting) for one in changes}, plot, overwrite=overwrite)
+        draw_sweep(found.rows, default_values(changes), plot, overwrite=overwrite)
     _show_results(found, output, json=json)
 
 

@@ -74,6 +74,7 @@ def test_every_option_of_cluster_is_an_argument_or_names_files():
     of_files = {
         "paths", "output", "json", "home", "trust_remote_code", "transpose", "sample_key", "out_of_core", "work_dir",
         "threads", "report", "in_place",
+        "no_clusters",  # cm.tl.embed
     }  # fmt: skip
     names = {"seed": "random_state"}
     options = {parameter.name for parameter in commands_of(app)["cluster"].params} - of_files - {"help"}
