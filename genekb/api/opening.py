@@ -73,7 +73,7 @@ def list_stores(*, home: str | Path | None = None) -> list[str]:
 
 @for_python
 def path(store: str, *, home: str | Path | None = None) -> Path:
-    """Find the folder of a store, as `genekb path` does; ``NotAvailable`` if there is none.
+    """Find the folder of a store, as `genekb info --path` does; ``NotAvailable`` if there is none.
 
     Examples
     --------

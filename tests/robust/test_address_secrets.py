@@ -40,13 +40,10 @@ PIECES = (b"zk3login", b"Zk3", b"Qw8")
 CLOSED = f"http://{LOGIN}@127.0.0.1:9/x"  # nothing listens there
 MORE = {  # what makes a command quick, or lets it come to its options
     "cellmodel cluster": ["--recipe", "pca-kmeans", "--n-clusters", "2"],
-    "cellmodel bench": ["--recipes", "pca-kmeans@none", "--seeds", "0"],
-    "cellmodel ablate": ["--recipe", "pca-kmeans", "--n-clusters", "2", "--seeds", "0"],
-    "cellmodel sweep": ["--recipes", "pca-kmeans", "--n-clusters", "2", "--seeds", "0", "--dropout", "0.2"],
+    "cellmodel bench": ["--recipes", "pca-kmeans@none", "--seeds", "0", "--n-clusters", "2", "--dropout", "0.2"],
     "cellmodel attribute": ["--permutations", "5"],
     "cellmodel compare": ["--permutations", "5"],
     "genekb download": ["--mirror", "http://127.0.0.1:9/"],
-    "genekb fetch": ["--base-url", "http://127.0.0.1:9/"],
     "genekb build": ["--model", "hash-8", "--dry-run"],
     "genekb list": ["--remote"],
 }
@@ -95,7 +92,6 @@ def given(param, program, name, made, here):
         **dict.fromkeys(("truth", "label_key"), "label"),
         "path": made["clustered"] if program == "cellmodel" and name != "cluster" else made["cells"],
         "source": here / "genes.tsv",
-        "gene_list": here / "genes.txt",
         "folder": here / "cells",
         "key": here / "key",
         "output": here / "result.h5ad",

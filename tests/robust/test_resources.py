@@ -35,8 +35,8 @@ WRITING = (
     "-o {here}/a.h5ad",
     "cellmodel compare {here}/c.h5ad {here}/c.h5ad --kb demo --home {home} --encoder wcp-16 --permutations 3 "
     "-o {here}/m.csv --plot {here}/m.svg",
-    "cellmodel push {here}/model {here}/models",
-    "cellmodel pull {here}/models -o {here}/model2",
+    "cellmodel model push {here}/model {here}/models",
+    "cellmodel model pull {here}/models -o {here}/model2",
 )  # fmt: skip
 
 

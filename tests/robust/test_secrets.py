@@ -51,8 +51,8 @@ COMMANDS = {
     "download-odd-answer": ("genekb download {here}/d --mirror {login}/200/ --file gene_summary", None),
     "hgnc": ("genekb download {here}/d --mirror {login}/404/ --hgnc-url {login}/500/ --file hgnc_complete_set", 4),
     "fetch": ("genekb download {here}/f --gene {here}/genes.txt --mirror {server}/400/", 4),
-    "fetch-odd-answer": ("genekb fetch {here}/f --gene-list {here}/genes.txt --base-url {server}/200/", 4),
-    "fetch-login": ("genekb fetch {here}/f --gene-list {here}/genes.txt --base-url {login}/400/", None),
+    "fetch-odd-answer": ("genekb download {here}/f --gene {here}/genes.txt --mirror {server}/200/", 4),
+    "fetch-login": ("genekb download {here}/f --gene {here}/genes.txt --mirror {login}/400/", None),
     "info": ("genekb info {store} --json", 0),
     "list": ("genekb list --home {home} --json", 0),
     "models": ("genekb models", 0),
@@ -74,7 +74,7 @@ COMMANDS = {
     "push-web": ("genekb push {store} {login}/403/x", None),
     "catalog": ("genekb list --remote --catalog {login}/401/catalog.toml --home {home}", 4),
     "catalog-odd-answer": ("genekb list --remote --catalog {login}/200/catalog.toml --home {home}", None),
-    "model": ("cellmodel pull {login}/401/x -o {here}/model", 4),
+    "model": ("cellmodel model pull {login}/401/x -o {here}/model", 4),
 }  # fmt: skip
 QUICK = {"build", "fetch", "pull"}  # of each kind of secret one, the rest with the long tests
 
