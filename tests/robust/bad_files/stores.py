@@ -307,10 +307,10 @@ def store_table_lacks_a_column(here, base):
 @kind
 def store_encoder_without_files(here, base):
     store = copied(here, base)
-    with_manifest(store, lambda content: content["encoders"].update({"ghost-8": content["encoders"][_lsa(content)]}))
+    with_manifest(store, lambda content: content["encoders"].update({"ghost-8": content["encoders"][_wcp(content)]}))
 
 
-def _lsa(content: dict[str, Any]) -> str:
+def _wcp(content: dict[str, Any]) -> str:
     return next(name for name in content["encoders"] if name.startswith("wcp"))
 
 
