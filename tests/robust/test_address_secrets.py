@@ -181,7 +181,7 @@ def test_results_and_reports_of_a_store_by_address_hold_no_password(address, mad
         ["cluster", made["cells"], *kb, "-o", clustered, "--report", out / "c.html", "--save-model", out / "model"],
         ["cluster", made["cells"], "--no-clusters", *kb, "-o", out / "e.zarr"],
     ):
-        more = MORE["cellmodel cluster"] if line[0] == "cluster" else []
+        more = [] if "--no-clusters" in line else MORE["cellmodel cluster"]
         done = call_here(["cellmodel", "-v", *line, *more], capsys, monkeypatch)
         assert done.code == 0, done.err
         check_silent(done, tmp_path)
