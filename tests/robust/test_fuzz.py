@@ -169,7 +169,8 @@ def table_with_a_column_twice(folder):
 
 def vocabulary_with_half_a_character(folder):
     path = next((folder / "store" / "embeddings").glob("wcp-*/wcp-vocabulary.json"))
-    path.write_text(json.dumps(["\ud800", *json.loads(path.read_text())[1:]]))
+    vocabularies = json.loads(path.read_text())
+    path.write_text(json.dumps(vocabularies | {"words": ["\ud800", *vocabularies["words"][1:]]}))
 
 
 def vectors_under_another_name(folder):
