@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 Knowledge = Literal["real", "shuffled", "random", "none"]
 Sentences = Literal["pooled", "sampled", "encoded"]
+Values = Literal["auto", "counts", "linear", "log1p"]  # what the values of a matrix are declared to be
 HeadName = Literal["kmeans", "leiden", "ot", "gmm"]
 RESOLUTION: Final = 0.5  # of Leiden where neither a number of clusters nor a resolution is given
 SEEDS: Final = range(-(2**63), 2**63)  # what a file can hold

@@ -1,70 +1,56 @@
-"""Settings of a run by the names of the commands' options, as tools take them; files and names, one or several."""
+"""Arguments of functions as settings of a run; files and names, one or several."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, TypedDict
+from typing import Any, Final
 
-from cellmodel.core.config import BatchConfig, HeadName, RunConfig, Sentences, SpatialConfig
+from cellmodel.core.config import BatchConfig, RunConfig, SemanticsConfig, Sentences, SpatialConfig
 
 Paths = str | Path | Sequence[str | Path]  # one file, or several
+_RENAMED: Final = {"random_state": "seed", "orthologs": "use_orthologs"}  # settings whose arguments have other names
+_OF_BATCHES: Final = {"integration": "integration", "confounded_ok": "confounded_ok", "harmony_theta": "theta"}
 
 
-class GeneSettings(TypedDict, total=False):
-    """Options of every command that looks genes up in a store."""
-
-    encoder: str | None
-    min_coverage: float
-    orthologs: bool
-    random_state: int
-    values: str
-
-
-class RunSettings(TypedDict, total=False):
-    """Further options of the commands that embed cells."""
-
-    min_coverage: float
-    orthologs: bool
-    sentences: Sentences
-    low_data: bool
-    integration: str | None
-    confounded_ok: bool
-    harmony_theta: float
-    head: HeadName | None
-    smooth_labels: bool
-    device: str
-    values: str
+def settings_of(
+    base: RunConfig | None = None,
+    *,
+    batch_key: str | BatchConfig | None = None,
+    spatial: bool | SpatialConfig = False,
+    smooth_labels: bool = False,
+    sentences: Sentences = "pooled",
+    n_clusters: int | str | None = None,
+    **given: Any,
+) -> RunConfig:
+    """Give the settings of a run by arguments of the same names; one at its default leaves what ``base`` says."""
+    base, defaults = base or RunConfig(), RunConfig()
+    of_batches = {name: given.pop(name) for name in _OF_BATCHES if name in given}
+    named = {_RENAMED.get(name, name): value for name, value in given.items()}
+    changed = {name: value for name, value in named.items() if value != getattr(defaults, name)}
+    if sentences != SemanticsConfig().sentences:
+        changed["semantics"] = replace(base.semantics, sentences=sentences)
+    if n_clusters not in {None, "auto"}:
+        changed["n_clusters"] = n_clusters
+    batch = _batch(BatchConfig(key=batch_key) if isinstance(batch_key, str) else batch_key or base.batch, of_batches)
+    return replace(base, **changed, batch=batch, spatial=_spatial(spatial or base.spatial, smooth_labels=smooth_labels))
 
 
-_RENAMED: Final = {"random_state": "seed", "orthologs": "use_orthologs"}
+def _batch(batch: BatchConfig | None, arguments: dict[str, Any]) -> BatchConfig | None:
+    defaults = BatchConfig(key="")
+    given = [name for name, value in arguments.items() if value != getattr(defaults, _OF_BATCHES[name])]
+    if given and batch is None:
+        names = ", ".join(f"`{name}`" for name in given)
+        raise ValueError(f"{names} go with `batch_key`, the column of obs with the batches")
+    return batch and replace(batch, **{_OF_BATCHES[name]: arguments[name] for name in given})
 
 
-def settings_of(base: RunConfig | None = None, **given: Any) -> RunConfig:
-    """Give the settings of a run, those of ``base`` where nothing else is given, by the names of the options."""
-    base, found = base or RunConfig(), dict[str, Any]()
-    given.pop("values", None)
-    batch_key, use_rep = given.pop("batch_key", None), given.pop("use_rep", None)
-    of_batch = {name: given.pop(name) for name in ("integration", "confounded_ok", "harmony_theta") if name in given}
-    batch = BatchConfig(key=batch_key) if isinstance(batch_key, str) else batch_key or base.batch
-    if of_batch and batch is None:
-        raise ValueError(f"{', '.join(of_batch)} go with batch_key, the column of obs with the batches")
-    if batch is not None:
-        found["batch"] = replace(
-            batch, **{"theta" if key == "harmony_theta" else key: each for key, each in of_batch.items()}
-        )
-    if use_rep is not None:
-        found["use_rep"] = use_rep
-    spatial, smooth = given.pop("spatial", base.spatial), given.pop("smooth_labels", False)
-    if smooth and not spatial:
-        raise ValueError("smooth_labels needs coordinates; give spatial=True too")
-    if spatial is True:
-        spatial = SpatialConfig()
-    found["spatial"] = replace(spatial, smooth_labels=True) if smooth else spatial or None
-    if "sentences" in given:
-        found["semantics"] = replace(base.semantics, sentences=given.pop("sentences"))
-    if given.get("n_clusters") == "auto":
-        given["n_clusters"] = None
-    return replace(base, **found, **{_RENAMED.get(name, name): value for name, value in given.items()})
+def _spatial(spatial: bool | SpatialConfig | None, *, smooth_labels: bool) -> SpatialConfig | None:  # noqa: FBT001
+    if smooth_labels and not spatial:
+        raise ValueError("`smooth_labels` needs coordinates; give spatial=True too")
+    if not spatial:
+        return None
+    found = SpatialConfig() if spatial is True else spatial
+    return replace(found, smooth_labels=True) if smooth_labels else found
 
 
 def paths_of(paths: Paths) -> tuple[Path, ...]:

@@ -75,11 +75,6 @@ class ReadConfig:
             raise ValueError(f"layer {self.layer!r} and .raw are both asked for; leave one out")
 
 
-def reading(settings: Mapping[str, Any], **places: Any) -> ReadConfig:
-    """Say where in an AnnData the values and the gene names are; ``settings`` may name what the values are."""
-    return ReadConfig(**places, values=settings.get("values", "auto"))
-
-
 def matrix_name(place: str) -> str:
     """Name a matrix as a user does: ``X``, ``.raw`` or ``layer 'counts'``."""
     part, _, rest = place.partition("/")

@@ -71,8 +71,12 @@ def report(
 ) -> Path:
     """Write the HTML report of the clusters of cells, whoever made them, and give its path.
 
+    From the shell: ``cellmodel report``.
+
     Parameters
     ----------
+    adata
+        Counts or log-normalised expression; genes by any of their names; in memory or backed.
     path
         HTML file to write.
     cluster_key
@@ -83,10 +87,21 @@ def report(
         Name of the slots of a run.
     genes
         Names of genes that can colour the map, beside markers, all that the report names, and variable ones.
+    layer
+        Layer that holds the values; found by what the matrices hold if None.
+    use_raw
+        Whether the values are those of ``.raw``.
+    gene_key
+        Column of var with the gene names; the index of var if None.
     other_store
         Whether names and evidence may be of another store than the clusters.
     overwrite
         Whether that file may be replaced.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
+        See :mod:`cellmodel.core.errors`.
 
     Examples
     --------

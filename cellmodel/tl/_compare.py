@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Unpack
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -13,12 +13,12 @@ from cellmodel.annotate.cell_types import UNASSIGNED
 from cellmodel.annotate.label_transfer import Transfer, TransferConfig, transfer_labels
 from cellmodel.annotate.match_clusters import UNMATCHED, CellComparison, ClusterMatch, CompareConfig, compare_clustered
 from cellmodel.annotate.shared_genes import GenesBy
-from cellmodel.core.config import RunConfig
-from cellmodel.core.options import GeneSettings, settings_of
+from cellmodel.core.config import RunConfig, Values
+from cellmodel.core.options import settings_of
 from cellmodel.core.stages import AnyStages
 from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.explain.groups import clustered
-from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, read_cells, reading
+from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, read_cells
 from cellmodel.io.records import check_lineage, input_record
 from cellmodel.io.writers import check_targets
 from cellmodel.pl._canvas import check_format
@@ -130,7 +130,7 @@ def compare_sides(
 
 
 @tool
-def compare(
+def compare(  # noqa: PLR0913 - those of the command
     a: "AnnData",
     b: "AnnData",
     kb: Kb,
@@ -142,23 +142,35 @@ def compare(
     permutations: int = 200,
     plot: str | Path | None = None,
     config: RunConfig | None = None,
+    encoder: str | None = None,
+    min_coverage: float = 0.3,
+    orthologs: bool = False,
     layer: str | None = None,
     use_raw: bool = False,
     gene_key: str | None = None,
+    values: Values = "auto",
     other_store: bool = False,
     overwrite: bool = False,
-    **settings: Unpack[GeneSettings],
+    random_state: int = 0,
 ) -> "pd.DataFrame":
     """Match the clusters of two sets of cells, of one species or of two, by shared markers and the meaning of genes.
 
     Both are left as they are.
 
+    From the shell: ``cellmodel compare``.
+
     Parameters
     ----------
-    a, b
+    a
         Cells with clusters.
+    b
+        Cells with clusters.
+    kb
+        Store: its name, such as ``human``, its folder, or opened.
     kb_b
         Store of the second, if that is of another species.
+    cluster_key
+        Column of obs with the clusters.
     cluster_key_b
         The same of the second, if it is another there.
     genes_by
@@ -167,14 +179,39 @@ def compare(
         Permutations of the genes, for the p values.
     plot
         Sankey diagram of the matches to write: .svg, .png or .pdf.
+    config
+        All further settings of a run; an argument that is not at its default wins over it.
+    encoder
+        Encoder of the store; its first one if None.
+    min_coverage
+        Fraction of the genes that must have a text, in [0, 1].
+    orthologs
+        Whether symbols of the orthologous gene of another species may map to a gene.
+    layer
+        Layer that holds the values; found by what the matrices hold if None.
+    use_raw
+        Whether the values are those of ``.raw``.
+    gene_key
+        Column of var with the gene names; the index of var if None.
+    values
+        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
+    other_store
+        Whether the clusters or labels may be of another store or encoder; both are recorded then.
     overwrite
         Whether that file may be replaced.
+    random_state
+        The run's one seed; ``seed`` is taken, too.
 
     Returns
     -------
     pandas.DataFrame
         A row for each cluster of either side: ``side``, ``cluster``, ``n_cells``, ``match`` (``unmatched`` without
         one), ``is_reciprocal``, ``by_meaning``, ``by_markers``, the figures of the best pair, and genes.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
+        See :mod:`cellmodel.core.errors`.
 
     Examples
     --------
@@ -188,7 +225,7 @@ def compare(
 
     outputs = CompareOutputs(plot=None if plot is None else Path(plot), overwrite=overwrite)
     outputs.check(inputs=())
-    read, store = reading(settings, layer=layer, use_raw=use_raw, gene_key=gene_key), open_kb(kb)
+    read, store = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values), open_kb(kb)
     stores, keys = (store, store if kb_b is None else open_kb(kb_b)), (cluster_key, cluster_key_b or cluster_key)
     one, other = (
         Side(
@@ -199,8 +236,11 @@ def compare(
         )
         for at, (each, source) in enumerate(((a, "a in memory"), (b, "b in memory")))
     )
+    chosen = settings_of(
+        config, encoder=encoder, min_coverage=min_coverage, orthologs=orthologs, random_state=random_state,
+    )  # fmt: skip
     how = CompareConfig(n_permutations=permutations)
-    compared = compare_sides(one, other, settings_of(config, **settings), compare=how, genes_by=genes_by)
+    compared = compare_sides(one, other, chosen, compare=how, genes_by=genes_by)
     log.info("%s", compared.note)
     if outputs.plot is not None:
         _draw(compared, outputs.plot, titles=("a", "b"), overwrite=overwrite)

@@ -2,20 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
 from cellmodel.annotate.candidates import choose_types, panel_of
 from cellmodel.annotate.cell_types import CellType
 from cellmodel.annotate.levels import Level
 from cellmodel.annotate.name_cells import TypeChoice, TypeNaming
 from cellmodel.annotate.search.cells import SearchConfig
-from cellmodel.core.config import RunConfig
+from cellmodel.core.config import RunConfig, Values
 from cellmodel.core.errors import InputUnusable
-from cellmodel.core.options import GeneSettings, Paths, paths_of, settings_of
+from cellmodel.core.options import Paths, paths_of, settings_of
 from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.explain.evidence import AttributeConfig
 from cellmodel.explain.samples.design import SampleConfig
-from cellmodel.io.cells import ReadConfig, reading
+from cellmodel.io.cells import ReadConfig
 from cellmodel.tl._names import annotate_task, overlap_task
 from cellmodel.tl._task import Task, attribute_task, attribution_slot, run_on_anndata, search_task
 from cellmodel.tl.model.fitted import FittedModel, check_store, load_model, predict_task
@@ -38,14 +38,18 @@ def attribute(  # noqa: PLR0913 - those of the command
     permutations: int = 200,
     gmt: Paths = (),
     config: RunConfig | None = None,
+    encoder: str | None = None,
+    min_coverage: float = 0.3,
+    orthologs: bool = False,
     layer: str | None = None,
     use_raw: bool = False,
     gene_key: str | None = None,
+    values: Values = "auto",
     key_added: str | None = None,
     other_store: bool = False,
     overwrite: bool = False,
+    random_state: int = 0,
     copy: bool = False,
-    **settings: Unpack[GeneSettings],
 ) -> "AnnData | None":
     """Explain what sets clusters apart: markers, exact contributions of genes, themes and enriched gene sets.
 
@@ -53,8 +57,16 @@ def attribute(  # noqa: PLR0913 - those of the command
     ``uns["<key>"]``, which is ``cellmodel_attribution``, or of conditions ``cellmodel_attribution_conditions``, if
     ``key_added`` is None.
 
+    From the shell: ``cellmodel attribute``.
+
     Parameters
     ----------
+    adata
+        Counts or log-normalised expression; genes by any of their names; in memory or backed.
+    kb
+        Store: its name, such as ``human``, its folder, or opened.
+    cluster_key
+        Column of obs with the clusters.
     between
         Two clusters to compare with one another; each with the rest if None.
     condition_key
@@ -69,6 +81,37 @@ def attribute(  # noqa: PLR0913 - those of the command
         How often texts are permuted.
     gmt
         File of gene sets, or several, tested beside those of the store.
+    config
+        All further settings of a run; an argument that is not at its default wins over it.
+    encoder
+        Encoder of the store; its first one if None.
+    min_coverage
+        Fraction of the genes that must have a text, in [0, 1].
+    orthologs
+        Whether symbols of the orthologous gene of another species may map to a gene.
+    layer
+        Layer that holds the values; found by what the matrices hold if None.
+    use_raw
+        Whether the values are those of ``.raw``.
+    gene_key
+        Column of var with the gene names; the index of var if None.
+    values
+        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
+    key_added
+        Name of the slots.
+    other_store
+        Whether the clusters or labels may be of another store or encoder; both are recorded then.
+    overwrite
+        Whether slots of that name may be replaced.
+    random_state
+        The run's one seed; ``seed`` is taken, too.
+    copy
+        Return a copy with the result instead of changing ``adata``.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
+        See :mod:`cellmodel.core.errors`.
 
     Examples
     --------
@@ -93,8 +136,11 @@ def attribute(  # noqa: PLR0913 - those of the command
         gmt=paths_of(gmt),
         other_store=other_store,
     )
-    task = attribute_task(open_kb(kb), settings_of(config, **settings), choice=choice)
-    read = reading(settings, layer=layer, use_raw=use_raw, gene_key=gene_key)
+    chosen = settings_of(
+        config, encoder=encoder, min_coverage=min_coverage, orthologs=orthologs, random_state=random_state,
+    )  # fmt: skip
+    task = attribute_task(open_kb(kb), chosen, choice=choice)
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
     key = attribution_slot(condition_key) if key_added is None else key_added
     return run_on_anndata(adata, task, read, key_added=key, overwrite=overwrite, copy=copy)[0]
 
@@ -112,14 +158,18 @@ def annotate(  # noqa: PLR0913 - those of the command
     permutations: int = 200,
     level: Level = "auto",
     config: RunConfig | None = None,
+    encoder: str | None = None,
+    min_coverage: float = 0.3,
+    orthologs: bool = False,
     layer: str | None = None,
     use_raw: bool = False,
     gene_key: str | None = None,
+    values: Values = "auto",
     key_added: str = "cellmodel_name",
     other_store: bool = False,
     overwrite: bool = False,
+    random_state: int = 0,
     copy: bool = False,
-    **settings: Unpack[GeneSettings],
 ) -> "AnnData | None":
     """Name clusters, and cells, by the text of cell types and their marker genes.
 
@@ -128,10 +178,16 @@ def annotate(  # noqa: PLR0913 - those of the command
     evidence for each name. Where the clusters have a tree, ``obs["<key>_level_1"]`` and so on name its levels, coarsest
     first, by the group that the names of the clusters share.
 
+    From the shell: ``cellmodel annotate``.
+
     Parameters
     ----------
+    adata
+        Counts or log-normalised expression; genes by any of their names; in memory or backed.
     kb
         Store: its name, its folder, or opened; without one, names come from the overlap with ``markers`` alone.
+    cluster_key
+        Column of obs with the clusters.
     candidates
         Types to choose from, or a file of them; those of the package's table if None.
     tissue
@@ -144,6 +200,37 @@ def annotate(  # noqa: PLR0913 - those of the command
         How often genes are permuted.
     level
         ``fine``: a type; ``broad``: its everyday group; ``auto``: a type, or the group of types that disagree.
+    config
+        All further settings of a run; an argument that is not at its default wins over it.
+    encoder
+        Encoder of the store; its first one if None.
+    min_coverage
+        Fraction of the genes that must have a text, in [0, 1].
+    orthologs
+        Whether symbols of the orthologous gene of another species may map to a gene.
+    layer
+        Layer that holds the values; found by what the matrices hold if None.
+    use_raw
+        Whether the values are those of ``.raw``.
+    gene_key
+        Column of var with the gene names; the index of var if None.
+    values
+        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
+    key_added
+        Name of the slots.
+    other_store
+        Whether the clusters or labels may be of another store or encoder; both are recorded then.
+    overwrite
+        Whether slots of that name may be replaced.
+    random_state
+        The run's one seed; ``seed`` is taken, too.
+    copy
+        Return a copy with the result instead of changing ``adata``.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
+        See :mod:`cellmodel.core.errors`.
 
     Examples
     --------
@@ -153,7 +240,7 @@ def annotate(  # noqa: PLR0913 - those of the command
     >>> set(cm.get.names(adata)["best"]) <= {"T cell", "B cell", "monocyte"}
     True
     """
-    read = reading(settings, layer=layer, use_raw=use_raw, gene_key=gene_key)
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
     if kb is None:
         if markers is None:
             raise InputUnusable("names come from a store (kb), or from marker genes by type (markers); give one")
@@ -162,12 +249,15 @@ def annotate(  # noqa: PLR0913 - those of the command
         types = choose_types(candidates, tissue=tissue, only_tissue=only_tissue, markers=markers)
         naming = TypeNaming(level=level, n_permutations=permutations)
         choice = TypeChoice(cluster_key=cluster_key, types=types, naming=naming, other_store=other_store)
-        task = annotate_task(open_kb(kb), settings_of(config, **settings), choice=choice)
+        chosen = settings_of(
+            config, encoder=encoder, min_coverage=min_coverage, orthologs=orthologs, random_state=random_state,
+        )  # fmt: skip
+        task = annotate_task(open_kb(kb), chosen, choice=choice)
     return run_on_anndata(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)[0]
 
 
 @tool
-def search(
+def search(  # noqa: PLR0913 - those of the command
     adata: "AnnData",
     kb: Kb,
     query: str,
@@ -175,27 +265,68 @@ def search(
     use_types: bool = True,
     cluster_key: str | None = None,
     config: RunConfig | None = None,
+    encoder: str | None = None,
+    min_coverage: float = 0.3,
+    orthologs: bool = False,
     layer: str | None = None,
     use_raw: bool = False,
     gene_key: str | None = None,
+    values: Values = "auto",
     key_added: str = "cellmodel_search",
     other_store: bool = False,
     overwrite: bool = False,
+    random_state: int = 0,
     copy: bool = False,
-    **settings: Unpack[GeneSettings],
 ) -> "AnnData | None":
     """Score cells and rank clusters by free text.
 
     Adds ``obs["<key>"]``, the score of each cell, and ``uns["<key>"]``: ranked clusters, genes with a sentence each.
 
+    From the shell: ``cellmodel search``.
+
     Parameters
     ----------
+    adata
+        Counts or log-normalised expression; genes by any of their names; in memory or backed.
+    kb
+        Store: its name, such as ``human``, its folder, or opened.
     query
         Free text, such as "cytotoxic T lymphocytes".
-    cluster_key
-        Column of obs with the clusters; ``cellmodel`` if None and it is there, else cells alone are scored.
     use_types
         Whether a query that names a cell type brings the markers of that type.
+    cluster_key
+        Column of obs with the clusters; ``cellmodel`` if None and it is there, else cells alone are scored.
+    config
+        All further settings of a run; an argument that is not at its default wins over it.
+    encoder
+        Encoder of the store; its first one if None.
+    min_coverage
+        Fraction of the genes that must have a text, in [0, 1].
+    orthologs
+        Whether symbols of the orthologous gene of another species may map to a gene.
+    layer
+        Layer that holds the values; found by what the matrices hold if None.
+    use_raw
+        Whether the values are those of ``.raw``.
+    gene_key
+        Column of var with the gene names; the index of var if None.
+    values
+        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
+    key_added
+        Name of the slots.
+    other_store
+        Whether the clusters or labels may be of another store or encoder; both are recorded then.
+    overwrite
+        Whether slots of that name may be replaced.
+    random_state
+        The run's one seed; ``seed`` is taken, too.
+    copy
+        Return a copy with the result instead of changing ``adata``.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
+        See :mod:`cellmodel.core.errors`.
 
     Examples
     --------
@@ -206,8 +337,11 @@ def search(
     True
     """
     wanted = SearchConfig(query=query, cluster_key=cluster_key, use_types=use_types, other_store=other_store)
-    task = search_task(open_kb(kb), settings_of(config, **settings), search=wanted)
-    read = reading(settings, layer=layer, use_raw=use_raw, gene_key=gene_key)
+    chosen = settings_of(
+        config, encoder=encoder, min_coverage=min_coverage, orthologs=orthologs, random_state=random_state,
+    )  # fmt: skip
+    task = search_task(open_kb(kb), chosen, search=wanted)
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
     return run_on_anndata(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)[0]
 
 
@@ -230,14 +364,35 @@ def predict(
     Adds ``obs["<key>"]``, ``obs["<key>_confidence"]``, the embeddings ``obsm["X_<key>"]``, ``_expr``, ``_text`` and
     ``_joint``, and ``uns["<key>"]``.
 
+    From the shell: ``cellmodel predict``.
+
     Parameters
     ----------
+    adata
+        Counts or log-normalised expression; genes by any of their names; in memory or backed.
     model
         Folder that ``cm.tl.cluster(..., save_model=...)`` wrote.
     kb
         Store that the model was fitted with; None for a model without one.
     batch_key
         Column of obs with the new cells' batches, for a model of batches; one batch if None.
+    layer
+        Layer that holds the values; found by what the matrices hold if None.
+    use_raw
+        Whether the values are those of ``.raw``.
+    gene_key
+        Column of var with the gene names; the index of var if None.
+    key_added
+        Name of the slots.
+    overwrite
+        Whether slots of that name may be replaced.
+    copy
+        Return a copy with the result instead of changing ``adata``.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, SlotTaken
+        See :mod:`cellmodel.core.errors`.
 
     Examples
     --------

@@ -54,18 +54,39 @@ def export_graph(
     The folder has safetensors and JSON; :func:`cellmodel.io.read_graph` opens it, and says what is in it. The cells are
     prepared as for :func:`cluster`. ``adata`` is left as it is.
 
+    From the shell: ``cellmodel export graph``.
+
     Parameters
     ----------
+    adata
+        Counts or log-normalised expression; genes by any of their names; in memory or backed.
     kb
         Opened store; None only with ``knowledge="none"``, and then genes have no features.
     folder
         Folder to write.
     label_key
         Column of obs to write as ``y`` of the cells; nothing is computed from it.
+    knowledge
+        ``real`` gene vectors, ``shuffled`` among the genes, ``random`` ones, or ``none``.
+    encoder
+        Encoder of the store; its first one if None.
     config
         All further settings; the named arguments above win over it.
+    layer
+        Layer that holds the values; found by what the matrices hold if None.
+    use_raw
+        Whether the values are those of ``.raw``.
+    gene_key
+        Column of var with the gene names; the index of var if None.
     overwrite
         Whether a graph in that folder may be replaced.
+    random_state
+        The run's one seed; ``seed`` is taken, too.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, SlotTaken
+        See :mod:`cellmodel.core.errors`.
 
     Examples
     --------
@@ -188,12 +209,23 @@ def cell_type_terms(
 
     Adds ``obs["cell_type_ontology_term_id"]``: ``unknown`` where a cell has no name, is unassigned, or no term fits.
 
+    From the shell: ``cellmodel export cellxgene``.
+
     Parameters
     ----------
+    adata
+        Counts or log-normalised expression; genes by any of their names; in memory or backed.
     name_key
         Column of obs with names of :func:`annotate`: of clusters, of cells, or of a level.
     overwrite
         Whether a column of terms may be replaced.
+    copy
+        Return a copy with the result instead of changing ``adata``.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, SlotTaken
+        See :mod:`cellmodel.core.errors`.
 
     Examples
     --------

@@ -144,6 +144,8 @@ def annotate_markers(
 ) -> "pd.DataFrame":
     """Name clusters from lists of their marker genes alone, without cells.
 
+    From the shell: ``cellmodel annotate --marker-lists``.
+
     Parameters
     ----------
     markers
@@ -200,6 +202,8 @@ def annotate_markers(
 def map_labels(labels: Iterable[object]) -> "pd.DataFrame":
     """Map free labels of cell types, such as ``CD14+ Mono``, to terms of the Cell Ontology.
 
+    From the shell: ``cellmodel map_labels``.
+
     Parameters
     ----------
     labels
@@ -210,6 +214,11 @@ def map_labels(labels: Iterable[object]) -> "pd.DataFrame":
     pandas.DataFrame
         One row a label, each once: ``label``, ``id`` (empty where no term fits), ``name``, ``confidence`` (``high``,
         ``medium``, ``low`` or ``none``), ``score`` (1: all words agree) and ``alternatives``, the next best terms.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, SlotTaken
+        See :mod:`cellmodel.core.errors`.
 
     Examples
     --------

@@ -65,8 +65,14 @@ def perturb(
     perturbation, whose own effect is given then, else ``predicted``; ``uns["cellmodel_perturb"]`` says what was chosen
     and how much of the variance it explains out of fold. ``adata`` is left as it is.
 
+    From the shell: ``cellmodel perturb``.
+
     Parameters
     ----------
+    adata
+        Counts or log-normalised expression; genes by any of their names; in memory or backed.
+    kb
+        Store: its name, such as ``human``, its folder, or opened.
     genes
         Perturbations to give effects of, by symbol; also with commas between them, or a file of them.
     perturbation_key
@@ -78,6 +84,19 @@ def perturb(
         intervals of measured effects too narrow.
     knowledge
         ``real`` texts, or a control: ``shuffled``, ``name`` (full names alone), ``symbol`` (characters of symbols).
+    encoder
+        Encoder of the store; its first one if None.
+    layer
+        Layer that holds the values; found by what the matrices hold if None.
+    use_raw
+        Whether the values are those of ``.raw``.
+    gene_key
+        Column of var with the gene names; the index of var if None.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, SlotTaken
+        See :mod:`cellmodel.core.errors`.
 
     Examples
     --------

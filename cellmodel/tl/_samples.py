@@ -193,23 +193,43 @@ def markers(
     sides, method, genes that differ, and why there are no p values or what they cannot show) and ``left_out`` (samples
     with too few cells of a cluster), ``notes``, ``params`` and ``versions``.
 
+    From the shell: ``cellmodel markers``.
+
     Parameters
     ----------
     adata
         Counts; of log-normalised expression, means are compared instead of sums.
+    sample_key
+        Column of obs with the sample, or the donor, of each cell; if empty, that which several files were joined with.
+    cluster_key
+        Column of obs with the clusters.
     condition_key
         Column of obs with conditions: each is compared with the reference inside every cluster, in blocks of samples
         where most of these have several conditions. If None, each cluster is compared with the rest of the cells of the
         same samples.
+    reference
+        Condition that the others are compared with; the first one if None.
     batch_key
         Column of obs with batches of whole samples, which conditions are adjusted for.
+    confounded_ok
+        With ``batch_key``: whether batches may be cell types or conditions, which integration would remove.
     method
         ``limma``: moderated t of log2 counts per million, the prior variance a trend of mean expression. ``deseq2``:
         PyDESeq2 (extra ``de``). ``auto``: the latter for conditions of 3 samples each, where it is installed.
     min_cells
         Cells of a sample in a cluster, to be used there.
+    layer
+        Layer that holds the values; found by what the matrices hold if None.
+    use_raw
+        Whether the values are those of ``.raw``.
+    gene_key
+        Column of var with the gene names; the index of var if None.
     key_added
         Name of the slot; ``cellmodel_markers`` if None, with conditions ``cellmodel_conditions``.
+    overwrite
+        Whether slots of that name may be replaced.
+    copy
+        Return a copy with the result instead of changing ``adata``.
 
     Raises
     ------
@@ -263,19 +283,35 @@ def composition(
     and ``versions``. :func:`cellmodel.pl.composition` draws the shares. They add up to one: where a cluster grows,
     others shrink.
 
+    From the shell: ``cellmodel composition``.
+
     Parameters
     ----------
     adata
         Cells with clusters; their values are not looked at.
+    sample_key
+        Column of obs with the sample, or the donor, of each cell; if empty, that which several files were joined with.
+    cluster_key
+        Column of obs with the clusters.
     condition_key
         Column of obs with conditions: each is compared with the reference, in blocks of samples where most of these
         have several conditions; shares alone if None.
+    reference
+        Condition that the others are compared with; the first one if None.
     batch_key
         Column of obs with batches of whole samples, which conditions are adjusted for.
+    confounded_ok
+        With ``batch_key``: whether batches may be cell types or conditions, which integration would remove.
     transform
         ``arcsine`` of the square root of a share, or ``logit``.
     min_cells
         Cells of a sample, for its shares to be compared.
+    key_added
+        Name of the slots.
+    overwrite
+        Whether slots of that name may be replaced.
+    copy
+        Return a copy with the result instead of changing ``adata``.
 
     Raises
     ------

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, Final, ParamSpec, TypeVar, get_type_hints
+from typing import Any, Final, ParamSpec, TypeVar
 
 from genekb.core.messages import did_you_mean, from_shell
 from genekb.core.progress import show_progress
@@ -45,7 +45,7 @@ _LEVELS: Final = (logging.ERROR, logging.WARNING, logging.INFO, logging.INFO, lo
 
 def for_python(function: Callable[P, Result]) -> Callable[P, Result]:
     """Let a function speak to people who call it from Python, see this module."""
-    flags = _known_arguments(function)
+    flags = {name: isinstance(one.default, bool) for name, one in inspect.signature(function).parameters.items()}
 
     @wraps(function)
     def called(*args: P.args, **options: P.kwargs) -> Result:
@@ -62,18 +62,6 @@ def for_python(function: Callable[P, Result]) -> Callable[P, Result]:
                 raise
 
     return called
-
-
-def _known_arguments(function: Callable[..., Any]) -> dict[str, bool]:
-    """Arguments by name, those of a ``TypedDict`` too, and whether each is a flag."""
-    known = {}
-    for name, one in inspect.signature(function).parameters.items():
-        if one.kind is not inspect.Parameter.VAR_KEYWORD:
-            known[name] = isinstance(one.default, bool)
-        elif hasattr(one.annotation, "__args__"):  # Unpack[...]
-            hints = get_type_hints(one.annotation.__args__[0])
-            known |= {key: hint is bool for key, hint in hints.items()}
-    return known
 
 
 def _check_names(function: str, options: dict[str, Any], known: Mapping[str, bool]) -> None:
