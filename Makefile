@@ -52,7 +52,7 @@ dist: .venv/.dev  ## wheel and sdist in dist/, checked
 	$(BIN)/twine check --strict dist/*
 
 stores: .venv/.demo  ## stores of human and mouse, packed, in artifacts/release; SOURCE=FOLDER has NCBI's files, else downloaded
-	$(BIN)/python benchmarks/release_stores.py $(if $(SOURCE),--source $(SOURCE)) $(OPTIONS)
+	$(BIN)/python -m benchmarks.lib.release_stores $(if $(SOURCE),--source $(SOURCE)) $(OPTIONS)
 
 lint: .venv/.dev
 	$(BIN)/ruff format --check .
@@ -60,13 +60,13 @@ lint: .venv/.dev
 	$(BIN)/mypy
 
 audit: .venv/.dev  ## known vulnerabilities of what is installed, as far as the package registry tells
-	$(BIN)/python benchmarks/audit.py
+	$(BIN)/python -m benchmarks.lib.audit
 
 bench: .venv/.dev  ## time and memory on the real data (GENEKB_TEST_DATA), 15 minutes; fails where a budget is missed
-	$(BIN)/python benchmarks/budgets.py --output results
+	$(BIN)/python -m benchmarks.speed.budgets --output results
 
 bench-clustering: .venv/.dev  ## default clusters beside scanpy's on the real data, an hour; fails where they are below
-	$(BIN)/python benchmarks/bench_defaults.py --output results
+	$(BIN)/python -m benchmarks.quality.clusters.defaults --output results
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist docs/_build docs/reference/api/generated

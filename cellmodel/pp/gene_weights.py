@@ -61,7 +61,7 @@ def normal_scores(values: Float[np.ndarray, " gene"], mean: Float[np.ndarray, " 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TextAdapter:
-    """Text → how informative a gene is, learnt from other data sets (`benchmarks/train_adapter.py`).
+    """Text → how informative a gene is, learnt from other data sets (`benchmarks/lib/train_adapter.py`).
 
     It reads words and pairs of neighbouring ones, and no encoder, so that it serves every store.
     """

@@ -1,33 +1,16 @@
 """What the benchmarks compute themselves, and do not take from the packages."""
 
 import json
-import sys
-from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
-
-@pytest.fixture(scope="module")
-def benchmarks():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [str(Path(__file__).parents[2] / "benchmarks"), *sys.path])
-        yield import_module
+from benchmarks.quality.clusters import low_data
+from benchmarks.speed import budgets, startup
 
 
-@pytest.fixture(scope="module")
-def low_data(benchmarks):
-    return benchmarks("bench_low_data")
-
-
-@pytest.fixture(scope="module")
-def budgets(benchmarks):
-    return benchmarks("budgets")
-
-
-def test_thinning_leaves_that_many_molecules_none_invented_and_shallow_cells_whole(low_data):
+def test_thinning_leaves_that_many_molecules_none_invented_and_shallow_cells_whole():
     counts = np.random.default_rng(0).poisson(3, (6, 50))
     counts[0, 10:] = 0
     thinned = low_data.thin(sp.csr_matrix(counts.astype(np.float32)), 60, np.random.default_rng(1)).toarray()
@@ -36,7 +19,7 @@ def test_thinning_leaves_that_many_molecules_none_invented_and_shallow_cells_who
     np.testing.assert_array_equal(thinned[0], counts[0])
 
 
-def test_the_purity_of_perfect_components_is_that_of_ranking_a_cells_own_type_first(low_data):
+def test_the_purity_of_perfect_components_is_that_of_ranking_a_cells_own_type_first():
     labels = np.repeat([0, 1, 2], [20, 4, 1])
     for name, k in (("purity 15", 15), ("purity 5", 5)):
         shares = []
@@ -59,7 +42,7 @@ def test_the_purity_of_perfect_components_is_that_of_ranking_a_cells_own_type_fi
         (float("nan"), None, 1.0, True, True),
     ],
 )
-def test_a_figure_on_the_wrong_side_of_its_limit_is_missed(budgets, value, processor, limit, is_floor, is_missed):
+def test_a_figure_on_the_wrong_side_of_its_limit_is_missed(value, processor, limit, is_floor, is_missed):
     figure = budgets.Figure(
         subject="store",
         what="a",
@@ -74,8 +57,7 @@ def test_a_figure_on_the_wrong_side_of_its_limit_is_missed(budgets, value, proce
     assert ("MISSED" in budgets.table([figure])) is is_missed
 
 
-def test_the_budgets_of_a_real_start_fail_where_they_are_impossible(budgets, benchmarks, tmp_path, capsys):
-    startup = benchmarks("bench_startup")
+def test_the_budgets_of_a_real_start_fail_where_they_are_impossible(tmp_path, capsys):
     code = "import genekb"
     kept, missed = (startup.measure(code, code, limit_s=limit) for limit in (60.0, 1e-6))
     assert (kept.is_missed, missed.is_missed) == (False, True)

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from importlib import import_module
 
 import pytest
 
@@ -202,26 +201,23 @@ def fresh(tmp_path_factory):
     asked_registry = subprocess.run(asking, capture_output=True, text=True, check=False)
     if asked_registry.returncode:
         pytest.skip(f"the package registry gives nothing: {asked_registry.stderr.strip().splitlines()[-1]}")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
-        measuring = import_module("measure_install")
-    python = measuring.install(measuring.build_wheel(folder), folder / "env")
-    return python, measuring.measure(python), measuring
+    python = measure_install.install(measure_install.build_wheel(folder), folder / "env")
+    return python, measure_install.measure(python)
 
 
 @pytest.mark.slow
 def test_a_fresh_plain_installation_is_small_and_has_no_torch(fresh):
-    python, size, measuring = fresh
-    assert size.mb <= measuring.MOST_MB
-    assert size.n_packages <= measuring.MOST_PACKAGES
-    there = {path.name.partition(".")[0] for path in measuring.site_packages(python).iterdir()}
+    python, size = fresh
+    assert size.mb <= measure_install.MOST_MB
+    assert size.n_packages <= measure_install.MOST_PACKAGES
+    there = {path.name.partition(".")[0] for path in measure_install.site_packages(python).iterdir()}
     assert {"genekb", "cellmodel", "duckdb", "pyarrow"} <= there
     assert not there & {"torch", "transformers", "sentence_transformers", "scipy", "sklearn", "pandas", "anndata"}
 
 
 @pytest.mark.slow
 def test_a_fresh_plain_installation_works(fresh, tmp_path):
-    (python, *_), folder = fresh, fill(tmp_path)
+    (python, _), folder = fresh, fill(tmp_path)
     options = {"capture_output": True, "text": True, "cwd": folder, "env": {"HOME": str(folder)}}
     arguments = ["[]", str(folder / HOME), str(folder / "shared"), json.dumps(SYMBOLS)]
     done = subprocess.run([python, "-c", API, *arguments], check=False, **options)

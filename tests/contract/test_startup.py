@@ -1,4 +1,4 @@
-"""Nothing heavy is loaded where a user waits for help or for an import; benchmarks/bench_startup.py takes the times."""
+"""Nothing heavy is loaded where a user waits for help or for an import; benchmarks/speed/startup.py takes the times."""
 
 import subprocess
 import sys

@@ -2,10 +2,7 @@
 
 import json
 import random
-import sys
-from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from shutil import copytree, rmtree
 
 import h5py
@@ -16,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+from benchmarks.robust import fuzz_base, fuzz_readers, fuzz_targets, mutations
+
 N_CASES = {  # of the quick profile, whose default are 10 examples
     "gene_info": 15,
     "other NCBI files": 15,
@@ -41,15 +39,7 @@ if find_spec("loompy"):
 
 
 @pytest.fixture(scope="module")
-def fuzzer():
-    """Give the modules of the fuzzer by name."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
-        yield import_module
-
-
-@pytest.fixture(scope="module")
-def valid(fuzzer, tmp_path_factory):
+def valid(tmp_path_factory):
     """Give the folder with the valid input of a reader, written once."""
     written = {}
 
@@ -57,7 +47,7 @@ def valid(fuzzer, tmp_path_factory):
         if name not in written:
             written[name] = tmp_path_factory.mktemp("valid") / "input"
             written[name].mkdir()
-            fuzzer("fuzz_targets").TARGETS[name].write(written[name])
+            fuzz_targets.TARGETS[name].write(written[name])
         return written[name]
 
     return folder_of
@@ -65,9 +55,8 @@ def valid(fuzzer, tmp_path_factory):
 
 @pytest.mark.filterwarnings("ignore")  # of libraries, at what is wrong in a file
 @pytest.mark.parametrize("name", N_CASES)
-def test_a_file_made_wrong_at_random_gives_a_result_or_an_error_of_ours(name, fuzzer, valid, tmp_path):
-    targets, mutations = fuzzer("fuzz_targets"), fuzzer("mutations")
-    target, case = targets.TARGETS[name], tmp_path / "case" / "input"
+def test_a_file_made_wrong_at_random_gives_a_result_or_an_error_of_ours(name, valid, tmp_path):
+    target, case = fuzz_targets.TARGETS[name], tmp_path / "case" / "input"
 
     @settings(
         max_examples=N_CASES[name] * settings.default.max_examples // 10, derandomize=True, database=None,
@@ -82,24 +71,22 @@ def test_a_file_made_wrong_at_random_gives_a_result_or_an_error_of_ours(name, fu
             target.promise(case)
         try:
             target.read(case)
-        except fuzzer("fuzz_base").own_errors() as error:
+        except fuzz_base.own_errors() as error:
             assert "\n" not in str(error)  # noqa: PT017 - a result is as good as an error
 
     read()
 
 
 @pytest.mark.parametrize("name", N_CASES)
-def test_the_valid_input_of_each_reader_is_read(name, fuzzer, valid, tmp_path):
+def test_the_valid_input_of_each_reader_is_read(name, valid, tmp_path):
     copytree(valid(name), tmp_path / "case" / "input")
-    assert fuzzer("fuzz_targets").TARGETS[name].read(tmp_path / "case" / "input")
+    assert fuzz_targets.TARGETS[name].read(tmp_path / "case" / "input")
 
 
-def test_a_case_is_made_of_its_number_alone(fuzzer, valid, tmp_path):
+def test_a_case_is_made_of_its_number_alone(valid, tmp_path):
     made = []
     for place in ("first", "second"):
-        fuzzer("fuzz_readers").make_case(
-            "tables of genes", valid("tables of genes"), tmp_path / place, seed=3, number=5
-        )
+        fuzz_readers.make_case("tables of genes", valid("tables of genes"), tmp_path / place, seed=3, number=5)
         made.append({path.name: path.read_bytes() for path in (tmp_path / place).iterdir()})
     assert made[0] == made[1]
     assert any(content != (valid("tables of genes") / name).read_bytes() for name, content in made[0].items())
@@ -114,17 +101,15 @@ def test_a_case_is_made_of_its_number_alone(fuzzer, valid, tmp_path):
         ("SourceUnusable: malloc of size 9 failed", False, "memory: "),
     ],
 )
-def test_what_is_no_error_of_ours_is_a_finding(error, is_well, told, fuzzer, tmp_path):
+def test_what_is_no_error_of_ours_is_a_finding(error, is_well, told, tmp_path):
     from genekb.core.errors import SourceUnusable
-
-    targets = fuzzer("fuzz_targets")
 
     def read(_folder):
         raise SourceUnusable(error) if isinstance(error, str) else error
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(targets.TARGETS, "broken", fuzzer("fuzz_base").Target(write=print, read=read))
-        found = fuzzer("fuzz_readers").outcome("broken", tmp_path)
+        patch.setitem(fuzz_targets.TARGETS, "broken", fuzz_base.Target(write=print, read=read))
+        found = fuzz_readers.outcome("broken", tmp_path)
     assert found[0] is is_well
     assert found[1].startswith(told)
 
@@ -336,15 +321,15 @@ FOUND = {
 
 @pytest.mark.filterwarnings("ignore:.*encoding")
 @pytest.mark.parametrize("harm", FOUND)
-def test_what_the_fuzzer_has_found_stays_mended(harm, fuzzer, valid, tmp_path):
+def test_what_the_fuzzer_has_found_stays_mended(harm, valid, tmp_path):
     name, told = FOUND[harm]
-    targets, case = fuzzer("fuzz_targets"), tmp_path / "case" / "input"
+    case = tmp_path / "case" / "input"
     copytree(valid(name), case)
     harm(case)
-    if targets.TARGETS[name].promise:
-        targets.TARGETS[name].promise(case)
+    if fuzz_targets.TARGETS[name].promise:
+        fuzz_targets.TARGETS[name].promise(case)
     if told is None:
-        assert targets.TARGETS[name].read(case)
+        assert fuzz_targets.TARGETS[name].read(case)
     else:
-        with pytest.raises(fuzzer("fuzz_base").own_errors(), match=told):
-            targets.TARGETS[name].read(case)
+        with pytest.raises(fuzz_base.own_errors(), match=told):
+            fuzz_targets.TARGETS[name].read(case)

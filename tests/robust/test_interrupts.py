@@ -289,7 +289,7 @@ def test_faults_at_random_times_lose_nothing(tmp_path):
     options = [text for name, number in faults.items() for text in (f"--{name}", str(number))]
     options += ["--commands", "build,update,pull,cluster-overwrite", "--seed", "1", "--output", str(tmp_path)]
     done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "bench_kills.py", *options], env=ENVIRONMENT, capture_output=True,
+        [sys.executable, "-m", "benchmarks.robust.kills", *options], env=ENVIRONMENT, cwd=ROOT, capture_output=True,
         text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -173,7 +173,7 @@ def has_bfloat16(device: "torch.device") -> bool:
     """Whether the hardware has instructions for bfloat16; False if PyTorch does not report it.
 
     With them an encoder was measured at two to three times the speed of float32 at cosine 0.9999, without them below
-    it (``benchmarks/bench_encode.py``).
+    it (``benchmarks/speed/encode.py``).
     """
     import torch
 

@@ -10,7 +10,7 @@ from cellmodel.annotate.cell_types import CellType, read_cell_types
 from cellmodel.annotate.search.queries import content_words, random_queries, type_words, unknown_words
 
 TYPES = read_cell_types()
-QUERIES = Path(__file__).parents[3] / "benchmarks" / "search_queries.toml"
+QUERIES = Path(__file__).parents[3] / "benchmarks/quality/names/search_queries.toml"
 
 
 @pytest.fixture(scope="module")

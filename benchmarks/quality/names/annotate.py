@@ -1,0 +1,355 @@
+"""Names for clusters and cells: named right, withheld, wrong; either evidence source, and controls; annotate.{json,md}.
+
+    python -m benchmarks.quality.names.annotate --output results [--home HOME] [--encoders wcp] [--cache FOLDER]
+    python -m benchmarks.quality.names.annotate --output results --cells [--clusters]    # names of single cells
+    python -m benchmarks.quality.names.annotate --output results --rules    # other rules, cross-fitted
+
+Clusters are the true types. `--cells` takes none, or those of `fused` (`--clusters`, slow), which add candidates.
+Candidates are all types of the table but cell lines and tumors, never those of the set alone; `type_names.toml` says
+which of them are right for a label, written down before anything was scored. Sets are in two halves by a hash of
+their study: a rule that is chosen on one is reported on the other. `--genes 500` keeps the 500 most variable genes of
+each set, `--species human` the sets of one. Exits with 1 where a bar is missed.
+"""
+
+import itertools
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.feature_extraction.text import HashingVectorizer
+
+import genekb
+from benchmarks.lib.protocol import finish, load_datasets
+from benchmarks.quality.names.sets import (
+    TruthOfSet,
+    command_line_of_names,
+    dealt,
+    half,
+    known_cells,
+    more_sets,
+    most_variable,
+    named_sets,
+    open_stores,
+    with_vectors,
+)
+from cellmodel.annotate.cell_types import (
+    UNASSIGNED,
+    QueriedCells,
+    TypeEvidence,
+    cluster_profiles,
+    combine_evidence,
+    gene_texts,
+    standard_profiles,
+    standard_weights,
+    text_weights,
+    type_evidence,
+    usual_types,
+)
+from cellmodel.annotate.name_cells import TypeName, TypeNaming, contrast_relatives, name_by_types, name_each
+from genekb.query.knowledge import KnowledgeVectors, knowledge_vectors
+
+N_DEALS = 5
+COMMAND, PERMUTED = "markers and text (the command)", "genes permuted"
+SCORED = ("named right", "withheld though right", "named wrong", "best is right")
+LEFT_OUT = ("the right names left out", "all types of their tissues left out")
+BARS = {"named right": (0.85, 1), "withheld though right": (0.03, -1), PERMUTED: (0.03, -1)}
+CELLS_BAR = 0.70
+CONTROLS = ("shuffled", "name")
+GRID = {  # of --rules: weight of the text, of the contrast with relatives, clusters alike, markers by specificity
+    "text": (0.0, 0.1, 0.25, 0.5),
+    "relatives": (0.0, 0.25, 0.5),
+    "balanced": (True, False),
+    "specific": (True, False),
+}
+
+
+def one_source(evidence: TypeEvidence, source: str) -> TypeEvidence:
+    """Keep the text alone, as for types without markers, or the markers alone."""
+    if source == "markers":
+        return replace(evidence, both=evidence.markers, text=sp.csr_matrix(evidence.text.shape))
+    nothing = sp.csr_matrix(evidence.text.shape)
+    return replace(evidence, both=evidence.text, markers=nothing, n_markers=np.zeros_like(evidence.n_markers))
+
+
+def all_evidence(known: QueriedCells, store: genekb.Store) -> dict[str, TypeEvidence]:
+    """Evidence by column: what the command uses, either source, and controls of the text."""
+    encoder = known.alignment.lineage.encoder_id
+    real = type_evidence(usual_types(), known.alignment, store)
+    columns = {COMMAND: real, "markers": one_source(real, "markers"), "text": one_source(real, "text")}
+    for control in CONTROLS:
+        found = control_vectors(store, encoder, control)
+        other = with_vectors(known, found.gene_ids, found.vectors)
+        columns[f"text, {control}"] = one_source(type_evidence(real.types, other.alignment, store), "text")
+        if control == "shuffled":
+            both = combine_evidence(columns["text, shuffled"].text, real.markers, has_markers=real.n_markers > 0)
+            columns["markers and text, shuffled"] = replace(real, both=both)
+    characters = HashingVectorizer(analyzer="char_wb", ngram_range=(2, 4), n_features=512)
+    read = [characters.transform(each).toarray() for each in ([one.text for one in real.types], known.gene_names)]
+    has_vector = known.alignment.has_vector
+    text = text_weights(read[0], gene_texts(read[1], has_vector=has_vector), centre=read[0].mean(axis=0))
+    columns["text, symbol"] = one_source(replace(real, text=text), "text")
+    return columns
+
+
+@cache
+def control_vectors(store: genekb.Store, encoder: str, control: Any) -> KnowledgeVectors:
+    """Vectors of a control for all genes of a store, read once."""
+    return knowledge_vectors(store, encoder, knowledge=control)
+
+
+def permuted(evidence: TypeEvidence, deal: int) -> TypeEvidence:
+    """Permute the genes of all weights alike."""
+    text, markers, both = (dealt(each, deal) for each in (evidence.text, evidence.markers, evidence.both))
+    return replace(evidence, text=text, markers=markers, both=both)
+
+
+def score_names(names: Sequence[TypeName], truth: TruthOfSet) -> list[float]:
+    """Score the names of true types, in the order of their labels; labels without a right name do not count."""
+    rows = []
+    for label, one in zip(np.unique(truth.labels).tolist(), names, strict=True):
+        right = truth.right[label]
+        if right:
+            is_named = one.name != UNASSIGNED
+            rows.append((one.name in right, not is_named and one.best in right, is_named, one.best in right))
+    right_, withheld, named, best = np.mean(rows, axis=0).tolist()
+    return [right_, withheld, named - right_, best]
+
+
+def score_set(truth: TruthOfSet, store: genekb.Store, encoder: str) -> dict[str, Any]:
+    """Score all columns on one set."""
+    known = known_cells(truth, store, encoder)
+    groups = np.unique(truth.labels, return_inverse=True)[1]
+    profiles = cluster_profiles(known.expression, groups, balanced=True)
+    columns = all_evidence(known, store)
+
+    def name(evidence: TypeEvidence) -> tuple[TypeName, ...]:
+        return name_by_types(profiles, evidence, gene_names=known.gene_names, seed=0)
+
+    of_deals = [name(permuted(columns[COMMAND], deal)) for deal in range(N_DEALS)]
+    return {
+        "data": truth.data.name,
+        "half": half(truth.data.name),
+        "encoder": encoder,
+        "labels": sum(map(bool, truth.right.values())),
+        "columns": {what: score_names(name(evidence), truth) for what, evidence in columns.items()},
+        PERMUTED: float(np.mean([one.name != UNASSIGNED for names in of_deals for one in names])),
+        "left out": left_out(profiles, columns[COMMAND], known, truth),
+        "names": table_of_names(name(columns[COMMAND]), truth),
+    }
+
+
+def table_of_names(names: Sequence[TypeName], truth: TruthOfSet) -> list[dict[str, Any]]:
+    """Tell what each true type was named."""
+    return [
+        {
+            "label": label,
+            "name": one.name,
+            "best": one.best,
+            "is right": one.name in truth.right[label] if truth.right[label] else None,
+            "cells": int((truth.labels == label).sum()),
+            "score": one.score,
+            "runner-up": one.runner_up,
+            "reason": one.reason,
+            "genes": " ".join(gene.name for gene in one.genes[:5]),
+        }
+        for label, one in zip(np.unique(truth.labels).tolist(), names, strict=True)
+    ]
+
+
+def only(evidence: TypeEvidence, kept: np.ndarray) -> TypeEvidence:
+    """Keep some of the candidates."""
+    return replace(
+        evidence,
+        types=tuple(evidence.types[number] for number in kept.tolist()),
+        text=evidence.text[kept],
+        markers=evidence.markers[kept],
+        both=evidence.both[kept],
+        n_markers=evidence.n_markers[kept],
+    )
+
+
+def left_out(profiles: np.ndarray, evidence: TypeEvidence, known: QueriedCells, truth: TruthOfSet) -> list[float]:
+    """Share of true types unassigned where no candidate is right, and where none is even of the same tissues."""
+    unassigned = []
+    for group, label in enumerate(np.unique(truth.labels).tolist()):
+        right = truth.right[label]
+        if not right:
+            continue
+        tissues = {tissue for one in evidence.types if one.name in right for tissue in one.tissue.split(",")}
+        others = (
+            [one.name not in right for one in evidence.types],
+            [not tissues & set(one.tissue.split(",")) for one in evidence.types],
+        )
+        config = TypeNaming(n_permutations=100)
+        each = (
+            name_by_types(
+                profiles, only(evidence, np.flatnonzero(kept)), gene_names=known.gene_names, config=config, seed=0
+            )
+            for kept in others
+        )
+        unassigned.append([names[group].name == UNASSIGNED for names in each])
+    return np.mean(unassigned, axis=0).tolist()
+
+
+def score_cells(truth: TruthOfSet, store: genekb.Store, encoder: str) -> dict[str, Any]:
+    """Fractions of the cells named right and unassigned, by cell and, with clusters, by cluster; names in use."""
+    known = known_cells(truth, store, encoder)
+    evidence = type_evidence(usual_types(), known.alignment, store)
+    clusters: tuple[TypeName, ...] = ()
+    names_by: dict[str, Sequence[str]] = {}
+    if len(truth.clusters):
+        profiles = cluster_profiles(known.expression, truth.clusters, balanced=True)
+        clusters = name_by_types(profiles, evidence, gene_names=known.gene_names, seed=0)
+        names_by["cluster"] = [clusters[label].name for label in truth.clusters.tolist()]
+    names_by["cell"], _ = name_each(known, evidence, clusters=clusters, graph=truth.graph, seed=0)
+    row: dict[str, Any] = {"data": truth.data.name, "half": half(truth.data.name), "encoder": encoder}
+    for what, names in names_by.items():
+        scored = [
+            (name, truth.right[label]) for name, label in zip(names, truth.labels, strict=True) if truth.right[label]
+        ]
+        row[f"{what}, right"] = float(np.mean([name in right for name, right in scored]))
+        row[f"{what}, unassigned"] = float(np.mean([name == UNASSIGNED for name, _ in scored]))
+        row[f"{what}, names"] = len(set(names) - {UNASSIGNED})
+    return row
+
+
+def score_rules(truth: TruthOfSet, store: genekb.Store, encoder: str) -> dict[str, Any]:
+    """Share of labels whose best type is right, by each rule of the grid."""
+    known = known_cells(truth, store, encoder)
+    evidence = type_evidence(usual_types(), known.alignment, store)
+    groups = np.unique(truth.labels, return_inverse=True)[1]
+    is_scored = np.array([bool(truth.right[label]) for label in np.unique(truth.labels)])
+    is_right = [np.isin([one.name for one in evidence.types], truth.right[one]) for one in np.unique(truth.labels)]
+    profiles = {balanced: cluster_profiles(known.expression, groups, balanced=balanced) for balanced in (True, False)}
+    markers = {True: evidence.markers, False: evenly(evidence.markers)}
+    row: dict[str, Any] = {"data": truth.data.name, "half": half(truth.data.name), "encoder": encoder}
+    for text, relatives, balanced, specific in itertools.product(*GRID.values()):
+        has_markers = evidence.n_markers > 0
+        both = combine_evidence(evidence.text, markers[specific], has_markers=has_markers, text_weight=text)
+        contrast = contrast_relatives(profiles[balanced], weight=relatives)
+        best = (both @ standard_profiles(contrast).T).argmax(axis=0)
+        found = [right[place] for right, place in zip(is_right, best, strict=True)]
+        row[f"{text}, {relatives}, {balanced}, {specific}"] = float(np.mean(np.array(found)[is_scored]))
+    return row
+
+
+def evenly(markers: sp.csr_matrix) -> sp.csr_matrix:
+    """Weigh markers evenly; a row keeps the root of the share that is measured, the length of its deviations."""
+    squares = np.asarray(markers.multiply(markers).sum(axis=1)).ravel()
+    totals = np.asarray(markers.sum(axis=1)).ravel()
+    length = np.sqrt(np.maximum(squares - totals**2 / markers.shape[1], 0.0))
+    return sp.csr_matrix(sp.diags(length) @ standard_weights((markers > 0).astype(np.float64)))
+
+
+def table(keys: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Lines of a table."""
+    shown = [[f"{value:.3f}" if isinstance(value, float) else str(value) for value in row] for row in rows]
+    return [f"| {' | '.join(row)} |" for row in (list(keys), ["---"] * len(keys), *shown)] + [""]
+
+
+def report(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """Report the names of true types; and the bars, one line each."""
+    lines, bars = [], []
+    for encoder in dict.fromkeys(row["encoder"] for row in rows):
+        of = [row for row in rows if row["encoder"] == encoder]
+        halves = [[row for row in of if row["half"] == which] for which in "AB"]
+        mean = {what: np.mean([row["columns"][what] for row in of], axis=0).tolist() for what in of[0]["columns"]}
+        by_half = {
+            what: [float(np.mean([row["columns"][what][0] for row in each])) for each in halves if each]
+            for what in mean
+        }
+        lines += [f"## {encoder}: mean over {len(of)} sets, {sum(row['labels'] for row in of)} labels", ""]
+        lines += table(
+            ["", *SCORED, *(f"named right, half {which}" for which, each in zip("AB", halves, strict=True) if each)],
+            [[what, *values, *by_half[what]] for what, values in mean.items()],
+        )
+        chance = float(np.mean([row[PERMUTED] for row in of]))
+        lines += [f"Named with {PERMUTED} ({N_DEALS} permutations a set): {chance:.3f}", ""]
+        shares = np.mean([row["left out"] for row in of], axis=0).tolist()
+        lines += table(["unassigned, share of the true types", ""], list(zip(LEFT_OUT, shares, strict=True)))
+        lines += [f"## {encoder}: by set", ""]
+        lines += table(
+            ["data", "half", "labels", *SCORED, "text, named right", PERMUTED],
+            [
+                [
+                    *(row["data"], row["half"], row["labels"], *row["columns"][COMMAND]),
+                    *(row["columns"]["text"][0], row[PERMUTED]),
+                ]
+                for row in of
+            ],
+        )
+        lines += [f"## {encoder}: not named right", ""]
+        keys = ("label", "cells", "name", "best", "score", "runner-up", "reason", "genes")
+        wrong = [
+            [row["data"], *(one[key] for key in keys)] for row in of for one in row["names"] if one["is right"] is False
+        ]
+        lines += table(["data", *keys], wrong)
+        reached = dict(zip(SCORED, mean[COMMAND], strict=True)) | {PERMUTED: chance}
+        bars += [bar_line(f"{encoder}, {key}", reached[key], bar, sign) for key, (bar, sign) in BARS.items()]
+    return lines, bars
+
+
+def bar_line(what: str, value: float, bar: float, sign: int) -> str:
+    """Compare with a bar."""
+    return f"- {'ok' if value * sign >= bar * sign else 'MISSED'}: {what} {value:.3f}, bar {bar:.2f}"
+
+
+def report_cells(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """Report the names of cells."""
+    lines, bars = table(list(rows[0]), [list(row.values()) for row in rows]), []
+    for encoder in dict.fromkeys(row["encoder"] for row in rows):
+        right = float(np.mean([row["cell, right"] for row in rows if row["encoder"] == encoder]))
+        bars.append(bar_line(f"{encoder}, cells named right", right, CELLS_BAR, 1))
+    return lines, bars
+
+
+def report_rules(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """Report the rules, and what the best of either half reaches on the other."""
+    rules = [key for key in rows[0] if key not in {"data", "half", "encoder"}]
+    found = np.array([[row[key] for key in rules] for row in rows])
+    is_a = np.array([row["half"] == "A" for row in rows])
+    values = [
+        [rule, *(float(found[kept, at].mean()) for kept in (is_a | True, is_a, ~is_a))] for at, rule in enumerate(rules)
+    ]
+    lines = [f"Best type right, mean over {len(rows)} sets; rules: {', '.join(GRID)}", ""]
+    lines += table(["rule", "all", "A", "B"], sorted(values, key=lambda one: -one[1]))
+    for chosen, reported, names in ((is_a, ~is_a, "AB"), (~is_a, is_a, "BA")):
+        best = int(found[chosen].mean(axis=0).argmax())
+        value = found[reported, best].mean()
+        lines.append(f"Chosen on {names[0]}: {rules[best]}; on {names[1]}: {value:.3f}")
+    return lines, []
+
+
+def main() -> int:
+    """Run everything and compare with the bars."""
+    parser = command_line_of_names(__doc__)
+    parser.add_argument("--encoders", default="wcp")
+    parser.add_argument("--cache", type=Path, help="Folder in which clusters are kept for the next run.")
+    parser.add_argument("--species", default="human,mouse")
+    parser.add_argument("--cells", action="store_true", help="Score the names of single cells instead.")
+    parser.add_argument("--clusters", action="store_true", help="With --cells: cluster the cells, too.")
+    parser.add_argument("--rules", action="store_true", help="Score other rules instead.")
+    parser.add_argument("--genes", type=int, help="Keep so many of the most variable genes of each set.")
+    options = parser.parse_args()
+    encoders, taxa = options.encoders.split(","), options.species.split(",")
+    stores = open_stores(options, encoders, taxa=taxa)
+    what, score, write = "annotate", score_set, report
+    if options.cells or options.rules:
+        chosen = (score_cells, report_cells) if options.cells else (score_rules, report_rules)
+        what, (score, write) = f"annotate_{'cells' if options.cells else 'rules'}", chosen
+    sets = [one for one in load_datasets() + more_sets() if one.taxon in taxa]
+    truths = named_sets(sets, cache=options.cache, with_clusters=options.clusters)
+    if options.genes:
+        what, truths = f"{what}_{options.genes}", (most_variable(truth, options.genes) for truth in truths)
+    rows = [score(truth, stores[truth.data.taxon], one) for truth in truths for one in encoders]
+    lines, bars = write(rows)
+    return finish(options.output, what, rows, lines=lines, bars=bars)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
