@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from jaxtyping import Float
 
+from cellmodel.core.colors import cluster_color
 from cellmodel.core.errors import InputUnusable, NotAvailable
 from cellmodel.io.writers import output
-from cellmodel.pl._report.style import cluster_color
 from genekb.core.plugins import require
 from genekb.files.endings import PLOT, check_ending
 from genekb.files.replace import Target

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from cellmodel.core.colors import cluster_color
 from cellmodel.pl._canvas import axes_of
-from cellmodel.pl._report.style import cluster_color
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, TypedDict, Unpack, overload
 
 import numpy as np
 
+from cellmodel.core.colors import cluster_color
 from cellmodel.core.errors import InputUnusable, NotAvailable
 from cellmodel.io.cells import ReadConfig, cells_from_anndata, obs_columns
 from cellmodel.pl._canvas import Look, drawn, label_axes, scatter_categories, scatter_values
 from cellmodel.pl._panels import grid, split_maps
-from cellmodel.pl._report.style import cluster_color
 from cellmodel.pp.normalize import log_expression
 from genekb.core.messages import did_you_mean, listed
 from genekb.core.plugins import require

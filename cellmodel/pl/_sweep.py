@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from cellmodel.core.colors import cluster_color
 from cellmodel.io.writers import check_targets
 from cellmodel.pl._canvas import COLUMN, check_format, draw_file
-from cellmodel.pl._report.style import cluster_color
 from genekb.files.replace import Target
 
 if TYPE_CHECKING:

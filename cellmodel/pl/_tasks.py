@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from cellmodel.core.colors import cluster_color
 from cellmodel.pl._canvas import COLUMN, MISSING, draw_file
-from cellmodel.pl._report.style import cluster_color
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

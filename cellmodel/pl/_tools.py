@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from cellmodel.core.tools import tool
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
 from cellmodel.io.writers import check_targets
-from cellmodel.pl._report.collect import report_cells
-from cellmodel.pl._report.serve import serve_report
+from cellmodel.pl.report.serve import serve_report
+from cellmodel.pl.report.write import report_cells
 from genekb.core.python import for_python
 from genekb.files.replace import Target
 

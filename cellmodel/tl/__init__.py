@@ -16,7 +16,7 @@ from cellmodel.core.options import Paths, names_of, paths_of, settings_of
 from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
 from cellmodel.io.writers import MODEL, check_targets
-from cellmodel.pl._report.collect import report_cells
+from cellmodel.pl.report.write import report_cells
 from cellmodel.tl._compare import compare as compare
 from cellmodel.tl._compare import transfer_task
 from cellmodel.tl._explain import annotate as annotate

@@ -16,13 +16,13 @@ from cellmodel.annotate.marker_overlap import Naming, name_cells
 from cellmodel.annotate.name_cells import NamedCells, TypeChoice, name_groups, name_types
 from cellmodel.annotate.ontology import labels as free_labels
 from cellmodel.cluster.hierarchy import MOST_LEVELS, group_name
+from cellmodel.core.colors import cluster_color
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.explain.groups import group_cells, stored_tree
 from cellmodel.explain.marker_tables import MarkerLists, lists_of_columns, read_marker_lists
 from cellmodel.io.cells import Cells
-from cellmodel.pl._report.style import cluster_color
 from cellmodel.tl._task import Task, lineage_of
 from genekb.files.tables import write_table
 

@@ -16,6 +16,7 @@ from cellmodel.annotate.levels import Level
 from cellmodel.annotate.name_cells import TypeChoice, TypeNaming
 from cellmodel.cluster.hierarchy import MOST_LEVELS, Tree, group_name
 from cellmodel.core.arrays import Labels
+from cellmodel.core.colors import cluster_color
 from cellmodel.core.config import RunConfig
 from cellmodel.core.device import device_used
 from cellmodel.core.errors import InputUnusable, UnknownName
@@ -25,7 +26,6 @@ from cellmodel.explain.markers import marker_frame
 from cellmodel.io.backed import AnyCells, cells_in_memory
 from cellmodel.io.records import input_record
 from cellmodel.io.writers import WriteConfig
-from cellmodel.pl._report.style import cluster_color
 from cellmodel.pp.integrate import integration_version
 from cellmodel.pp.text.align import GeneAlignment
 from cellmodel.pp.text.sentences import AgreementRow, ClusterSentence, SentenceRecord
@@ -234,7 +234,7 @@ def _write_beside(cells: AnyCells, found: CellRun, write: WriteConfig) -> None:
     if write.model is not None:
         save_model(fit_model(cells, found.result), write.model, overwrite=write.overwrite)
     if write.report is not None:
-        from cellmodel.pl._report.collect import write_report_of
+        from cellmodel.pl.report.write import write_report_of
 
         write_report_of(cells, write.report, cluster_key=write.key_added, overwrite=write.overwrite)
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from cellmodel.pl._report.serve import serve_report
+from cellmodel.pl.report.serve import serve_report
 from tests.cellmodel.pl.test_report import unpacked
 from tests.support.browser import browser_at
 

@@ -42,12 +42,12 @@ def test_the_wheel_holds_packages_and_their_data_and_no_module_named_cli(wheel):
         "genekb/py.typed",
         "cellmodel/annotate/data/CL-ontology-v2026-03-26.json.zst",
         "cellmodel/annotate/data/label_words.tsv",
-        "cellmodel/pl/_report/page/template.html.j2",
-        "cellmodel/pl/_report/page/report.js",
-        "cellmodel/pl/_report/page/report.css",
-        "cellmodel/pl/_report/page/samples.html.j2",
-        "cellmodel/pl/_report/page/samples.js",
-        "cellmodel/pl/_report/page/served.js",
+        "cellmodel/pl/report/page/template.html.j2",
+        "cellmodel/pl/report/page/report.js",
+        "cellmodel/pl/report/page/report.css",
+        "cellmodel/pl/report/page/samples.html.j2",
+        "cellmodel/pl/report/page/samples.js",
+        "cellmodel/pl/report/page/served.js",
     } <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

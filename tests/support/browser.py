@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from cellmodel.pl._report.data import ReportData
-from cellmodel.pl._report.render import write_report
+from cellmodel.pl.report.collect.data import ReportData
+from cellmodel.pl.report.page.render import write_report
 
 SWITCHES = (
     "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-sync "

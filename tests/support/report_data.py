@@ -7,9 +7,9 @@ import pandas as pd
 import scipy.sparse as sp
 
 from cellmodel.io.records import FileRecord
-from cellmodel.pl._report.data import GeneValues, Layout, ReportData
-from cellmodel.pl._report.genes import by_cluster
-from cellmodel.pl._report.samples import Samples
+from cellmodel.pl.report.collect.data import GeneValues, Layout, ReportData
+from cellmodel.pl.report.collect.genes import by_cluster
+from cellmodel.pl.report.collect.samples import Samples
 
 HOSTILE = (
     "</script><script>alert(1)</script>",

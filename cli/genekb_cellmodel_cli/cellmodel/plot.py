@@ -34,7 +34,7 @@ def report(
 
     Example: cellmodel report out.h5ad --cluster-key leiden -o report.html
     """
-    from cellmodel.pl._report.collect import report_file
+    from cellmodel.pl.report.write import report_file
 
     report_file(
         path,
@@ -66,7 +66,7 @@ def view(
     import sys
     import webbrowser
 
-    from cellmodel.pl._report.serve import serve_report
+    from cellmodel.pl.report.serve import serve_report
 
     with serve_report(
         path, cluster_key=cluster_key, sample_key=sample_key, read=read.config(), port=port, other_store=other_store

@@ -15,9 +15,9 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
 import cellmodel as cm
+from cellmodel.core.colors import cluster_color
 from cellmodel.core.errors import InputUnusable, NotAvailable
 from cellmodel.pl._file import PlotChoice, plot_file
-from cellmodel.pl._report.style import cluster_color
 from cellmodel.pl._sankey import draw_flows
 
 CLUSTERS, GENES = ("0", "1", "2"), tuple(f"G{gene}" for gene in range(9))

@@ -16,12 +16,14 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cellmodel.core.colors import CLUSTER_COLORS, relative_luminance, text_color
 from cellmodel.core.errors import InputUnusable
-from cellmodel.pl._report.data import MAX_DRAWN, Layout, drawn_cells
-from cellmodel.pl._report.genes import by_cluster
-from cellmodel.pl._report.render import MAX_GENE_BYTES, pack_steps, render_report, write_report
-from cellmodel.pl._report.style import CLUSTER_COLORS, badges, number, p_value, percent, relative_luminance, text_color
-from cellmodel.pl._report.view import (
+from cellmodel.pl.report.collect.data import MAX_DRAWN, Layout, drawn_cells
+from cellmodel.pl.report.collect.genes import by_cluster
+from cellmodel.pl.report.page.formats import badges, number, p_value, percent
+from cellmodel.pl.report.page.payload import MAX_GENE_BYTES, pack_steps
+from cellmodel.pl.report.page.render import render_report, write_report
+from cellmodel.pl.report.page.view import (
     cluster_views,
     dot_plot,
     found_sentence,

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from cellmodel.pl._report.data import Layout, TissueImage
-from cellmodel.pl._report.layouts import png_uri
-from cellmodel.pl._report.render import write_report
-from cellmodel.pl._report.view import cluster_views, dot_plot
+from cellmodel.pl.report.collect.data import Layout, TissueImage
+from cellmodel.pl.report.collect.layouts import png_uri
+from cellmodel.pl.report.page.render import write_report
+from cellmodel.pl.report.page.view import cluster_views, dot_plot
 from tests.support.browser import open_page, open_report, wait_for
 from tests.support.report_data import make_data, make_values
 

@@ -14,9 +14,10 @@ import scipy.sparse as sp
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
 from cellmodel.io.writers import h5ad_safe
-from cellmodel.pl._report.collect import report_data, report_file
-from cellmodel.pl._report.data import read_searches
-from cellmodel.pl._report.render import render_report
+from cellmodel.pl.report.collect.frames import report_data
+from cellmodel.pl.report.collect.tables import read_searches
+from cellmodel.pl.report.page.render import render_report
+from cellmodel.pl.report.write import report_file
 from cellmodel.pp import blocks
 from tests.support.in_process import call_here
 

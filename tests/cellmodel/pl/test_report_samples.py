@@ -15,10 +15,11 @@ import scipy.sparse as sp
 import cellmodel as cm
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
-from cellmodel.pl._report.collect import report_data, report_file
-from cellmodel.pl._report.render import render_report
-from cellmodel.pl._report.sample_view import sample_view
-from cellmodel.pl._report.view import cluster_views
+from cellmodel.pl.report.collect.frames import report_data
+from cellmodel.pl.report.page.render import render_report
+from cellmodel.pl.report.page.samples import sample_view
+from cellmodel.pl.report.page.view import cluster_views
+from cellmodel.pl.report.write import report_file
 from tests.cellmodel.pl.test_report import Page
 from tests.support.browser import open_report
 from tests.support.in_process import call
@@ -59,9 +60,9 @@ def cells():
 def test_the_page_and_script_of_a_report_without_samples_hold_nothing_of_samples():
     page = Page(render_report(make_data()))
     style, _, script = (text for _, text in page.inline)
-    folder = files("cellmodel.pl._report")
-    assert script == folder.joinpath("page", "report.js").read_text(encoding="utf-8")
-    assert style == folder.joinpath("page", "report.css").read_text(encoding="utf-8")
+    folder = files("cellmodel.pl.report.page")
+    assert script == folder.joinpath("report.js").read_text(encoding="utf-8")
+    assert style == folder.joinpath("report.css").read_text(encoding="utf-8")
     assert not {"samples", "conditions"} & {attributes.get("id") for _, attributes in page.elements}
     assert not {"samples", "sample_key"} & page.payload.keys()
 

@@ -10,10 +10,11 @@ import scipy.sparse as sp
 import cellmodel as cm
 from cellmodel.cluster.hierarchy import Split, Tree
 from cellmodel.io.cells import cells_from_anndata
-from cellmodel.pl._report.collect import report_data
-from cellmodel.pl._report.render import render_report
-from cellmodel.pl._report.tree import TreeData, tree_view
-from cellmodel.pl._report.view import cluster_views
+from cellmodel.pl.report.collect.frames import report_data
+from cellmodel.pl.report.collect.tree import TreeData
+from cellmodel.pl.report.page.render import render_report
+from cellmodel.pl.report.page.tree import tree_view
+from cellmodel.pl.report.page.view import cluster_views
 from tests.cellmodel.pl.test_report import Page
 from tests.support.browser import open_report
 from tests.support.report_data import HOSTILE, make_data

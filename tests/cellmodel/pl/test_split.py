@@ -14,9 +14,9 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
 import cellmodel as cm
+from cellmodel.core.colors import cluster_color
 from cellmodel.core.errors import InputUnusable
 from cellmodel.pl._file import PlotChoice, plot_file
-from cellmodel.pl._report.style import cluster_color
 
 GREY = "#e6e6e6"
 

@@ -12,7 +12,7 @@ import genekb
 from cellmodel.core.config import RunConfig, SemanticsConfig
 from cellmodel.io.cells import cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.pl._report.collect import report_data
+from cellmodel.pl.report.collect.frames import report_data
 from cellmodel.pp.text.paths import fit_whitening
 from cellmodel.pp.text.sentence_cache import ReadSentences
 from cellmodel.pp.text.sentences import (

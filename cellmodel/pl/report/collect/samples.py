@@ -12,7 +12,8 @@ from jaxtyping import Int
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import ObsCategories, obs_categories, obs_columns
 from cellmodel.io.records import recorded_sample_key, stored_table
-from cellmodel.pl._report.data import Row, rows_of, terms_of
+from cellmodel.pl.report.collect.data import Row
+from cellmodel.pl.report.collect.tables import rows_of, terms_of
 
 if TYPE_CHECKING:
     from anndata import AnnData

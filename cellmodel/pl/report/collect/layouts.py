@@ -11,8 +11,8 @@ import numpy as np
 from cellmodel.core.arrays import Embedding
 from cellmodel.core.config import GraphConfig, RunConfig
 from cellmodel.io.backed import AnyCells
-from cellmodel.pl._layout import lay_out
-from cellmodel.pl._report.data import Layout, TissueImage
+from cellmodel.pl.report.collect.data import Layout, TissueImage
+from cellmodel.pl.report.collect.embedding import neighbor_embedding
 from cellmodel.pp.features import make_features
 from cellmodel.pp.neighbors import knn_graph, snn_weights
 
@@ -47,17 +47,17 @@ def _own(adata: "AnnData") -> Iterator[Layout]:
 def _of_run(adata: "AnnData", key: str, record: Mapping[str, Any], *, seed: int) -> Iterator[Layout]:
     own = f"X_{key}_expr"
     if "n_clusters" in record and own in adata.obsm and f"{key}_connectivities" in adata.obsp:
-        laid_out = lay_out(np.asarray(adata.obsm[own]), adata.obsp[f"{key}_connectivities"], seed=seed)
+        laid_out = neighbor_embedding(np.asarray(adata.obsm[own]), adata.obsp[f"{key}_connectivities"], seed=seed)
         yield Layout(name="a neighbour embedding of the expression view", coordinates=laid_out)
 
 
 def _from_components(cells: AnyCells, *, seed: int) -> Layout:
     pcs = _finite_numbers(cells.adata, "X_pca")
     if pcs is not None:
-        laid_out = lay_out(pcs, snn_weights(knn_graph(pcs, config=GraphConfig())), seed=seed)
+        laid_out = neighbor_embedding(pcs, snn_weights(knn_graph(pcs, config=GraphConfig())), seed=seed)
         return Layout(name='a neighbour embedding of obsm["X_pca"] of the file', coordinates=laid_out)
     features = make_features(cells, RunConfig(seed=seed))
-    laid_out = lay_out(features.pcs, features.graph, seed=seed)
+    laid_out = neighbor_embedding(features.pcs, features.graph, seed=seed)
     return Layout(name="a neighbour embedding of principal components", coordinates=laid_out)
 
 

@@ -15,7 +15,7 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.core.threads import ahead
 from cellmodel.io.backed import AnyCells, Scan
 from cellmodel.io.matrix import ValueKind
-from cellmodel.pl._report.data import GeneValues, Row
+from cellmodel.pl.report.collect.data import GeneValues, Row
 from cellmodel.pp.features import scan_cells
 from cellmodel.pp.moments import GeneSums, without_zeros
 from cellmodel.pp.normalize import log_values, variable_by_moments

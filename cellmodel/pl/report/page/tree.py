@@ -1,44 +1,21 @@
-"""The tree of the clusters in a report: read from a file, laid out as an SVG, and as numbers for the script."""
+"""The tree of the clusters, laid out as an SVG, and as numbers for the script."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from cellmodel.annotate.cell_types import UNASSIGNED
 from cellmodel.annotate.levels import shared_name
 from cellmodel.cluster.hierarchy import Tree, group_name
-from cellmodel.explain.groups import stored_tree
-from cellmodel.io.records import stored_table
-
-if TYPE_CHECKING:
-    from cellmodel.pl._report.data import ReportData, Row
+from cellmodel.pl.report.collect.data import ReportData, Row
+from cellmodel.pl.report.collect.tables import NO_NAME
 
 _LEFT, _TREE_WIDTH, _ROW, _TOP = 30.0, 330.0, 27.0, 16.0
 _BADGE, _LETTER, _MOST_LETTERS = 40.0, 6.9, 40  # room for the badges, and for the titles of the clusters
 _MARKERS: Final = 6  # of a side that are shown
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class TreeData:
-    """Tree of the clusters, the numbers of groups of its levels, and the rows of its splits as recorded."""
-
-    tree: Tree
-    levels: tuple[int, ...]
-    splits: "tuple[Row, ...]"
-
-
-def read_tree(uns: Mapping[str, Any], *, cluster_key: str, clusters: Sequence[str]) -> TreeData | None:
-    """Read the tree of the clusters of a run; None where there is none of just these clusters."""
-    stored = stored_tree(uns, cluster_key, clusters)
-    splits = stored_table(uns.get(cluster_key), "tree", "splits")
-    if stored is None or splits is None:
-        return None
-    rows: Any = splits.to_dict("records")
-    return TreeData(tree=stored[0], levels=stored[1], splits=tuple(rows))
-
-
-def tree_payload(data: "ReportData") -> dict[str, Any]:
+def tree_payload(data: ReportData) -> dict[str, Any]:
     """Clusters on both sides of each split, root first, and the names of groups of clusters, for the script."""
     if data.tree is None:
         return {}
@@ -48,16 +25,16 @@ def tree_payload(data: "ReportData") -> dict[str, Any]:
     return {"tree": {"splits": [(split.left, split.right) for split in splits], "names": names}}
 
 
-def _shared(data: "ReportData", group: Sequence[int]) -> str:
+def _shared(data: ReportData, group: Sequence[int]) -> str:
     """Name that the clusters of a group share; empty where clusters have no names."""
     if not data.names:
         return ""
     own = [data.names[cluster] for cluster in group]
-    names = [one["name"] if one["name"] != "no name" else UNASSIGNED for one in own]
+    names = [one["name"] if one["name"] != NO_NAME else UNASSIGNED for one in own]
     return shared_name(names, [one["parent"] for one in own])
 
 
-def tree_view(data: "ReportData", clusters: "Sequence[Row]") -> "Row | None":
+def tree_view(data: ReportData, clusters: Sequence[Row]) -> Row | None:
     """Lay the tree out, root on the left, with height as the distance from the right; None where there is none.
 
     Returns the size of the SVG, ``leaves`` as (y, cluster), ``branches`` as (path, clusters below), ``nodes`` as
@@ -101,7 +78,7 @@ def _leaf_order(tree: Tree) -> tuple[int, ...]:
     return order[tuple(range(tree.n_clusters))]
 
 
-def _row(number: int, data: "ReportData", stored: "Row") -> "Row":
+def _row(number: int, data: ReportData, stored: Row) -> Row:
     """Row of the table: support, height, and of both sides the names, the cells and the markers."""
     assert data.tree is not None
     split = data.tree.tree.splits[number - 1]

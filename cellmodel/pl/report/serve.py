@@ -11,9 +11,10 @@ from pathlib import Path
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import ReadConfig
 from cellmodel.io.records import check_records
-from cellmodel.pl._report.collect import report_data, shown_places
-from cellmodel.pl._report.data import ReportData
-from cellmodel.pl._report.render import packed_gene, render_report
+from cellmodel.pl.report.collect.data import ReportData
+from cellmodel.pl.report.collect.frames import report_data, shown_places
+from cellmodel.pl.report.page.payload import packed_gene
+from cellmodel.pl.report.page.render import render_report
 from cellmodel.pp.blocks import open_cells
 
 
@@ -27,7 +28,7 @@ def serve_report(
     port: int = 0,
     other_store: bool = False,
 ) -> Iterator[tuple[str, ThreadingHTTPServer]]:
-    """Serve the report of the clusters of a file on 127.0.0.1; see :func:`cellmodel.pl._report.collect.report_file`.
+    """Serve the report of the clusters of a file on 127.0.0.1; see :func:`cellmodel.pl.report.write.report_file`.
 
     The file is read once: all genes of the cells on the map, 50,000 at most, stay in memory. ``port``: 0 takes any that
     is free. Gives the address, a part of which is drawn at random so that nobody else on the machine can guess it, and

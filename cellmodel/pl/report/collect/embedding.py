@@ -18,7 +18,7 @@ Plane = Float[np.ndarray, "axis cell"]
 Ends = Int[np.ndarray, " edge"]
 
 
-def lay_out(features: Embedding, graph: CellGraph, *, seed: int, n_steps: int = N_STEPS) -> Embedding:
+def neighbor_embedding(features: Embedding, graph: CellGraph, *, seed: int, n_steps: int = N_STEPS) -> Embedding:
     r"""Lay cells out in the plane by contrastive neighbor embedding :cite:`damrich2023tsne` (InfoNC-t-SNE, eq. 12).
 
     .. math:: -\log\frac{q_{ij}}{q_{ij} + \sum_k q_{ik}}, \quad q_{ij} = (1 + \lVert y_i - y_j\rVert^2)^{-1}

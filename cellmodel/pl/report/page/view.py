@@ -9,10 +9,12 @@ from typing import Any, Final
 import numpy as np
 
 from cellmodel.cluster.structure import structure_notes
-from cellmodel.pl._report.data import NO_NAME, ReportData, Row
-from cellmodel.pl._report.sample_view import sample_view
-from cellmodel.pl._report.style import badges, cluster_color, plain_number, text_color
-from cellmodel.pl._report.tree import tree_view
+from cellmodel.core.colors import cluster_color, text_color
+from cellmodel.pl.report.collect.data import ReportData, Row
+from cellmodel.pl.report.collect.tables import NO_NAME
+from cellmodel.pl.report.page.formats import badges, plain_number
+from cellmodel.pl.report.page.samples import sample_view
+from cellmodel.pl.report.page.tree import tree_view
 
 WIDTH, HEIGHT = 420, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 14.0, 12.0, 40.0
