@@ -2,7 +2,6 @@
 
     python -m benchmarks.quality.names.annotate --output results [--home HOME] [--encoders wcp] [--cache FOLDER]
     python -m benchmarks.quality.names.annotate --output results --cells [--clusters]    # names of single cells
-    python -m benchmarks.quality.names.annotate --output results --rules    # other rules, cross-fitted
 
 Clusters are the true types. `--cells` takes none, or those of `fused` (`--clusters`, slow), which add candidates.
 Candidates are all types of the table but cell lines and tumors, never those of the set alone; `type_names.toml` says
@@ -11,7 +10,6 @@ their study: a rule that is chosen on one is reported on the other. `--genes 500
 each set, `--species human` the sets of one. Exits with 1 where a bar is missed.
 """
 
-import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -44,13 +42,12 @@ from cellmodel.annotate.cell_types import (
     cluster_profiles,
     combine_evidence,
     gene_texts,
-    standard_profiles,
     standard_weights,
     text_weights,
     type_evidence,
     usual_types,
 )
-from cellmodel.annotate.name_cells import TypeName, TypeNaming, contrast_relatives, name_by_types, name_each
+from cellmodel.annotate.name_cells import TypeName, TypeNaming, name_by_types, name_each
 from genekb.query.knowledge import KnowledgeVectors, knowledge_vectors
 
 N_DEALS = 5
@@ -60,12 +57,6 @@ LEFT_OUT = ("the right names left out", "all types of their tissues left out")
 BARS = {"named right": (0.85, 1), "withheld though right": (0.03, -1), PERMUTED: (0.03, -1)}
 CELLS_BAR = 0.70
 CONTROLS = ("shuffled", "name")
-GRID = {  # of --rules: weight of the text, of the contrast with relatives, clusters alike, markers by specificity
-    "text": (0.0, 0.1, 0.25, 0.5),
-    "relatives": (0.0, 0.25, 0.5),
-    "balanced": (True, False),
-    "specific": (True, False),
-}
 
 
 def one_source(evidence: TypeEvidence, source: str) -> TypeEvidence:
@@ -218,26 +209,6 @@ def score_cells(truth: TruthOfSet, store: genekb.Store, encoder: str) -> dict[st
     return row
 
 
-def score_rules(truth: TruthOfSet, store: genekb.Store, encoder: str) -> dict[str, Any]:
-    """Share of labels whose best type is right, by each rule of the grid."""
-    known = known_cells(truth, store, encoder)
-    evidence = type_evidence(usual_types(), known.alignment, store)
-    groups = np.unique(truth.labels, return_inverse=True)[1]
-    is_scored = np.array([bool(truth.right[label]) for label in np.unique(truth.labels)])
-    is_right = [np.isin([one.name for one in evidence.types], truth.right[one]) for one in np.unique(truth.labels)]
-    profiles = {balanced: cluster_profiles(known.expression, groups, balanced=balanced) for balanced in (True, False)}
-    markers = {True: evidence.markers, False: evenly(evidence.markers)}
-    row: dict[str, Any] = {"data": truth.data.name, "half": half(truth.data.name), "encoder": encoder}
-    for text, relatives, balanced, specific in itertools.product(*GRID.values()):
-        has_markers = evidence.n_markers > 0
-        both = combine_evidence(evidence.text, markers[specific], has_markers=has_markers, text_weight=text)
-        contrast = contrast_relatives(profiles[balanced], weight=relatives)
-        best = (both @ standard_profiles(contrast).T).argmax(axis=0)
-        found = [right[place] for right, place in zip(is_right, best, strict=True)]
-        row[f"{text}, {relatives}, {balanced}, {specific}"] = float(np.mean(np.array(found)[is_scored]))
-    return row
-
-
 def evenly(markers: sp.csr_matrix) -> sp.csr_matrix:
     """Weigh markers evenly; a row keeps the root of the share that is measured, the length of its deviations."""
     squares = np.asarray(markers.multiply(markers).sum(axis=1)).ravel()
@@ -308,23 +279,6 @@ def report_cells(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
     return lines, bars
 
 
-def report_rules(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
-    """Report the rules, and what the best of either half reaches on the other."""
-    rules = [key for key in rows[0] if key not in {"data", "half", "encoder"}]
-    found = np.array([[row[key] for key in rules] for row in rows])
-    is_a = np.array([row["half"] == "A" for row in rows])
-    values = [
-        [rule, *(float(found[kept, at].mean()) for kept in (is_a | True, is_a, ~is_a))] for at, rule in enumerate(rules)
-    ]
-    lines = [f"Best type right, mean over {len(rows)} sets; rules: {', '.join(GRID)}", ""]
-    lines += table(["rule", "all", "A", "B"], sorted(values, key=lambda one: -one[1]))
-    for chosen, reported, names in ((is_a, ~is_a, "AB"), (~is_a, is_a, "BA")):
-        best = int(found[chosen].mean(axis=0).argmax())
-        value = found[reported, best].mean()
-        lines.append(f"Chosen on {names[0]}: {rules[best]}; on {names[1]}: {value:.3f}")
-    return lines, []
-
-
 def main() -> int:
     """Run everything and compare with the bars."""
     parser = command_line_of_names(__doc__)
@@ -333,15 +287,13 @@ def main() -> int:
     parser.add_argument("--species", default="human,mouse")
     parser.add_argument("--cells", action="store_true", help="Score the names of single cells instead.")
     parser.add_argument("--clusters", action="store_true", help="With --cells: cluster the cells, too.")
-    parser.add_argument("--rules", action="store_true", help="Score other rules instead.")
     parser.add_argument("--genes", type=int, help="Keep so many of the most variable genes of each set.")
     options = parser.parse_args()
     encoders, taxa = options.encoders.split(","), options.species.split(",")
     stores = open_stores(options, encoders, taxa=taxa)
     what, score, write = "annotate", score_set, report
-    if options.cells or options.rules:
-        chosen = (score_cells, report_cells) if options.cells else (score_rules, report_rules)
-        what, (score, write) = f"annotate_{'cells' if options.cells else 'rules'}", chosen
+    if options.cells:
+        what, score, write = "annotate_cells", score_cells, report_cells
     sets = [one for one in load_datasets() + more_sets() if one.taxon in taxa]
     truths = named_sets(sets, cache=options.cache, with_clusters=options.clusters)
     if options.genes:
