@@ -54,7 +54,7 @@ def test_a_tissue_keeps_immune_cells_and_unassigned_clusters_say_what_was_reject
         return shown
 
     with_immune, alone = run("--tissue", "gut"), run("--only-tissue", "gut")
-    assert ("candidates: 77 types" in with_immune, "candidates: 17 types" in alone) == (True, True)
+    assert ("candidates: 110 types" in with_immune, "candidates: 27 types" in alone) == (True, True)
     assert "natural killer cell" in with_immune
     assert re.search(r"unassigned \(best: [\w -]+, adjusted p \d[\d.]*\)", alone)
 
