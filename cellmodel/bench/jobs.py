@@ -27,7 +27,7 @@ from cellmodel.nn.similarity import layer_similarities, mean_cosine
 from cellmodel.recipes.base import CellViews, Recipe, Representation
 from cellmodel.recipes.heads import find_head, kmeans_head
 from cellmodel.recipes.registry import find_recipe
-from cellmodel.tl._run import prepare
+from cellmodel.tl._run.pipeline import prepare
 from genekb.core.messages import check_choice, counted
 from genekb.files import atomic as files
 

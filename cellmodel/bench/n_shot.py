@@ -27,7 +27,7 @@ from cellmodel.pp.features import Features, make_features
 from cellmodel.pp.text.align import align_cells
 from cellmodel.pp.text.paths import apply_knowledge, fit_whitening, specific_text
 from cellmodel.recipes.registry import find_recipe
-from cellmodel.tl._run import prepare
+from cellmodel.tl._run.pipeline import prepare
 
 OWN_FEATURES: Final = ("expression", "text", "both")
 OF_RECIPE: Final = "recipe:"

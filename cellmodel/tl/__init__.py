@@ -17,21 +17,23 @@ from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
 from cellmodel.io.writers import MODEL, check_targets
 from cellmodel.pl.report.write import report_cells
+from cellmodel.tl._annotate import annotate_markers as annotate_markers
+from cellmodel.tl._annotate import map_labels as map_labels
+from cellmodel.tl._chain import ChainConfig, ChainJob
+from cellmodel.tl._classify import TransferJob
+from cellmodel.tl._cluster import CellRun, ClusterJob
 from cellmodel.tl._compare import compare as compare
-from cellmodel.tl._compare import transfer_task
 from cellmodel.tl._explain import annotate as annotate
 from cellmodel.tl._explain import attribute as attribute
 from cellmodel.tl._explain import predict as predict
 from cellmodel.tl._explain import search as search
 from cellmodel.tl._export import cell_type_terms as cell_type_terms
 from cellmodel.tl._export import export_graph as export_graph
-from cellmodel.tl._names import annotate_markers as annotate_markers
-from cellmodel.tl._names import map_labels as map_labels
 from cellmodel.tl._perturb import perturb as perturb
+from cellmodel.tl._run.task import run_on_anndata
+from cellmodel.tl._run.within import parse_within
 from cellmodel.tl._samples import composition as composition
 from cellmodel.tl._samples import markers as markers
-from cellmodel.tl._slots import CellRun, ChainConfig, chain_task, cluster_task
-from cellmodel.tl._task import run_on_anndata
 from cellmodel.tl.model.fitted import fit_model
 from cellmodel.tl.model.fitted import save_model as keep_model
 from cellmodel.tl.model.share import lock as lock
@@ -187,7 +189,7 @@ def embed(  # noqa: PLR0913 - those of the command
         confounded_ok=confounded_ok, harmony_theta=harmony_theta, head=head, smooth_labels=smooth_labels, device=device,
     )  # fmt: skip
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
-    task = cluster_task(open_kb(kb), config, key_added=key_added, with_clusters=False)
+    task = ClusterJob(open_kb(kb), config, with_clusters=False)
     return run_on_anndata(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)[0]
 
 
@@ -322,7 +324,7 @@ def cluster(  # noqa: PLR0913 - what users of a clustering tool look for among i
     )  # fmt: skip
     check_targets([_model_target(save_model)], overwrite=overwrite)
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
-    task = cluster_task(open_kb(kb), chosen, key_added=key_added, within=within)
+    task = ClusterJob(open_kb(kb), chosen, within=None if within is None else parse_within(within))
     done, found = run_on_anndata(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
     _note_structure(found)
     _keep_model(found, save_model, overwrite=overwrite)
@@ -476,7 +478,7 @@ def run(  # noqa: PLR0913 - those of the tools that it does
     )
     page = None if report is None else Path(report)
     check_targets([_model_target(save_model), None if page is None else Target(page)], overwrite=overwrite)
-    task = chain_task(open_kb(kb), chosen, chain, key_added=key_added)
+    task = ChainJob(open_kb(kb), chosen, chain=chain, key_added=key_added)
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
     done, found = run_on_anndata(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
     _note_structure(found["cluster"])
@@ -597,7 +599,7 @@ def classify(  # noqa: PLR0913 - those of the command
         orthologs=orthologs,
         random_state=random_state,
     )
-    task = transfer_task(labelled, open_kb(kb), chosen, transfer=transfer, read=read)
+    task = TransferJob(open_kb(kb), chosen, reference=labelled, transfer=transfer)
     return run_on_anndata(
         adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy, source="query in memory"
     )[0]

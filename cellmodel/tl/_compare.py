@@ -1,28 +1,22 @@
-"""Two sets of cells: their clusters side by side, as a table and a picture, and labels of one for the other."""
+"""Match the clusters of two sets of cells, as a table and a picture."""
 
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
+from typing import TYPE_CHECKING, Final
 
 import genekb
-from cellmodel.annotate.cell_types import UNASSIGNED
-from cellmodel.annotate.label_transfer import Transfer, TransferConfig, transfer_labels
 from cellmodel.annotate.match_clusters import UNMATCHED, CellComparison, ClusterMatch, CompareConfig, compare_clustered
 from cellmodel.annotate.shared_genes import GenesBy
 from cellmodel.core.config import RunConfig, Values
 from cellmodel.core.options import settings_of
-from cellmodel.core.stages import AnyStages
 from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.explain.groups import clustered
 from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, read_cells
-from cellmodel.io.records import check_lineage, input_record
+from cellmodel.io.records import check_lineage
 from cellmodel.io.writers import check_targets
 from cellmodel.pl._canvas import check_format
-from cellmodel.tl._task import Task, lineage_of
 from genekb.files.replace import Target
 from genekb.files.tables import write_table
 
@@ -273,53 +267,3 @@ def _draw(compared: CellComparison, path: Path, *, titles: tuple[str, str], over
             weights.loc[match.best.a, match.best.b] = 1.0
             is_strong.loc[match.best.a, match.best.b] = match.is_reciprocal
     draw_file(lambda: draw_flows(weights, is_strong=is_strong, titles=titles), path, overwrite=overwrite)
-
-
-def transfer_task(
-    reference: Path | Cells, kb: genekb.Store, config: RunConfig, *, transfer: TransferConfig, read: ReadConfig
-) -> Task[Transfer]:
-    """Transfer labels of a reference, see :func:`cellmodel.annotate.label_transfer.transfer_labels`.
-
-    ``read``: where the values and the gene names of a reference in a file are.
-    """
-
-    def find(query: Cells, _: AnyStages) -> Transfer:
-        labelled = read_cells(reference, read) if isinstance(reference, Path) else reference
-        for cells in (query, labelled):
-            for note in cells.notes:
-                log.info("%s: %s", cells.source, note)
-        return transfer_labels(query, labelled, kb, config, transfer=transfer)
-
-    return Task(
-        slots=(("obs", "{}"), ("obs", "{}_confidence"), ("obsm", "{}_probabilities"), ("uns", "{}")),
-        find=find,
-        values=_transfer_values,
-        inputs=(reference,) if isinstance(reference, Path) else (),
-    )
-
-
-def _transfer_values(cells: Cells, found: Transfer) -> Sequence[Any]:
-    import pandas as pd
-
-    counts, figures, settings = found.n_query, found.prediction, asdict(found.transfer)
-    genes_by = settings["meeting"] = settings.pop("genes_by")  # as files have named it from the first
-    record = {
-        "params": {"run": found.config.to_dict(), "transfer": settings},
-        "seed": found.config.seed,
-        **lineage_of(found),
-        "reference": found.reference,
-        "classes": list(found.names),
-        "counts": pd.DataFrame(
-            {"class": list(counts), "n_reference": [*found.n_reference, 0], "n_query": list(counts.values())}
-        ),
-        "n_unlabelled": found.n_unlabelled,
-        "unassigned_below": found.limit,
-        "genes": {"meeting": genes_by, "n_genes": found.n_genes, "note": found.note},
-        "input": input_record(cells)["input"],
-    }
-    return (
-        pd.Categorical(found.labels, categories=[*found.names, UNASSIGNED]),
-        figures.confidence.astype(np.float32),
-        figures.probabilities.astype(np.float32),
-        record,
-    )

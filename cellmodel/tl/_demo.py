@@ -9,8 +9,8 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import ReadConfig
 from cellmodel.io.writers import WriteConfig, check_outputs, check_targets
-from cellmodel.tl._slots import ChainConfig, chain_task
-from cellmodel.tl._task import run_on_file
+from cellmodel.tl._chain import ChainConfig, ChainJob
+from cellmodel.tl._run.task import run_on_file
 from genekb.core.python import for_python
 from genekb.files.replace import Target
 
@@ -73,5 +73,5 @@ def demo_outputs(output: Path, *, overwrite: bool = False) -> WriteConfig:
 
 def run_demo(kb: genekb.Store, write: WriteConfig, *, seed: int = 0) -> dict[str, Any]:
     """Do :func:`cellmodel.tl.run` with the demo cells, and write what `demo_outputs` names."""
-    task = chain_task(kb, RunConfig(seed=seed), ChainConfig(), key_added=write.key_added)
+    task = ChainJob(kb, RunConfig(seed=seed), chain=ChainConfig(), key_added=write.key_added)
     return run_on_file(find_demo_cells(), task, read=ReadConfig(), write=write)

@@ -1,27 +1,56 @@
 """Tools on clustered cells: names, evidence, free text, and the clusters of a fitted model for new cells."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+import genekb
 from cellmodel.annotate.candidates import choose_types, panel_of
 from cellmodel.annotate.cell_types import CellType
 from cellmodel.annotate.levels import Level
 from cellmodel.annotate.name_cells import TypeChoice, TypeNaming
-from cellmodel.annotate.search.cells import SearchConfig
+from cellmodel.annotate.search.cells import Found, SearchConfig, search_cells
 from cellmodel.core.config import RunConfig, Values
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.options import Paths, paths_of, settings_of
+from cellmodel.core.stages import AnyStages
 from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.explain.evidence import AttributeConfig
 from cellmodel.explain.samples.design import SampleConfig
-from cellmodel.io.cells import ReadConfig
-from cellmodel.tl._names import annotate_task, overlap_task
-from cellmodel.tl._task import Task, attribute_task, attribution_slot, run_on_anndata, search_task
-from cellmodel.tl.model.fitted import FittedModel, check_store, load_model, predict_task
+from cellmodel.io.cells import Cells, ReadConfig
+from cellmodel.tl._annotate import AnnotateJob, OverlapJob
+from cellmodel.tl._attribute import AttributeJob, attribution_slot
+from cellmodel.tl._run.task import Slot, Task, run_on_anndata
+from cellmodel.tl.model.fitted import FittedModel, PredictJob, check_store, load_model
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+
+@dataclass(frozen=True)
+class SearchJob(Task[Found]):
+    """Score cells and rank clusters by free text, see :func:`cellmodel.annotate.search.cells.search_cells`."""
+
+    kb: genekb.Store
+    config: RunConfig
+    _: KW_ONLY
+    search: SearchConfig
+
+    def slots(self, key_added: str) -> list[Slot]:
+        """Score of each cell, and record."""
+        return [("obs", key_added), ("uns", key_added)]
+
+    def compute(self, cells: Cells, stages: AnyStages) -> Found:
+        """Search the cells."""
+        return search_cells(cells, self.kb, self.config, search=self.search)
+
+    def values(self, cells: Cells, result: Found, key_added: str) -> dict[Slot, Any]:
+        """Scores, settings, clusters and genes."""
+        record = {"params": asdict(self.search), "seed": self.config.seed} | result.to_dict()
+        return {("obs", key_added): result.scores.astype(np.float32), ("uns", key_added): record}
 
 
 @tool
@@ -139,7 +168,7 @@ def attribute(  # noqa: PLR0913 - those of the command
     chosen = settings_of(
         config, encoder=encoder, min_coverage=min_coverage, orthologs=orthologs, random_state=random_state,
     )  # fmt: skip
-    task = attribute_task(open_kb(kb), chosen, choice=choice)
+    task = AttributeJob(open_kb(kb), chosen, choice=choice)
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
     key = attribution_slot(condition_key) if key_added is None else key_added
     return run_on_anndata(adata, task, read, key_added=key, overwrite=overwrite, copy=copy)[0]
@@ -244,7 +273,7 @@ def annotate(  # noqa: PLR0913 - those of the command
     if kb is None:
         if markers is None:
             raise InputUnusable("names come from a store (kb), or from marker genes by type (markers); give one")
-        task: Task[Any] = overlap_task(panel_of(markers), cluster_key=cluster_key)
+        task: Task[Any] = OverlapJob(panel=panel_of(markers), cluster_key=cluster_key)
     else:
         types = choose_types(candidates, tissue=tissue, only_tissue=only_tissue, markers=markers)
         naming = TypeNaming(level=level, n_permutations=permutations)
@@ -252,7 +281,7 @@ def annotate(  # noqa: PLR0913 - those of the command
         chosen = settings_of(
             config, encoder=encoder, min_coverage=min_coverage, orthologs=orthologs, random_state=random_state,
         )  # fmt: skip
-        task = annotate_task(open_kb(kb), chosen, choice=choice)
+        task = AnnotateJob(open_kb(kb), chosen, choice=choice)
     return run_on_anndata(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)[0]
 
 
@@ -340,7 +369,7 @@ def search(  # noqa: PLR0913 - those of the command
     chosen = settings_of(
         config, encoder=encoder, min_coverage=min_coverage, orthologs=orthologs, random_state=random_state,
     )  # fmt: skip
-    task = search_task(open_kb(kb), chosen, search=wanted)
+    task = SearchJob(open_kb(kb), chosen, search=wanted)
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
     return run_on_anndata(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)[0]
 
@@ -406,6 +435,6 @@ def predict(
     fitted = model if isinstance(model, FittedModel) else load_model(folder)
     store = open_kb(kb)
     check_store(fitted, store)
-    task = predict_task(fitted, store, folder=folder, batch_key=batch_key)
+    task = PredictJob(fitted, store, folder=folder, new_batch_key=batch_key)
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
     return run_on_anndata(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)[0]

@@ -21,8 +21,8 @@ from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, obs_column
 from cellmodel.io.graph import GRAPH, TypedGraph, write_graph
 from cellmodel.io.records import input_record
 from cellmodel.io.writers import check_targets
-from cellmodel.tl._run import Prepared, prepare
-from cellmodel.tl._task import Task, run_on_anndata
+from cellmodel.tl._run.pipeline import Prepared, prepare
+from cellmodel.tl._run.task import Slot, Task, run_on_anndata
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -130,7 +130,7 @@ def export_cells(
 
     ``label_key``: column of obs whose values are written as labels; nothing is computed from them. Raises
     ``InputUnusable`` if the folder may not be replaced, found before any work, or there is no such column; else as
-    :func:`cellmodel.tl._run.prepare`.
+    :func:`cellmodel.tl._run.pipeline.prepare`.
     """
     check_targets([GRAPH.target(folder)], overwrite=overwrite)
     for note in cells.notes:
@@ -236,9 +236,7 @@ def cell_type_terms(
     >>> adata.obs["cell_type_ontology_term_id"].unique().tolist()
     ['CL:0000084', 'unknown']
     """
-    copied, _ = run_on_anndata(
-        adata, terms_task(name_key), ReadConfig(), key_added=TERMS, overwrite=overwrite, copy=copy
-    )
+    copied, _ = run_on_anndata(adata, TermsJob(name_key), ReadConfig(), key_added=TERMS, overwrite=overwrite, copy=copy)
     return copied
 
 
@@ -255,22 +253,30 @@ class CellTerms:
         return [{"name": name, "term": self.terms[name], "n_cells": number} for name, number in counts]
 
 
-def terms_task(name_key: str) -> Task[CellTerms]:
+@dataclass(frozen=True)
+class TermsJob(Task[CellTerms]):
     """Give the cells the terms of their names in a column of obs, which are those of the package's table."""
 
-    def find(cells: Cells, _: AnyStages) -> CellTerms:
+    name_key: str
+
+    def slots(self, key_added: str) -> list[Slot]:
+        """Column of terms, whose name CELLxGENE's schema gives."""
+        return [("obs", TERMS)]
+
+    def compute(self, cells: Cells, stages: AnyStages) -> CellTerms:
+        """Look the names up."""
+        key = self.name_key
         hint = "name cells with `cellmodel annotate` first, or give a column of names with --name-key"
-        names = obs_columns(cells.adata, [name_key], source=cells.source, hint=hint)[name_key]
+        names = obs_columns(cells.adata, [key], source=cells.source, hint=hint)[key]
         known = {one.name: one.ontology_id for one in (*read_cell_groups(), *read_cell_types())}
         if not {*known, UNASSIGNED} & {*names}:
-            raise InputUnusable(f"column {name_key!r} of {cells.source} holds no name of `cellmodel annotate`; {hint}")
+            raise InputUnusable(f"column {key!r} of {cells.source} holds no name of `cellmodel annotate`; {hint}")
         if _LABELS in cells.adata.obs:
             log.warning("obs has %r, which CELLxGENE's own program fills: rename it before you submit", _LABELS)
         return CellTerms(names=names, terms={name: known.get(name) or UNKNOWN for name in set(names)})
 
-    def values(_: Cells, found: CellTerms) -> Sequence[Any]:
+    def values(self, cells: Cells, result: CellTerms, key_added: str) -> dict[Slot, Any]:
+        """Term of each cell."""
         import pandas as pd
 
-        return (pd.Categorical([found.terms[name] for name in found.names]),)
-
-    return Task(slots=(("obs", TERMS),), find=find, values=values)
+        return {("obs", TERMS): pd.Categorical([result.terms[name] for name in result.names])}

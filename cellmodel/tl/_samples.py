@@ -1,6 +1,7 @@
 """Tasks between samples: differential expression of pseudobulks, and composition."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from cellmodel.core.errors import InputUnusable
-from cellmodel.core.stages import MemoryStages, Stages
+from cellmodel.core.stages import AnyStages, MemoryStages, Stages
 from cellmodel.core.tools import tool
 from cellmodel.explain.samples.composition import ShareTests, Transform, compare_shares, composition_frame, share_frame
 from cellmodel.explain.samples.design import Method, SampleConfig
@@ -22,9 +23,10 @@ from cellmodel.io.matrix import ValueKind
 from cellmodel.io.records import recorded_sample_key
 from cellmodel.io.writers import WriteConfig, check_outputs
 from cellmodel.pp.blocks import read_backed_cells
-from cellmodel.tl._task import StreamConfig, Task, run_on_cells, run_on_file, write_all
+from cellmodel.tl._run.task import Slot, StreamConfig, Task, run_on_cells, run_on_file, write_all
 from genekb.core.messages import known_names
 from genekb.core.plugins import installed_version
+from genekb.files.replace import Target
 from genekb.files.tables import write_table
 
 if TYPE_CHECKING:
@@ -35,30 +37,54 @@ log = logging.getLogger(__name__)
 STORED: Final = 1000  # genes of a comparison in a slot; a table has all
 
 
-def markers_task(config: SampleConfig) -> Task[SampleMarkers]:
+@dataclass(frozen=True)
+class MarkersJob(Task[SampleMarkers]):
     """Find markers between samples, see :func:`find_markers`.
 
     The slot has ``params``, the tables ``markers`` (the :data:`STORED` smallest p values of each comparison),
     ``comparisons`` and ``left_out``, ``notes`` and ``versions``.
     """
-    return Task(
-        slots=(("uns", "{}"),),
-        find=lambda cells, _: find_markers(cells, _with_samples(config, cells)),
-        values=lambda _, found: (_marker_record(found),),
-        stage_key={"markers": asdict(config)},
-    )
+
+    config: SampleConfig
+
+    @property
+    def stage_key(self) -> Mapping[str, Any]:
+        """Settings of the comparison."""
+        return {"markers": asdict(self.config)}
+
+    def slots(self, key_added: str) -> list[Slot]:
+        """Record and tables."""
+        return [("uns", key_added)]
+
+    def compute(self, cells: AnyCells, stages: AnyStages) -> SampleMarkers:
+        """Compare the samples."""
+        return find_markers(cells, _with_samples(self.config, cells))
+
+    def values(self, cells: AnyCells, result: SampleMarkers, key_added: str) -> dict[Slot, Any]:
+        """Give settings, tables and notes."""
+        import pandas as pd
+
+        record = {
+            "params": asdict(result.config),
+            "markers": result.genes(n_top=STORED),
+            "comparisons": result.comparisons(),
+            "left_out": pd.DataFrame(list(result.left_out), columns=["sample", "condition", "cluster", "n_cells"]),
+            "notes": list(result.notes),
+            "versions": _versions(),
+        }
+        return {("uns", key_added): record}
 
 
 def markers_of_file(
     path: Path, task: Task[SampleMarkers], *, read: ReadConfig, write: WriteConfig | None, stream: StreamConfig
 ) -> SampleMarkers:
-    """Do a task of :func:`markers_task` on a file, as :func:`run_on_file`; out of core without an output, too."""
+    """Do a task of :func:`MarkersJob` on a file, as :func:`run_on_file`; out of core without an output, too."""
     if write is not None or not stream.is_wanted((path,), read):
         return run_on_file(path, task, read=read, write=write, stream=stream)
     check_in_blocks(path)
     with TemporaryDirectory(prefix="cellmodel-") as folder:
         stages = Stages(stream.work or Path(folder) / "work", key={"cells": str(path)})
-        found = task.find(read_backed_cells(open_backed(path, read), read, stages), stages)
+        found = task.compute(read_backed_cells(open_backed(path, read), read, stages), stages)
         stages.remove()
     return found
 
@@ -75,20 +101,6 @@ def _with_samples(config: SampleConfig, cells: AnyCells) -> SampleConfig:
         )
     log.info("samples: %r, by which the files were joined", key)
     return replace(config, sample_key=key)
-
-
-def _marker_record(found: SampleMarkers) -> dict[str, Any]:
-    """Give what a slot holds of markers between samples."""
-    import pandas as pd
-
-    return {
-        "params": asdict(found.config),
-        "markers": found.genes(n_top=STORED),
-        "comparisons": found.comparisons(),
-        "left_out": pd.DataFrame(list(found.left_out), columns=["sample", "condition", "cluster", "n_cells"]),
-        "notes": list(found.notes),
-        "versions": _versions(),
-    }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -119,32 +131,48 @@ def find_composition(cells: Cells, config: SampleConfig, *, transform: Transform
     return Composition(config=config, shares=shares, tests=tests, notes=(*found.notes, *notes))
 
 
-def composition_task(config: SampleConfig, *, transform: Transform = "arcsine") -> Task[Composition]:
+@dataclass(frozen=True)
+class CompositionJob(Task[Composition]):
     """Compare the composition of samples, see :func:`find_composition`.
 
     The slot has ``params``, the tables ``shares`` and ``clusters``, ``notes`` and ``versions``.
     """
-    return Task(
-        slots=(("uns", "{}"),),
-        find=lambda cells, _: find_composition(cells, _with_samples(config, cells), transform=transform),
-        values=lambda _, found: (
-            {
-                "params": asdict(found.config) | {"transform": transform},
-                "shares": found.shares,
-                "clusters": found.clusters(),
-                "notes": list(found.notes),
-                "versions": _versions(),
-            },
-        ),
-    )
+
+    config: SampleConfig
+    transform: Transform = "arcsine"
+    shares: Path | None = None  # table of the shares, which the caller writes
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """Return the table of the shares."""
+        return () if self.shares is None else (Target(self.shares, makes_parents=True),)
+
+    def slots(self, key_added: str) -> list[Slot]:
+        """Record and tables."""
+        return [("uns", key_added)]
+
+    def compute(self, cells: Cells, stages: AnyStages) -> Composition:
+        """Count the cells, and compare the conditions."""
+        return find_composition(cells, _with_samples(self.config, cells), transform=self.transform)
+
+    def values(self, cells: Cells, result: Composition, key_added: str) -> dict[Slot, Any]:
+        """Give settings, tables and notes."""
+        record = {
+            "params": asdict(result.config) | {"transform": self.transform},
+            "shares": result.shares,
+            "clusters": result.clusters(),
+            "notes": list(result.notes),
+            "versions": _versions(),
+        }
+        return {("uns", key_added): record}
 
 
 def composition_of_file(path: Path, task: Task[Composition], *, write: WriteConfig | None) -> Composition:
-    """Do a task of :func:`composition_task` on a file, whose values are not looked at; see :func:`run_on_file`."""
+    """Do a :class:`CompositionJob` on a file, whose values are not looked at; see :func:`run_on_file`."""
     if write is None:
         backed = open_backed(path, ReadConfig()) if path.suffix in WRITTEN_AS else None
         adata, sample_key = (backed.adata, backed.sample_key) if backed is not None else (read_anndata(path), "")
-        return task.find(replace(_obs_alone(adata, source=str(path)), sample_key=sample_key), MemoryStages())
+        return task.compute(replace(_obs_alone(adata, source=str(path)), sample_key=sample_key), MemoryStages())
     check_outputs(write, *task.targets, inputs=(path,))
     cells = _obs_alone(read_anndata(path), source=str(path))
     found = run_on_cells(cells, task, key_added=write.key_added, overwrite=write.overwrite)
@@ -251,7 +279,7 @@ def markers(
     )  # fmt: skip
     target = adata.copy() if copy else adata
     cells = cells_from_anndata(target, ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key))
-    run_on_cells(cells, markers_task(config), key_added=key_added or marker_slot(config), overwrite=overwrite)
+    run_on_cells(cells, MarkersJob(config), key_added=key_added or marker_slot(config), overwrite=overwrite)
     return target if copy else None
 
 
@@ -332,7 +360,7 @@ def composition(
         batch_key=batch_key, confounded_ok=confounded_ok, min_cells=min_cells,
     )  # fmt: skip
     target = adata.copy() if copy else adata
-    task = composition_task(config, transform=transform)
+    task = CompositionJob(config, transform)
     cells = _obs_alone(target, source="AnnData in memory")
     run_on_cells(cells, task, key_added=key_added, overwrite=overwrite)
     return target if copy else None

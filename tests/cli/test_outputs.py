@@ -19,8 +19,8 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import ReadConfig
 from cellmodel.io.writers import WriteConfig
-from cellmodel.tl._slots import cluster_task
-from cellmodel.tl._task import run_on_file
+from cellmodel.tl._cluster import ClusterJob
+from cellmodel.tl._run.task import run_on_file
 from genekb import BuildConfig, build, read_demo_table
 from genekb.files.endings import ENDINGS
 from genekb_cellmodel_cli import cellmodel, genekb
@@ -107,7 +107,7 @@ def made(tmp_path_factory):
     raw.write_h5ad(folder / "raw.h5ad")
     config = RunConfig(recipe="pca-kmeans", knowledge="none", n_clusters=2)
     write = WriteConfig(output=folder / "data" / "cells.h5ad", model=folder / "model")
-    run_on_file(folder / "raw.h5ad", cluster_task(None, config), read=ReadConfig(), write=write)
+    run_on_file(folder / "raw.h5ad", ClusterJob(None, config), read=ReadConfig(), write=write)
     shutil.copyfile(folder / "data" / "cells.h5ad", folder / "other.h5ad")
     (folder / "sets.gmt").write_text("A\tfrom me\tCD3D\tCD3E\tCD3G\tCD4\tCD7\n")
     (folder / "genes.txt").write_text("CD3D\nCD3E\nCD3G\n")
@@ -266,10 +266,10 @@ def test_what_another_run_wrote_meanwhile_is_replaced_only_on_request(places, tm
 
     config = RunConfig(recipe="pca-kmeans", knowledge="none", n_clusters=2)
     run = partial(
-        run_on_file, Path(places["other"]), cluster_task(None, config, key_added="again"),
+        run_on_file, Path(places["other"]), ClusterJob(None, config),
         read=ReadConfig(), write=WriteConfig(output=output, key_added="again", overwrite=overwrite),
     )  # fmt: skip
-    log, other = logging.getLogger("cellmodel.tl._slots"), Other()
+    log, other = logging.getLogger("cellmodel.tl._cluster"), Other()
     log.addHandler(other)
     level = log.level
     log.setLevel(logging.INFO)

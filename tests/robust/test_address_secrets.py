@@ -23,8 +23,8 @@ import genekb
 from cellmodel.core.config import RunConfig
 from cellmodel.io.cells import ReadConfig
 from cellmodel.io.writers import WriteConfig
-from cellmodel.tl._slots import cluster_task
-from cellmodel.tl._task import run_on_file
+from cellmodel.tl._cluster import ClusterJob
+from cellmodel.tl._run.task import run_on_file
 from genekb.builder.plan import BuildConfig, build
 from genekb.core.addresses import without_secrets
 from genekb.share.push import push_store
@@ -76,7 +76,7 @@ def made(tmp_path_factory):
     path = save(cells(), folder)
     write = WriteConfig(output=folder / "out.h5ad", model=folder / "model")
     config = RunConfig(recipe="pca-kmeans", n_clusters=2)
-    run_on_file(path, cluster_task(genekb.open(store), config), read=ReadConfig(), write=write)
+    run_on_file(path, ClusterJob(genekb.open(store), config), read=ReadConfig(), write=write)
     push_store(genekb.open(store), parse_address(str(folder / "shared")))
     return {"store": store, "cells": path, "clustered": folder / "out.h5ad", "model": folder / "model", "home": home}
 

@@ -15,8 +15,8 @@ import pytest
 from cellmodel.core.config import RunConfig
 from cellmodel.io.cells import ReadConfig
 from cellmodel.io.writers import WriteConfig
-from cellmodel.tl._slots import cluster_task
-from cellmodel.tl._task import run_on_file
+from cellmodel.tl._cluster import ClusterJob
+from cellmodel.tl._run.task import run_on_file
 from genekb.builder.plan import BuildConfig, build
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.home import list_store_folders
@@ -44,9 +44,7 @@ def base(ncbi_folder, tmp_path_factory):
     model = home / "model"
     write = WriteConfig(output=home / "out.h5ad", key_added="fitted", model=model)
     config = RunConfig(recipe="pca-kmeans", n_clusters=2)
-    run_on_file(
-        cells, cluster_task(Store(folders["human"]), config, key_added="fitted"), read=ReadConfig(), write=write
-    )
+    run_on_file(cells, ClusterJob(Store(folders["human"]), config), read=ReadConfig(), write=write)
     good = bad_sources.Base(
         ncbi=ncbi_folder,
         base_home=home,

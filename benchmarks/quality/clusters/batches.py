@@ -32,7 +32,7 @@ from cellmodel.core.config import BatchConfig, Knowledge, RunConfig
 from cellmodel.core.random import generator
 from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.tl._run import run
+from cellmodel.tl._run.pipeline import run
 
 SETS = {  # column of obs with the batch
     "panc8_500": "batch",

@@ -45,7 +45,7 @@ from cellmodel.io.cells import Cells
 from cellmodel.io.matrix import ValueKind
 from cellmodel.pp.neighbors import knn_graph, snn_weights
 from cellmodel.pp.normalize import detected_genes, highly_variable, normalise_log1p, principal_components
-from cellmodel.tl._run import run
+from cellmodel.tl._run.pipeline import run
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -24,7 +24,7 @@ from cellmodel.core.arrays import Labels
 from cellmodel.core.config import BatchConfig, RunConfig
 from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.tl._run import run
+from cellmodel.tl._run.pipeline import run
 from cellmodel.tl.model.fitted import fit_model, predict
 
 if TYPE_CHECKING:

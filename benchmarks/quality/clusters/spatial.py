@@ -24,7 +24,7 @@ from cellmodel.io.cells import Cells, read_cells, read_obs_columns, spatial_coor
 from cellmodel.pp.neighbors import smooth
 from cellmodel.pp.spatial import nearest_by_coordinates, spatial_graph
 from cellmodel.recipes.registry import find_recipe
-from cellmodel.tl._run import prepare
+from cellmodel.tl._run.pipeline import prepare
 
 DATA_SETS = ("dlpfc_151673", "dlpfc_151675", "her2st_H1", "her2st_B1")
 BAR_ARI = 0.40  # mean over the sections, k given

@@ -28,7 +28,8 @@ from cellmodel.explain.evidence import AttributeConfig, Evidence, attribute_clus
 from cellmodel.explain.groups import ClusteredCells, clustered
 from cellmodel.io.cells import ReadConfig, read_cells
 from cellmodel.io.writers import WriteConfig
-from cellmodel.tl._task import attribute_task, run_on_file
+from cellmodel.tl._attribute import AttributeJob
+from cellmodel.tl._run.task import run_on_file
 
 FACTS = Path(__file__).with_name("marker_facts.tsv")
 N_TOP = 20
@@ -173,7 +174,7 @@ def timed(data: DataSet, store: Path) -> dict[str, Any]:
         for output in outputs:
             started = time.perf_counter()
             choice = AttributeConfig(cluster_key=data.label_key)
-            task = attribute_task(genekb.open(store), RunConfig(), choice=choice, tables=output.with_suffix(""))
+            task = AttributeJob(genekb.open(store), RunConfig(), choice=choice, tables=output.with_suffix(""))
             write = WriteConfig(output=output, key_added="cellmodel_attribution")
             run_on_file(data.path, task, read=ReadConfig(), write=write)
             seconds.append(time.perf_counter() - started)

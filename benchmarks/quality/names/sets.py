@@ -20,7 +20,7 @@ from cellmodel.io.cells import ReadConfig, obs_columns, read_cells
 from cellmodel.pp.features import make_features
 from cellmodel.pp.normalize import highly_variable, log_expression
 from cellmodel.pp.text.align import align_cells
-from cellmodel.tl._run import run
+from cellmodel.tl._run.pipeline import run
 from genekb.genes.texts import find_template
 
 MORE_SETS = {  # of names alone: species

@@ -16,8 +16,8 @@ from cellmodel.io.cells import ReadConfig
 from cellmodel.io.concat import name_samples
 from cellmodel.io.formats.anndata import open_file
 from cellmodel.io.writers import WriteConfig, check_outputs
-from cellmodel.tl._task import run_on_file
-from cellmodel.tl.model.fitted import FittedModel, check_store, load_model, predict_task
+from cellmodel.tl._run.task import run_on_file
+from cellmodel.tl.model.fitted import FittedModel, PredictJob, check_store, load_model
 from genekb.builder.engine import EngineConfig, open_ray
 from genekb.core.errors import GeneKBError
 from genekb.core.plugins import installed_version
@@ -147,7 +147,9 @@ def _predict_file(job: Job, config: PredictConfig) -> FilePrediction | str:
     path, output = job
     try:
         fitted, store = _open(config.model, config.store)
-        task = predict_task(fitted, store, folder=config.model, batch_key=config.batch_key, digest=config.digest(path))
+        task = PredictJob(
+            fitted, store, folder=config.model, new_batch_key=config.batch_key, digest=config.digest(path)
+        )
         with threadpool_limits(limits=1):
             found = run_on_file(path, task, read=config.read, write=config.write(output))
     except (CellModelError, GeneKBError, OSError) as error:

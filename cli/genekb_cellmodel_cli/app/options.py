@@ -19,7 +19,7 @@ from genekb.files.endings import CELLS, ENDINGS, PLOT, REPORT, TABLE, check_endi
 if TYPE_CHECKING:
     from cellmodel.io.cells import ReadConfig
     from cellmodel.io.writers import WriteConfig
-    from cellmodel.tl._task import StreamConfig
+    from cellmodel.tl._run.task import StreamConfig
     from genekb.builder.engine import EngineConfig
     from genekb.net.retry import RetryPolicy
 
@@ -520,6 +520,6 @@ class OutOfCore:
 
     def config(self) -> "StreamConfig":
         """Give the settings."""
-        from cellmodel.tl._task import StreamConfig
+        from cellmodel.tl._run.task import StreamConfig
 
         return StreamConfig(mode=self.out_of_core, work=self.work_dir)

@@ -142,18 +142,18 @@ def annotate(
         )
         return
     from cellmodel.annotate.name_cells import TypeChoice, TypeNaming
-    from cellmodel.tl._names import annotate_task, overlap_task
-    from cellmodel.tl._task import run_on_file
+    from cellmodel.tl._annotate import AnnotateJob, OverlapJob
+    from cellmodel.tl._run.task import run_on_file
 
     reading, write = read.config(), slots.write_or_print(out, path, json=out.json)
     given = {"input": str(path), "output": str(write.output if write else "")}
     if kb is None:
-        naming = run_on_file(path, overlap_task(panel, cluster_key=cluster_key), read=reading, write=write)
+        naming = run_on_file(path, OverlapJob(panel=panel, cluster_key=cluster_key), read=reading, write=write)
         _print_names(given | names_content(naming), _BY_OVERLAP, json=out.json)
         return
     how, types = TypeNaming(n_permutations=permutations, level=level), candidates.read()
     chosen = TypeChoice(cluster_key=cluster_key, types=types, naming=how, other_store=other_store)
-    named = run_on_file(path, annotate_task(kb, genes.config(), choice=chosen), read=reading, write=write)
+    named = run_on_file(path, AnnotateJob(kb, genes.config(), choice=chosen), read=reading, write=write)
     _print_names(given | names_content(named), _BY_TYPES, json=out.json)
 
 
@@ -246,7 +246,7 @@ def _name_lists(
 ) -> None:
     """Name the lists, write the names where there is an output, and show them."""
     from cellmodel.explain.marker_tables import read_marker_lists
-    from cellmodel.tl._names import named_rows, write_names
+    from cellmodel.tl._annotate import named_rows, write_names
     from genekb.files.replace import Target, check_targets
 
     path = lists.marker_lists
@@ -324,11 +324,12 @@ def search(
     Example: cellmodel search out.h5ad "cytotoxic T lymphocytes" --kb human
     """
     from cellmodel.annotate.search.cells import SearchConfig
-    from cellmodel.tl._task import run_on_file, search_task
+    from cellmodel.tl._explain import SearchJob
+    from cellmodel.tl._run.task import run_on_file
 
     with wrong_usage():
         wanted = SearchConfig(query=query, cluster_key=cluster_key, use_types=not no_types, other_store=other_store)
-    task = search_task(store.open(trust_remote_code=trust_remote_code), genes.config(), search=wanted)
+    task = SearchJob(store.open(trust_remote_code=trust_remote_code), genes.config(), search=wanted)
     write = slots.write_cells(out, path) if out.is_given else None
     found = run_on_file(path, task, read=read.config(), write=write)
     content = {"input": str(path), "query": query, "output": str(write.output if write else ""), **found.to_dict()}

@@ -46,7 +46,8 @@ def attribute(
     Example: cellmodel attribute out.h5ad --kb human -o attributed.h5ad --tables tables
     """
     from cellmodel.explain.evidence import AttributeConfig
-    from cellmodel.tl._task import attribute_task, attribution_slot, run_on_file
+    from cellmodel.tl._attribute import AttributeJob, attribution_slot
+    from cellmodel.tl._run.task import run_on_file
 
     with wrong_usage():
         choice = AttributeConfig(
@@ -59,7 +60,7 @@ def attribute(
             n_permutations=permutations,
             other_store=other_store,
         )
-    task = attribute_task(store.open(), genes.config(), choice=choice, tables=tables)
+    task = AttributeJob(store.open(), genes.config(), choice=choice, tables=tables)
     key = attribution_slot(condition_key) if key_added is None else key_added
     slots = options.Slots(key_added=key, overwrite=overwrite)
     write = slots.write_or_print(out, path, json=json and tables is None)

@@ -15,7 +15,7 @@ from genekb_cellmodel_cli.cellmodel import annotate, attribute
 from genekb_cellmodel_cli.cellmodel.cluster import Clusters, RunJob, add_names, summarise, summary_lines
 
 if TYPE_CHECKING:
-    from cellmodel.tl._slots import ChainConfig
+    from cellmodel.tl._chain import ChainConfig
 
 
 def run(
@@ -38,13 +38,15 @@ def run(
     settings = clusters.settings()
     job.training.set_threads()
     from cellmodel.core.errors import UnknownName
-    from cellmodel.tl._slots import ChainConfig, chain_task
+    from cellmodel.tl._chain import ChainConfig, ChainJob
 
     steps = tuple(name.strip() for name in skip.split(",") if name.strip())
     with wrong_usage(UnknownName):
         chain = ChainConfig(skip=steps, level=level, gmt=tuple(gmt or ()), tables=tables)
     chain = replace(chain, **_candidates(candidates, chain, job))
-    found = job.do(partial(chain_task, chain=chain), settings, report=report, model=save_model)
+    found = job.do(
+        partial(ChainJob, chain=chain, key_added=job.slots.key_added), settings, report=report, model=save_model
+    )
     content: dict[str, Any] = {"cluster": summarise(found["cluster"], job.output, report)}
     if "annotate" in found:
         content["annotate"] = annotate.names_content(found["annotate"])

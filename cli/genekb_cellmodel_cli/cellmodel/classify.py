@@ -120,11 +120,11 @@ def classify(
         return
     write = slots.write_cells(out, path)
     from cellmodel.annotate.label_transfer import TransferConfig
-    from cellmodel.tl._compare import transfer_task
-    from cellmodel.tl._task import run_on_file
+    from cellmodel.tl._classify import TransferJob
+    from cellmodel.tl._run.task import run_on_file
 
     transfer = TransferConfig(label_key=label_key, genes_by=genes_by, classify=classifier, other_store=other_store)
-    task = transfer_task(reference, _open(store), config, transfer=transfer, read=read.config())
+    task = TransferJob(_open(store), config, reference=reference, transfer=transfer, read=read.config())
     found = run_on_file(path, task, read=read.config(), write=write)
     content = {"input": str(path), **_summary(found), "output": str(write.output)}
     show(content, _transfer_lines(content), json=json)
@@ -232,8 +232,8 @@ def predict(
 
     Example: cellmodel predict cells/*.h5ad --model model --kb human -o predicted --engine ray
     """
-    from cellmodel.tl._task import run_on_file
-    from cellmodel.tl.model.fitted import load_model, predict_task
+    from cellmodel.tl._run.task import run_on_file
+    from cellmodel.tl.model.fitted import PredictJob, load_model
 
     if len(paths) > 1 or (out.output is not None and not out.output.suffix):
         _predict_files(paths, model, out, store, read, slots, engine, batch_key=batch_key, json=json)
@@ -243,7 +243,7 @@ def predict(
     path = paths[0]
     kb, reading, write = store.open(), read.config(), slots.write_cells(out, path)
     fitted = load_model(model)
-    found = run_on_file(path, predict_task(fitted, kb, folder=model, batch_key=batch_key), read=reading, write=write)
+    found = run_on_file(path, PredictJob(fitted, kb, folder=model, new_batch_key=batch_key), read=reading, write=write)
     content = {"input": str(path), **_prediction(fitted, found), "output": str(write.output)}
     show(content, _prediction_lines(content), json=json)
 

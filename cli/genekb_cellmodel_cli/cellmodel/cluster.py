@@ -17,8 +17,8 @@ from genekb_cellmodel_cli.app.options import parse_n_clusters, parse_resolution,
 from genekb_cellmodel_cli.app.output import Columns, note, show, table
 
 if TYPE_CHECKING:
-    from cellmodel.tl._slots import CellRun
-    from cellmodel.tl._task import Task
+    from cellmodel.tl._cluster import CellRun
+    from cellmodel.tl._run.task import Task
     from genekb import Store
 
 Found = TypeVar("Found")
@@ -109,7 +109,7 @@ class RunJob:
 
     def do(
         self,
-        make_task: "Callable[..., Task[Found]]",
+        make_task: "Callable[[Store | None, RunConfig], Task[Found]]",
         settings: Mapping[str, Any],
         *,
         report: Path | None = None,
@@ -117,16 +117,16 @@ class RunJob:
     ) -> "Found":
         """Do a task with further settings of the run, and write what was found.
 
-        ``make_task``: makes it of the store, the settings and the name of the slots.
+        ``make_task``: makes it of the store and the settings.
         """
         self.training.set_threads()
         from cellmodel.io.concat import JoinConfig
-        from cellmodel.tl._files import CellFiles, run_on_files
+        from cellmodel.tl._run.files import CellFiles, run_on_files
 
         config = self.run.config(**settings, recipe=self.run.recipe, device=self.training.device)
         kb = self.store.open_for(self.run.knowledge)
         write = self.slots.write_cells(self.out, *self.paths, report=report, model=model, command=_command_line())
-        task = make_task(kb, config, key_added=write.key_added)
+        task = make_task(kb, config)
         files = CellFiles(
             paths=tuple(self.paths),
             read=self.read.config(),
@@ -199,18 +199,19 @@ def cluster(
     """
     settings = clusters.settings()
     job.training.set_threads()
-    from cellmodel.tl._slots import cluster_task
-    from cellmodel.tl._within import parse_within
+    from cellmodel.tl._cluster import ClusterJob
+    from cellmodel.tl._run.within import parse_within
 
+    part = None
     if within is not None:
         with wrong_usage():
-            parse_within(within)
+            part = parse_within(within)
     if no_clusters:
         if within or report or save_model or clusters != Clusters():
             raise typer.BadParameter("--no-clusters embeds alone; leave out what is of clusters, reports and models")
-        job.print(job.do(partial(cluster_task, with_clusters=False), {}))
+        job.print(job.do(partial(ClusterJob, with_clusters=False), {}))
         return
-    found = job.do(partial(cluster_task, within=within), settings, report=report, model=save_model)
+    found = job.do(partial(ClusterJob, within=part), settings, report=report, model=save_model)
     job.print(found, report=report)
 
 
@@ -259,7 +260,7 @@ def summarise(outcome: "CellRun", output: Path, report: Path | None = None) -> d
     from dataclasses import asdict
 
     from cellmodel.cluster.structure import Structure
-    from cellmodel.tl._slots import batch_record, mixing_rows
+    from cellmodel.tl._run.slots import batch_record, mixing_rows
 
     cells, result = outcome.cells, outcome.result
     content: dict[str, Any] = {

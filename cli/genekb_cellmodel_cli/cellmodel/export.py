@@ -73,11 +73,11 @@ def cellxgene(
 
     Example: cellmodel export cellxgene named.h5ad -o submission.h5ad
     """
-    from cellmodel.tl._export import terms_task
-    from cellmodel.tl._task import run_on_file
+    from cellmodel.tl._export import TermsJob
+    from cellmodel.tl._run.task import run_on_file
 
     write = options.Slots(overwrite=overwrite).write_or_print(out, path, json=json)
-    found = run_on_file(path, terms_task(name_key), read=read.config(), write=write)
+    found = run_on_file(path, TermsJob(name_key), read=read.config(), write=write)
     rows = found.rows()
     content = {"input": str(path), "output": str(write.output if write else ""), "names": rows}
     written = ["", f"output: {write.output}"] if write else []

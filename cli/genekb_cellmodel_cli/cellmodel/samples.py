@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cellmodel.explain.samples.differential import GeneTests
     from cellmodel.explain.samples.markers import SampleMarkers
     from cellmodel.io.writers import WriteConfig
-    from cellmodel.tl._task import Task
+    from cellmodel.tl._run.task import Task
 
 Row = dict[str, Any]
 _SHOWN, _LISTED = 5, 20  # genes of a comparison that are shown; in --json
@@ -145,11 +145,11 @@ def markers(
 
     Example: cellmodel markers out.h5ad --sample-key donor --condition-key stim --reference ctrl -o markers.tsv
     """
-    from cellmodel.tl._samples import marker_slot, markers_of_file, markers_task, write_frame
+    from cellmodel.tl._samples import MarkersJob, marker_slot, markers_of_file, write_frame
 
     config = conditions.config(sample_key, cluster_key, method=method)
     key = key_added or marker_slot(config)
-    task = markers_task(config)
+    task = MarkersJob(config)
     write = out.write(path, task, key_added=key, overwrite=overwrite)
     found = markers_of_file(path, task, read=read.config(), write=write, stream=out_of_core.config())
     if out.table:
@@ -182,15 +182,10 @@ def composition(
 
     Example: cellmodel composition out.h5ad --sample-key donor --condition-key stim -o composition.tsv
     """
-    from dataclasses import replace
-
-    from cellmodel.tl._samples import composition_of_file, composition_task, write_frame
-    from genekb.files.replace import Target
+    from cellmodel.tl._samples import CompositionJob, composition_of_file, write_frame
 
     config = conditions.config(sample_key, cluster_key)
-    task = composition_task(config, transform=transform)
-    if shares is not None:
-        task = replace(task, targets=(Target(shares, makes_parents=True),))
+    task = CompositionJob(config, transform, shares=shares)
     write = out.write(path, task, key_added=key_added, overwrite=overwrite)
     found = composition_of_file(path, task, write=write)
     frame = found.clusters() if found.tests else found.shares

@@ -14,8 +14,8 @@ from cellmodel.core.errors import InputUnusable, SlotTaken
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.writers import WriteConfig
-from cellmodel.tl._compare import transfer_task
-from cellmodel.tl._task import run_on_file
+from cellmodel.tl._classify import TransferJob
+from cellmodel.tl._run.task import run_on_file
 
 TYPES = ("B", "NK", "T")
 
@@ -154,7 +154,7 @@ def test_a_file_is_written_beside_its_inputs_and_never_over_them(query, referenc
 
     def transferred(output):
         transfer = TransferConfig(label_key="type")
-        task = transfer_task(paths["reference"], kb, RunConfig(), transfer=transfer, read=ReadConfig())
+        task = TransferJob(kb, RunConfig(), reference=paths["reference"], transfer=transfer)
         write = WriteConfig(output=output, key_added="given", overwrite=True)
         return run_on_file(paths["query"], task, read=ReadConfig(), write=write)
 

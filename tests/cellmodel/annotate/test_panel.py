@@ -10,9 +10,9 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import ReadConfig
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.writers import WriteConfig
+from cellmodel.tl._annotate import OverlapJob
 from cellmodel.tl._demo import find_demo_cells
-from cellmodel.tl._names import overlap_task
-from cellmodel.tl._task import run_on_file
+from cellmodel.tl._run.task import run_on_file
 from tests.support.in_process import call, call_json
 
 PANEL = {
@@ -76,7 +76,7 @@ def test_cells_without_a_cluster_get_no_name(path, tmp_path):
     labels = cells.obs["bulk_labels"]
     cells.obs["kind"] = np.select([labels == "CD19+ B", labels == "CD56+ NK"], [0.0, 1.0], np.nan)
     cells.write_h5ad(tmp_path / "cells.h5ad")
-    task = overlap_task(read_panel(tmp_path / "panel.json"), cluster_key="kind")
+    task = OverlapJob(panel=read_panel(tmp_path / "panel.json"), cluster_key="kind")
     write = WriteConfig(output=tmp_path / "named.h5ad", key_added="name")
     found = run_on_file(tmp_path / "cells.h5ad", task, read=ReadConfig(), write=write)
     assert [(name, one.name) for name, one in zip(found.found.names, found.names, strict=True)] == [

@@ -13,7 +13,7 @@ from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.recipes.fused import TERMS
 from cellmodel.recipes.registry import BUILT_IN, find_recipe
 from cellmodel.tl._demo import find_demo_cells
-from cellmodel.tl._run import run
+from cellmodel.tl._run.pipeline import run
 from tests.support.in_process import call, call_json
 
 

@@ -12,7 +12,7 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import read_cells
 from cellmodel.tl._demo import find_demo_cells
-from cellmodel.tl._run import prepare
+from cellmodel.tl._run.pipeline import prepare
 
 CODES = np.repeat([0, 1, 2], 20)
 KNOWN = Labelled(rows=np.arange(60), codes=CODES, names=("a", "b", "c"), n_unlabelled=0)

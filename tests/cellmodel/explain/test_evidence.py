@@ -17,8 +17,9 @@ from cellmodel.explain.groups import clustered
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.writers import WriteConfig
+from cellmodel.tl._attribute import AttributeJob
 from cellmodel.tl._demo import find_demo_cells
-from cellmodel.tl._task import attribute_task, run_on_file
+from cellmodel.tl._run.task import run_on_file
 from genekb import schema
 from tests.support.in_process import call, call_json
 
@@ -205,7 +206,7 @@ def test_what_cannot_be_used_is_refused_before_any_output(cells, kb, tmp_path, c
     choice = AttributeConfig(**{"cluster_key": "bulk_labels"} | change)
     write = WriteConfig(output=tmp_path / "o.h5ad", key_added="attribution")
     with pytest.raises(InputUnusable, match=why):
-        run_on_file(cells, attribute_task(kb, RunConfig(), choice=choice), read=ReadConfig(), write=write)
+        run_on_file(cells, AttributeJob(kb, RunConfig(), choice=choice), read=ReadConfig(), write=write)
     assert not (tmp_path / "o.h5ad").exists()
 
 
@@ -236,7 +237,7 @@ def test_what_exists_is_not_replaced_unasked(run, cells, kb):
         ("new.h5ad", folder / "absent" / "tables", "absent is not a folder"),
     ):
         write = WriteConfig(output=folder / output, key_added="attribution")
-        task = attribute_task(kb, RunConfig(), choice=choice, tables=tables)
+        task = AttributeJob(kb, RunConfig(), choice=choice, tables=tables)
         with pytest.raises(InputUnusable, match=why):
             run_on_file(cells, task, read=ReadConfig(), write=write)
     assert not (folder / "new.h5ad").exists()

@@ -14,8 +14,8 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import ReadConfig, read_cells
 from cellmodel.io.formats.anndata import column_names
 from cellmodel.io.writers import WriteConfig
-from cellmodel.tl._slots import cluster_task
-from cellmodel.tl._task import StreamConfig, run_on_file
+from cellmodel.tl._cluster import ClusterJob
+from cellmodel.tl._run.task import StreamConfig, run_on_file
 
 N_CELLS, N_GENES = 120, 600
 GENES = [f"G{i}" for i in range(N_GENES)]
@@ -103,7 +103,7 @@ def test_clusters_are_those_of_the_modality_alone(tmp_path, suffix, mode):
     for name in ("alone.h5ad", f"m{suffix}"):
         output = tmp_path / f"{name}.out{'.zarr' if name == 'm.zarr' else '.h5ad'}"
         run_on_file(
-            tmp_path / name, cluster_task(None, config), read=ReadConfig(), write=WriteConfig(output=output),
+            tmp_path / name, ClusterJob(None, config), read=ReadConfig(), write=WriteConfig(output=output),
             stream=StreamConfig(mode=mode),
         )  # fmt: skip
         found.append(anndata.read_zarr(output) if output.suffix == ".zarr" else anndata.read_h5ad(output))

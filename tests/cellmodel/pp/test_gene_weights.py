@@ -18,7 +18,7 @@ from cellmodel.pp.gene_weights import (
     words_of,
 )
 from cellmodel.tl._demo import find_demo_cells
-from cellmodel.tl._run import prepare, run
+from cellmodel.tl._run.pipeline import prepare, run
 from cellmodel.tl.model.fitted import fit_model, predict
 from tests.support.in_process import call_json
 

@@ -13,7 +13,7 @@ from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.recipes.graph_training import BY_CELL, BY_PAIR
 from cellmodel.recipes.registry import BUILT_IN, find_recipe
 from cellmodel.tl._demo import find_demo_cells
-from cellmodel.tl._run import prepare
+from cellmodel.tl._run.pipeline import prepare
 
 
 @pytest.fixture(scope="module")

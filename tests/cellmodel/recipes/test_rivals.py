@@ -17,7 +17,7 @@ from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.nn.soft_assignment import sharpened_target
 from cellmodel.recipes.base import Recipe
 from cellmodel.tl._demo import find_demo_cells
-from cellmodel.tl._run import prepare, run
+from cellmodel.tl._run.pipeline import prepare, run
 
 FOLDER = Path(__file__).parents[3] / "benchmarks" / "rivals"
 ENTRIES = tomllib.loads((FOLDER / "pyproject.toml").read_text())["project"]["entry-points"]["cellmodel.recipes"]

@@ -16,7 +16,7 @@ from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights
 from cellmodel.recipes.base import CellViews, objective
 from cellmodel.recipes.heads import assignment_head
 from cellmodel.recipes.scllm_dsc import RECIPE, TERMS, represent
-from cellmodel.tl._run import prepare
+from cellmodel.tl._run.pipeline import prepare
 
 SIZES = (60, 40, 20)
 

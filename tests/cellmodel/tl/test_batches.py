@@ -13,7 +13,7 @@ from cellmodel.core.config import BatchConfig, PreprocessConfig, RunConfig
 from cellmodel.core.errors import InputUnusable, UnknownName
 from cellmodel.io.cells import cells_from_anndata
 from cellmodel.pp.integrate import map_to_reference
-from cellmodel.tl._run import run
+from cellmodel.tl._run.pipeline import run
 from cellmodel.tl.model.fitted import fit_model, load_model, predict, save_model
 from tests.support.batches import two_protocols
 from tests.support.in_process import call, call_json

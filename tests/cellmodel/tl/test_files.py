@@ -13,9 +13,9 @@ from cellmodel.core.errors import AlignmentTooLow, InputUnusable, NotCounts
 from cellmodel.io.cells import ReadConfig
 from cellmodel.io.concat import JoinConfig
 from cellmodel.io.writers import WriteConfig, write_cells
-from cellmodel.tl._files import CellFiles, run_on_files
-from cellmodel.tl._slots import cluster_task
-from cellmodel.tl._task import StreamConfig, run_on_file
+from cellmodel.tl._cluster import ClusterJob
+from cellmodel.tl._run.files import CellFiles, run_on_files
+from cellmodel.tl._run.task import StreamConfig, run_on_file
 
 N_CELLS, N_GENES = 240, 150
 CONFIG = RunConfig(
@@ -52,7 +52,7 @@ def folder(tmp_path_factory):
 def cluster(paths, output, *, mode="no", join=None, read=None, config=CONFIG, **write):
     files = CellFiles(paths=tuple(paths), read=read or ReadConfig(), join=join or JoinConfig())
     where = WriteConfig(output=output, **write)
-    return run_on_files(files, cluster_task(None, config), write=where, stream=StreamConfig(mode=mode))
+    return run_on_files(files, ClusterJob(None, config), write=where, stream=StreamConfig(mode=mode))
 
 
 @pytest.mark.parametrize(("mode", "suffix"), [("no", ".h5ad"), ("yes", ".h5ad"), ("yes", ".zarr")])
@@ -60,7 +60,7 @@ def test_several_files_are_clustered_as_one_file_of_the_same_cells(folder, tmp_p
     paths, output = [folder / "a.h5ad", folder / "b.zarr", folder / "c.h5ad"], tmp_path / f"out{suffix}"
     found = cluster(paths, output, mode=mode)
     one = run_on_file(
-        folder / "whole.h5ad", cluster_task(None, CONFIG), read=ReadConfig(),
+        folder / "whole.h5ad", ClusterJob(None, CONFIG), read=ReadConfig(),
         write=WriteConfig(output=tmp_path / "whole.h5ad"),
     )  # fmt: skip
     np.testing.assert_array_equal(found.result.labels, one.result.labels)
@@ -156,7 +156,7 @@ def test_a_run_of_several_files_that_was_cut_short_goes_on(folder, tmp_path, mon
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cellmodel.tl._files.scan_joined", interrupt)
+    monkeypatch.setattr("cellmodel.tl._run.files.scan_joined", interrupt)
     with pytest.raises(KeyboardInterrupt):
         cluster(paths, tmp_path / "out.h5ad", mode="yes")
     monkeypatch.undo()

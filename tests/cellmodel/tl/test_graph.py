@@ -17,7 +17,7 @@ from cellmodel.io.cells import cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.graph import GRAPH
 from cellmodel.tl._demo import find_demo_cells
-from cellmodel.tl._run import prepare
+from cellmodel.tl._run.pipeline import prepare
 from tests.robust.bad_files.cells import cells as make_cells
 from tests.support.in_process import call, call_json
 

@@ -25,11 +25,11 @@ from cellmodel.io.writers import WriteConfig, write_cells
 from cellmodel.pp.blocks import read_backed_cells, scan
 from cellmodel.pp.normalize import detected_genes, fit_components, highly_variable, normalise_log1p
 from cellmodel.recipes.registry import find_recipe, plugins, recipe_names
-from cellmodel.tl import _task
+from cellmodel.tl._cluster import ClusterJob
 from cellmodel.tl._demo import find_demo_cells
-from cellmodel.tl._run import run as pipeline
-from cellmodel.tl._slots import cluster_task
-from cellmodel.tl._task import StreamConfig, run_on_file
+from cellmodel.tl._run.pipeline import run as pipeline
+from cellmodel.tl._run.pipeline import task as running
+from cellmodel.tl._run.task import StreamConfig, run_on_file
 from cellmodel.tl.model.fitted import load_model, predict
 from genekb import BuildConfig
 from tests.support.processes import start
@@ -68,7 +68,7 @@ def small_blocks(monkeypatch):
 
 def run(path, output, *, mode="yes", config=CONFIG, read=None, **write):
     where = WriteConfig(output=output, **write)
-    task, stream = cluster_task(None, config, key_added=where.key_added), StreamConfig(mode=mode)
+    task, stream = ClusterJob(None, config), StreamConfig(mode=mode)
     return run_on_file(path, task, read=read or ReadConfig(), write=where, stream=stream)
 
 
@@ -316,7 +316,7 @@ def test_what_needs_all_cells_at_once_says_so(change, message, cells, tmp_path):
 def test_cells_that_would_fit_are_backed_where_nothing_speaks_against_it(
     values, change, name, is_backed, cells, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(_task, "BACKED_ABOVE", values)
+    monkeypatch.setattr(running, "BACKED_ABOVE", values)
     found = run(cells, tmp_path / name, mode="auto", config=replace(CONFIG, n_words=0, **change))
     assert any("read out of core" in note for note in found.cells.notes) is is_backed
 
@@ -454,7 +454,7 @@ def test_a_run_that_was_killed_goes_on_and_ends_the_same(cells, tmp_path):
 
 @pytest.mark.parametrize("values", [10**9, 100])
 def test_a_backed_anndata_gets_the_slots_of_one_in_memory(values, cells, tmp_path, monkeypatch):
-    monkeypatch.setattr(_task, "BACKED_ABOVE", values)
+    monkeypatch.setattr(running, "BACKED_ABOVE", values)
     whole, backed = anndata.read_h5ad(cells), anndata.read_h5ad(cells, backed="r")
     for adata in (whole, backed):
         cm.tl.cluster(adata, knowledge="none", recipe="pca-kmeans", n_clusters=4)

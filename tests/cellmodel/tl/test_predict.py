@@ -17,7 +17,7 @@ from cellmodel.io.cells import cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.recipes.registry import find_recipe, plugins, recipe_names
 from cellmodel.tl._demo import find_demo_cells
-from cellmodel.tl._run import run
+from cellmodel.tl._run.pipeline import run
 from cellmodel.tl.model.fitted import check_can_predict, fit_model, load_model, predict, save_model
 from genekb.builder.update import add_encoders
 from genekb.encoders import load_encoder

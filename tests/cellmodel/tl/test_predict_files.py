@@ -12,7 +12,7 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.tl._demo import find_demo_cells
-from cellmodel.tl._run import run
+from cellmodel.tl._run.pipeline import run
 from cellmodel.tl.model.fitted import fit_model, save_model
 from cellmodel.tl.model.predict_files import PredictConfig, predict_files
 from genekb.builder.engine import EngineConfig

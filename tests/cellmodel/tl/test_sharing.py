@@ -11,7 +11,7 @@ from cellmodel.core.errors import InputUnusable, LineageMismatch
 from cellmodel.io.cells import cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.tl._demo import find_demo_cells
-from cellmodel.tl._run import run
+from cellmodel.tl._run.pipeline import run
 from cellmodel.tl.model.fitted import fit_model, load_model, save_model
 from cellmodel.tl.model.share import pull_model, push_model
 from genekb.core.errors import NotAvailable, StoreCorrupt

@@ -17,7 +17,7 @@ from cellmodel.io.cells import cells_from_anndata, spatial_coordinates
 from cellmodel.pp.features import make_features
 from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights
 from cellmodel.pp.spatial import likeness, nearest_by_coordinates, spatial_graph
-from cellmodel.tl._run import run
+from cellmodel.tl._run.pipeline import run
 from tests.support.in_process import call, call_json
 
 SIDE = 12

@@ -8,7 +8,7 @@ from cellmodel.core.errors import InputUnusable, SlotTaken
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.writers import WriteConfig
-from cellmodel.tl._task import Task, run_on_cells, run_on_file
+from cellmodel.tl._run.task import Task, run_on_cells, run_on_file
 
 
 @pytest.fixture
@@ -26,15 +26,19 @@ def asked():
 
 @pytest.fixture
 def task(asked):
-    def find(cells, _):
-        asked.append(cells.shape)
-        return cells.matrix.sum(axis=1)
+    class SumJob(Task):
+        def slots(self, key_added):
+            return [("obs", f"{key_added}_total"), ("obsm", f"X_{key_added}"), ("uns", key_added)]
 
-    return Task(
-        slots=(("obs", "{}_total"), ("obsm", "X_{}"), ("uns", "{}")),
-        find=find,
-        values=lambda cells, found: (np.asarray(found).ravel(), None, {"source": cells.source, "n": len(found)}),
-    )
+        def compute(self, cells, stages):
+            asked.append(cells.shape)
+            return cells.matrix.sum(axis=1)
+
+        def values(self, cells, result, key_added):
+            record = {"source": cells.source, "n": len(result)}
+            return {("obs", f"{key_added}_total"): np.asarray(result).ravel(), ("uns", key_added): record}
+
+    return SumJob()
 
 
 def test_slots_are_named_by_the_key_and_none_writes_none(adata, task):

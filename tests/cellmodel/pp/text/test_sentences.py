@@ -23,10 +23,10 @@ from cellmodel.pp.text.sentences import (
     encode_sentences,
     read_clusters,
 )
+from cellmodel.tl._cluster import ClusterJob
 from cellmodel.tl._demo import find_demo_cells
-from cellmodel.tl._run import run
-from cellmodel.tl._slots import cluster_task
-from cellmodel.tl._task import run_on_cells
+from cellmodel.tl._run.pipeline import run
+from cellmodel.tl._run.task import run_on_cells
 from tests.support.in_process import call_json
 
 NAMES = tuple("ABCDEFGHI")
@@ -203,7 +203,7 @@ def test_controls_of_knowledge_are_pooled_and_it_is_said(adata, kb, caplog):
 def test_the_report_tells_agreement_beside_its_controls(adata, kb):
     cells = cells_from_anndata(adata.copy())
     config = RunConfig(recipe="genept-s", n_clusters=3, semantics=SemanticsConfig(sentences="sampled"))
-    result = run_on_cells(cells, cluster_task(kb, config), key_added="cellmodel").result
+    result = run_on_cells(cells, ClusterJob(kb, config), key_added="cellmodel").result
     told = report_data(cells, cluster_key="cellmodel").provenance
     for row in result.sentences.agreement:
         assert f"{row.similarity:.2f}" in told[f"sentences, pooled ({row.pooled}) beside encoded"]

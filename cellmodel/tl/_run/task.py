@@ -1,37 +1,18 @@
-"""Tasks on cells: what is found in them is written into slots of their AnnData, in memory or from file to file."""
+"""A task on cells, and how it is run: on an AnnData in memory, or from file to file, out of core if need be."""
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
-import numpy as np
-
-import genekb
-from cellmodel.annotate.label_transfer import Transfer
-from cellmodel.annotate.name_cells import NamedCells
-from cellmodel.annotate.search.cells import Found, SearchConfig, search_cells
-from cellmodel.core.arrays import Labels
-from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable, WorkUnwritten
 from cellmodel.core.stages import AnyStages, MemoryStages, Stages
-from cellmodel.explain.evidence import (
-    AttributeConfig,
-    Evidence,
-    attribute_clusters,
-    evidence_frames,
-    table_targets,
-    write_tables,
-)
-from cellmodel.explain.groups import clustered
-from cellmodel.explain.samples.contrasts import sample_contrasts
-from cellmodel.explain.samples.markers import markers_of, sampled_cells
 from cellmodel.io.backed import BACKED_ABOVE, AnyCells, BackedCells, check_out_of_core, count_entries, open_backed
 from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, claim_slots, read_cells
-from cellmodel.io.records import check_lineage, lineage_record
 from cellmodel.io.writers import (
     FileState,
     WriteConfig,
@@ -49,48 +30,74 @@ from genekb.core.plugins import installed_version
 from genekb.files.replace import Target
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
 
 Result = TypeVar("Result")
+Slot = tuple[str, str]  # part of an AnnData, and key in it
 log = logging.getLogger(__name__)
 STREAMED_ABOVE: Final = 200_000_000  # stored values: in memory a run needs some 30 bytes for each
 MODES: Final = ("auto", "yes", "no")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Task(Generic[Result]):
-    """What is looked for in cells, and which slots hold what is found."""
+class Task(ABC, Generic[Result]):
+    """What is computed from cells, and which slots of their AnnData hold the result."""
 
-    slots: tuple[tuple[str, str], ...]  # part of an AnnData, and key in it; {} is the name under which all is stored
-    find: Callable[[Any, AnyStages], Result]  # cells, backed or in memory, and where stages are kept
-    values: Callable[[Any, Result], Sequence[Any]]  # of the slots, in their order; None leaves a slot empty
-    check: Callable[[WriteConfig, bool], object] | None = None  # refuses settings; whether the cells are backed
-    inputs: tuple[Path, ...] = ()  # files that are read beside the cells
-    targets: tuple[Target, ...] = ()  # what is written beside the cells
-    write_beside: Callable[[Any, Result, WriteConfig], None] | None = None  # writes them
-    stage_key: Mapping[str, Any] | None = None  # what decides the result; None where all cells have to be in memory
-    obsm: tuple[str, ...] = ()  # parts of it that are read of backed cells
-    batch_key: str | None = None  # column of obs with the batches within which genes of backed cells are compared
-    steps: tuple["Step", ...] = ()  # tasks that it does in their turn, each with slots of its own
+    prefers_memory: ClassVar[bool] = False  # whether cells are backed only where they would not fit into memory
 
-    def slots_for(self, key_added: str) -> list[tuple[str, str]]:
-        """Slots under a name, those of its steps too."""
-        of_steps = (slot for step in self.steps for slot in step.task.slots_for(step.key.format(key_added)))
-        return [*self.own_slots(key_added), *of_steps]
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """Files that are read beside the cells."""
+        return ()
 
-    def own_slots(self, key_added: str) -> list[tuple[str, str]]:
-        """Slots under a name that ``values`` fills."""
-        return [(part, key.format(key_added)) for part, key in self.slots]
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """What is written beside the cells."""
+        return ()
 
+    @property
+    def obsm(self) -> tuple[str, ...]:
+        """Keys of obsm that are read of backed cells."""
+        return ()
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
-    """A task within another: the command that does it alone, and the name of its slots, {} in it that of the whole."""
+    @property
+    def batch_key(self) -> str | None:
+        """Column of obs with the batches within which genes of backed cells are compared."""
+        return None
 
-    name: str
-    task: Task[Any]
-    key: str = "{}"
+    @property
+    def stage_key(self) -> Mapping[str, Any] | None:
+        """What decides the result, so that stages of it are taken up; None where all cells have to be in memory."""
+        return None
+
+    def check(self, write: WriteConfig, *, is_backed: bool) -> None:
+        """Refuse settings before any work."""
+
+    @abstractmethod
+    def slots(self, key_added: str) -> list[Slot]:
+        """Slots under a name."""
+
+    @abstractmethod
+    def compute(self, cells: Any, stages: AnyStages) -> Result:
+        """Do the work; ``cells``: `Cells`, or `BackedCells` if there is a ``stage_key``."""
+
+    @abstractmethod
+    def values(self, cells: Any, result: Result, key_added: str) -> dict[Slot, Any]:
+        """Values of the slots; a slot without one, or with None, is left empty."""
+
+    def write_slots(self, cells: AnyCells, result: Result, key_added: str) -> None:
+        """Write the values into the slots; a slot without one is removed."""
+        values = self.values(cells, result, key_added)
+        for slot in self.slots(key_added):
+            value, (part, key) = values.pop(slot, None), slot
+            held = getattr(cells.adata, part)
+            if value is not None:
+                held[key] = h5ad_safe(value) if part == "uns" else value
+            elif key in held:
+                del held[key]
+        assert not values, f"no slots: {list(values)}"
+
+    def write_beside(self, cells: Any, result: Result, write: WriteConfig) -> None:
+        """Write the targets, and report and model where these are asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,16 +141,12 @@ def run_on_cells(
     ``SlotTaken`` if a slot exists and ``overwrite`` is not set; this is found before any work.
     """
     adata = cells.adata
-    claim_slots(adata, task.slots_for(key_added), overwrite=overwrite)
-    found = task.find(cells, stages or MemoryStages())
-    for (part, key), value in zip(task.own_slots(key_added), task.values(cells, found), strict=True):
-        if value is not None:
-            getattr(adata, part)[key] = h5ad_safe(value) if part == "uns" else value
-        elif key in getattr(adata, part):
-            del getattr(adata, part)[key]
+    claim_slots(adata, task.slots(key_added), overwrite=overwrite)
+    result = task.compute(cells, stages or MemoryStages())
+    task.write_slots(cells, result, key_added)
     if command:
         adata.uns[key_added]["command"] = h5ad_safe(command)
-    return found
+    return result
 
 
 def run_on_anndata(
@@ -191,14 +194,14 @@ def run_on_file(
     cannot be used, or an output exists and may not be replaced; the latter is found before any work.
     """
     if write is None:
-        return task.find(read_cells(path, read), MemoryStages())
+        return task.compute(read_cells(path, read), MemoryStages())
     stream = stream or StreamConfig()
     if not check_job((path,), task, read=read, write=write, stream=stream):
         read_at = file_state(path)
         return run_in_memory(read_cells(path, read), task, sources=(path,), write=write, read_at=read_at)
     check_out_of_core(path, write.output)
     backed = open_backed(path, read, obsm=task.obsm)
-    backed.claim_slots(task.slots_for(write.key_added), overwrite=write.overwrite)
+    backed.claim_slots(task.slots(write.key_added), overwrite=write.overwrite)
     stages = stages_of((path,), task, read=read, write=write, stream=stream)
     return run_in_stages(
         lambda: read_backed_cells(backed, read, stages, batch_key=task.batch_key),
@@ -219,15 +222,13 @@ def check_job(
     def is_possible() -> bool:
         try:
             check_out_of_core(paths[0], write.output)
-            if task.check is not None:
-                task.check(write, True)  # noqa: FBT003 - as tasks are checked
+            task.check(write, is_backed=True)
         except InputUnusable:
             return False
-        return len(paths) == 1 and not task.steps
+        return len(paths) == 1 and not task.prefers_memory
 
     is_backed = task.stage_key is not None and stream.is_wanted(paths, read, is_possible=is_possible)
-    if task.check is not None:
-        task.check(write, is_backed)
+    task.check(write, is_backed=is_backed)
     return is_backed
 
 
@@ -303,12 +304,11 @@ def write_all(
         if isinstance(cells, BackedCells) and cells.files:
             write_blocks(cells.adata, cells.matrix.blocks(), write.output, source=source, overwrite=write.replaces)
         elif isinstance(cells, BackedCells) or can_be_copied(source, write.output, read_at=read_at):
-            slots = task.slots_for(write.key_added)
+            slots = task.slots(write.key_added)
             write_beside(cells.adata, source, write.output, slots=slots, overwrite=write.replaces)
         else:
             write_cells(cells.adata, write.output, source=source, overwrite=write.replaces)
-        if task.write_beside is not None:
-            task.write_beside(cells, found, write)
+        task.write_beside(cells, found, write)
 
 
 @contextmanager
@@ -339,79 +339,3 @@ def _kept_or_removed(stages: Stages) -> Iterator[None]:
     except InputUnusable:
         stages.remove()
         raise
-
-
-def lineage_of(found: Evidence | NamedCells | Transfer) -> dict[str, Any]:
-    """Identity of store and encoder, and of those that the clusters were made with, where these are others."""
-    return asdict(found.lineage) | lineage_record(found.made_with)
-
-
-def search_task(kb: genekb.Store, config: RunConfig, *, search: SearchConfig) -> Task[Found]:
-    """Score cells and rank clusters by free text, see :func:`cellmodel.annotate.search.cells.search_cells`."""
-    return Task(
-        slots=(("obs", "{}"), ("uns", "{}")),
-        find=lambda cells, _: search_cells(cells, kb, config, search=search),
-        values=lambda _, found: (
-            found.scores.astype(np.float32),
-            {"params": asdict(search), "seed": config.seed} | found.to_dict(),
-        ),
-    )
-
-
-def attribute_task(
-    kb: genekb.Store, config: RunConfig, *, choice: AttributeConfig, tables: Path | None = None
-) -> Task[Evidence]:
-    """Explain what sets clusters apart, see :func:`cellmodel.explain.evidence.attribute_clusters`.
-
-    ``tables``: folder for ``markers.tsv``, ``contributions.tsv``, ``themes.tsv``, ``names.tsv`` and ``enrichment.tsv``;
-    made if missing.
-    """
-
-    def find(cells: Cells, _: AnyStages) -> Evidence:
-        made_with = check_lineage(cells, kb, config, key=choice.cluster_key, other_store=choice.other_store)
-        found = clustered(cells, kb, config, cluster_key=choice.cluster_key)
-        samples = None
-        if choice.samples is not None:
-            sampled = sampled_cells(cells, choice.samples)
-            tested = markers_of(sampled, choice.samples)
-            samples = sample_contrasts(
-                found, sampled, tested.tests, cluster=choice.cluster, n_top=choice.n_markers, notes=tested.notes
-            )
-        evidence = attribute_clusters(found, kb, config=config, choice=choice, samples=samples)
-        return replace(evidence, made_with=made_with)
-
-    def values(_: Cells, evidence: Evidence) -> Sequence[Any]:
-        record: dict[str, Any] = {
-            "params": asdict(choice) | {"gmt": [path.name for path in choice.gmt]},
-            "seed": config.seed,
-            "versions": {name: installed_version(name) for name in ("genekb-cellmodel", "numpy", "scipy")},
-            **lineage_of(evidence),
-            "gene_sets": evidence.sources,
-            "notes": list(evidence.notes),
-        }
-        return (record | evidence_frames(evidence),)
-
-    def write_evidence(_: Cells, evidence: Evidence, write: WriteConfig) -> None:
-        if tables is not None:
-            write_tables(evidence, tables, overwrite=write.overwrite)
-
-    return Task(
-        slots=(("uns", "{}"),),
-        find=find,
-        values=values,
-        inputs=choice.gmt,
-        targets=tuple(table_targets(tables)) if tables else (),
-        write_beside=write_evidence,
-    )
-
-
-def attribution_slot(condition_key: str | None) -> str:
-    """Name the slot of an attribution, where the user names none; that of conditions stands beside that of clusters."""
-    return "cellmodel_attribution" if condition_key is None else "cellmodel_attribution_conditions"
-
-
-def named_categories(labels: Labels, names: Sequence[str]) -> "pd.Categorical[Any]":
-    """Clusters as a column of obs, by their names."""
-    import pandas as pd
-
-    return pd.Categorical(np.array(names, dtype=object)[labels], categories=list(names))

@@ -1,7 +1,7 @@
 """Names of clusters and cells by cell types, and of lists of marker genes as a table."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,15 +15,18 @@ from cellmodel.annotate.marker_lists import ListChoice, name_lists, overlap_rows
 from cellmodel.annotate.marker_overlap import Naming, name_cells
 from cellmodel.annotate.name_cells import NamedCells, TypeChoice, name_groups, name_types
 from cellmodel.annotate.ontology import labels as free_labels
-from cellmodel.cluster.hierarchy import MOST_LEVELS, group_name
+from cellmodel.cluster.hierarchy import group_name
 from cellmodel.core.colors import cluster_color
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
+from cellmodel.core.stages import AnyStages
 from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.explain.groups import group_cells, stored_tree
 from cellmodel.explain.marker_tables import MarkerLists, lists_of_columns, read_marker_lists
 from cellmodel.io.cells import Cells
-from cellmodel.tl._task import Task, lineage_of
+from cellmodel.io.records import lineage_record
+from cellmodel.tl._run.slots import level_slots
+from cellmodel.tl._run.task import Slot, Task
 from genekb.files.tables import write_table
 
 if TYPE_CHECKING:
@@ -32,59 +35,78 @@ if TYPE_CHECKING:
 _JOINED: Final = ("genes", "unresolved")
 
 
-def overlap_task(panel: Panel, *, cluster_key: str) -> Task[Naming]:
+@dataclass(frozen=True, kw_only=True)
+class OverlapJob(Task[Naming]):
     """Name clusters by the overlap of their markers with a user's lists of marker genes."""
 
-    def values(cells: Cells, naming: Naming) -> Sequence[Any]:
-        rows = [row | {"genes": ", ".join(row["genes"])} for row in naming.rows()]
-        names = [naming.names[label].name for label in naming.found.labels.tolist()]
-        return _categories(cells, naming.found.rows, names), {"cluster_key": cluster_key, "names": _frame(rows)}
+    panel: Panel
+    cluster_key: str
 
-    return Task(
-        slots=(("obs", "{}"), ("uns", "{}")),
-        find=lambda cells, _: name_cells(cells, group_cells(cells, cluster_key), panel),
-        values=values,
-    )
+    def slots(self, key_added: str) -> list[Slot]:
+        """Names, and the evidence for them."""
+        return [("obs", key_added), ("uns", key_added)]
+
+    def compute(self, cells: Cells, stages: AnyStages) -> Naming:
+        """Name the clusters."""
+        return name_cells(cells, group_cells(cells, self.cluster_key), self.panel)
+
+    def values(self, cells: Cells, result: Naming, key_added: str) -> dict[Slot, Any]:
+        """Name of each cell's cluster, and a row a cluster."""
+        rows = [row | {"genes": ", ".join(row["genes"])} for row in result.rows()]
+        names = [result.names[label].name for label in result.found.labels.tolist()]
+        return {
+            ("obs", key_added): _categories(cells, result.found.rows, names),
+            ("uns", key_added): {"cluster_key": self.cluster_key, "names": _frame(rows)},
+        }
 
 
-def annotate_task(kb: genekb.Store, config: RunConfig, *, choice: TypeChoice) -> Task[NamedCells]:
+@dataclass(frozen=True)
+class AnnotateJob(Task[NamedCells]):
     """Name clusters and cells by cell types, see :func:`cellmodel.annotate.name_cells.name_types`.
 
     Cells without a cluster get no name.
     """
 
-    def values(cells: Cells, named: NamedCells) -> Sequence[Any]:
-        of_cluster = [named.names[label].name for label in named.found.labels.tolist()]
+    kb: genekb.Store
+    config: RunConfig
+    _: KW_ONLY
+    choice: TypeChoice
+
+    def slots(self, key_added: str) -> list[Slot]:
+        """Names by cluster, by cell and by level, and the evidence for them."""
+        columns = [("obs", f"{key_added}{name}") for name in ("", "_cell", "_cell_score")]
+        return [*columns, *level_slots(key_added), ("uns", f"{key_added}_colors"), ("uns", key_added)]
+
+    def compute(self, cells: Cells, stages: AnyStages) -> NamedCells:
+        """Name the clusters and the cells."""
+        return name_types(cells, self.kb, self.config, choice=self.choice)
+
+    def values(self, cells: Cells, result: NamedCells, key_added: str) -> dict[Slot, Any]:
+        """Names, scores, and tables of names and levels."""
+        of_cluster = [result.names[label].name for label in result.found.labels.tolist()]
         scores = np.full(cells.adata.n_obs, np.nan, dtype=np.float32)
-        scores[named.found.rows] = named.cell_scores
-        rows = [row | {"genes": ", ".join(gene["name"] for gene in row["genes"])} for row in named.rows()]
-        groups, columns = _named_levels(cells, named, choice.cluster_key)
+        scores[result.found.rows] = result.cell_scores
+        rows = [row | {"genes": ", ".join(gene["name"] for gene in row["genes"])} for row in result.rows()]
+        groups, columns = _named_levels(cells, result, self.choice.cluster_key)
         record = {
-            "cluster_key": choice.cluster_key,
+            "cluster_key": self.choice.cluster_key,
             "names": _frame(rows),
             **({"levels": _frame(groups)} if groups else {}),
-            "params": asdict(choice.naming),
-            "n_candidates": named.n_candidates,
-            "seed": config.seed,
-            **lineage_of(named),
+            "params": asdict(self.choice.naming),
+            "n_candidates": result.n_candidates,
+            "seed": self.config.seed,
+            **asdict(result.lineage),
+            **lineage_record(result.made_with),
         }
-        names = (_categories(cells, named.found.rows, each) for each in (of_cluster, named.cell_names))
-        colors = _inherited_colors(cells, choice.cluster_key, {row["cluster"]: row["name"] for row in rows})
-        return *names, scores, *columns, *[None] * (MOST_LEVELS - len(columns)), colors, record
-
-    of_levels = (("obs", f"{{}}_level_{level + 1}") for level in range(MOST_LEVELS))
-    return Task(
-        slots=(
-            ("obs", "{}"),
-            ("obs", "{}_cell"),
-            ("obs", "{}_cell_score"),
-            *of_levels,
-            ("uns", "{}_colors"),
-            ("uns", "{}"),
-        ),
-        find=lambda cells, _: name_types(cells, kb, config, choice=choice),
-        values=values,
-    )
+        names = {row["cluster"]: row["name"] for row in rows}
+        return {
+            ("obs", key_added): _categories(cells, result.found.rows, of_cluster),
+            ("obs", f"{key_added}_cell"): _categories(cells, result.found.rows, result.cell_names),
+            ("obs", f"{key_added}_cell_score"): scores,
+            **dict(zip(level_slots(key_added), columns, strict=False)),
+            ("uns", f"{key_added}_colors"): _inherited_colors(cells, self.choice.cluster_key, names),
+            ("uns", key_added): record,
+        }
 
 
 def _inherited_colors(cells: Cells, cluster_key: str, names: Mapping[str, str]) -> list[str]:

@@ -32,7 +32,7 @@ from cellmodel.io.records import FileRecord
 from cellmodel.io.writers import WriteConfig
 from cellmodel.pp.blocks import read_backed_cells, scan_joined
 from cellmodel.pp.gene_match import GeneTable, SharedGenes, match_genes
-from cellmodel.tl._task import (
+from cellmodel.tl._run.task import (
     Result,
     StreamConfig,
     Task,
@@ -61,7 +61,7 @@ class CellFiles:
 def run_on_files(
     files: CellFiles, task: Task[Result], *, write: WriteConfig, stream: StreamConfig | None = None
 ) -> Result:
-    """Do a task on the cells of all files, and write them as one; see :func:`cellmodel.tl._task.run_on_file`.
+    """Do a task on the cells of all files, and write them as one; see :func:`cellmodel.tl._run.task.run_on_file`.
 
     What is written: the tables of cells one below the other, and as X the values that were used, of the genes that all
     files have.
@@ -85,7 +85,7 @@ def run_on_files(
     for path in paths:
         check_in_blocks(path)
     backed = [open_backed(path, files.read, obsm=task.obsm) for path in paths]
-    claim_slots(_joined(files, backed)[0], task.slots_for(write.key_added), overwrite=write.overwrite)
+    claim_slots(_joined(files, backed)[0], task.slots(write.key_added), overwrite=write.overwrite)
     stages = stages_of(paths, task, read=files.read, write=write, stream=stream, join=asdict(files.join))
     return run_in_stages(
         lambda: _read_backed(files, backed, stages, batch_key=task.batch_key),

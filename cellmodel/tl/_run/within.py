@@ -15,7 +15,7 @@ from cellmodel.explain.groups import GroupedCells, group_cells
 from cellmodel.io.backed import AnyCells, BackedCells
 from cellmodel.io.cells import Cells, obs_columns
 from cellmodel.recipes.registry import find_recipe
-from cellmodel.tl._run import run
+from cellmodel.tl._run.pipeline import run
 from genekb.core.messages import known_names
 
 log = logging.getLogger(__name__)
