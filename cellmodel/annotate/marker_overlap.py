@@ -152,5 +152,5 @@ def name_cells(cells: Cells, grouped: GroupedCells, panel: Panel) -> Naming:
     expression = log_expression(cells)[grouped.rows]
     detected = np.flatnonzero(detected_genes(expression, min_cells=1))
     measured = [cells.names[column] for column in detected]
-    tables = rank_markers(expression[:, detected], grouped.labels, gene_names=measured, n_top=_N_MARKERS)
+    tables = rank_markers(expression[:, detected], grouped.labels, gene_names=measured, n_top=_N_MARKERS, order="t")
     return Naming(found=grouped, names=name_clusters(tables, panel, background=measured))

@@ -185,7 +185,7 @@ def _compare_markers(
 
 
 def _markers(side: ComparedSide, config: CompareConfig) -> list[Markers]:
-    tables = rank_markers(side.expression, side.labels, gene_names=side.gene_names, n_top=config.n_markers)
+    tables = rank_markers(side.expression, side.labels, gene_names=side.gene_names, n_top=config.n_markers, order="t")
     return [
         {
             int(side.gene_ids[marker.gene]): marker.name

@@ -77,7 +77,7 @@ def attribute(differences: Float[np.ndarray, "gene group"], gene_vectors: GeneVe
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Judged(Attribution):
+class AttributionTest(Attribution):
     """An attribution with the texts that the genes have, terms scored by it, and their permutation p values."""
 
     # (group,) p value of the distance: small where the genes in which a group differs have texts that agree
@@ -87,14 +87,14 @@ class Judged(Attribution):
     terms: TermScores  # of the genes whose text holds a term
 
 
-def judge(
+def test_attribution(
     differences: Float[np.ndarray, "gene group"],
     gene_vectors: GeneVectors,
     *,
     texts: TextPermutation,
     n_permutations: int,
     rng: np.random.Generator,
-) -> Judged:
+) -> AttributionTest:
     """Attribute distances to genes, score terms by the contributions, and compare both with permuted texts.
 
     A permutation gives every gene the text of another that holds about as many terms, with its vector; contributions
@@ -115,7 +115,7 @@ def judge(
 
     statistics = (found.distances, found.contributions, score, score)
     distance_p, gene_p, p_value, p_adjusted = permutation_p(statistics, draw, n_permutations=n_permutations)
-    return Judged(
+    return AttributionTest(
         contributions=found.contributions,
         distances=found.distances,
         distance_p=distance_p,

@@ -15,7 +15,7 @@ from cellmodel.core.arrays import GeneVectors
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
-from cellmodel.explain.attribution import Judged, judge, standard_differences
+from cellmodel.explain.attribution import AttributionTest, standard_differences, test_attribution
 from cellmodel.explain.enrichment import EnrichedSet, EnrichmentConfig, GeneSet, enrich, read_gmt, stored_gene_sets
 from cellmodel.explain.groups import ClusteredCells, Comparison, Contrast, compare_clusters, compare_conditions
 from cellmodel.explain.markers import Marker, rank_markers, upregulated
@@ -88,7 +88,7 @@ class GroupEvidence:
     # distance, distance_p: of the semantic centroids, and how often it is as long with permuted texts
     distance: float
     distance_p: float
-    markers: tuple[Marker, ...]  # highest t first
+    markers: tuple[Marker, ...]  # best first
     # of every gene that was used: upregulated ones first, largest contribution first, then the others.
     # All add up to the distance
     contributions: tuple[Contribution, ...]
@@ -146,14 +146,14 @@ def attribute_clusters(
     significant = [[marker.gene for marker in upregulated(group, max_p=choice.max_marker_p)] for group in markers]
     genes = _genes(found, config=config, stored=stored, markers=significant)
     differences = np.concatenate([_differences(found, one, genes.columns) for one in comparisons], axis=1)
-    judged = judge(
+    tested = test_attribution(
         differences,
         genes.vectors,
         texts=permutation_of_texts(genes.terms.presence),
         n_permutations=choice.n_permutations,
         rng=generator(config.seed, "attribution"),
     )
-    themes = choose_themes(judged, differences, terms=genes.terms, gene_names=genes.names, n_themes=choice.n_themes)
+    themes = choose_themes(tested, differences, terms=genes.terms, gene_names=genes.names, n_themes=choice.n_themes)
     ids = alignment.gene_ids
     enriched = enrich(
         [ids[group].tolist() for group in significant], sets, measured=ids[ids > 0].tolist(), config=choice.enrichment
@@ -164,10 +164,10 @@ def attribute_clusters(
         groups=tuple(
             GroupEvidence(
                 contrast=contrast,
-                distance=float(judged.distances[group]),
-                distance_p=float(judged.distance_p[group]),
+                distance=float(tested.distances[group]),
+                distance_p=float(tested.distance_p[group]),
                 markers=markers[group],
-                contributions=_contributions(group, differences, judged, genes, n_sentences=choice.n_sentences),
+                contributions=_contributions(group, differences, tested, genes, n_sentences=choice.n_sentences),
                 themes=themes[group],
                 enriched=enriched[group],
                 named=named[group],
@@ -235,20 +235,25 @@ def _markers(found: ClusteredCells, comparison: Comparison, *, n_top: int) -> li
 
 
 def _contributions(
-    group: int, differences: Float[np.ndarray, "gene group"], judged: Judged, genes: _Genes, *, n_sentences: int
+    group: int,
+    differences: Float[np.ndarray, "gene group"],
+    tested: AttributionTest,
+    genes: _Genes,
+    *,
+    n_sentences: int,
 ) -> tuple[Contribution, ...]:
-    difference, contribution = differences[:, group], judged.contributions[:, group]
+    difference, contribution = differences[:, group], tested.contributions[:, group]
     order = np.lexsort((np.arange(len(difference)), -contribution, difference <= 0)).tolist()
     found = []
     for rank, gene in enumerate(order):
-        term = genes.terms.best_term(gene, judged.terms.score[:, group]) if rank < n_sentences else None
+        term = genes.terms.best_term(gene, tested.terms.score[:, group]) if rank < n_sentences else None
         found.append(
             Contribution(
                 name=genes.names[gene],
                 gene_id=genes.gene_ids[gene],
                 difference=float(difference[gene]),
                 contribution=float(contribution[gene]),
-                p_value=float(judged.gene_p[gene, group]),
+                p_value=float(tested.gene_p[gene, group]),
                 term="" if term is None else genes.terms.names[term],
                 sentence="" if term is None else genes.terms.sentence(gene, term),
             )

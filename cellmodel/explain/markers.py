@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _PSEUDOCOUNT = 1.0  # normalised counts, added to both sides of a fold change
 _MIN_CELLS = 2  # of each side, for a variance
+Order = Literal["specificity", "t"]  # of markers: t times the specificity of the gene, or t alone
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,54 +41,79 @@ class Marker:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MarkerTable:
-    """Markers of one cluster, highest t first."""
+    """Markers of one cluster, best first."""
 
     cluster: int  # cluster, n_cells: the label and the number of cells that carry it
     n_cells: int
     is_tested: bool  # False where no test exists: the cluster or its rest has fewer than two cells
-    markers: tuple[Marker, ...]  # ordered by t, then log2 fold change, then column; empty where there is no rest
+    markers: tuple[Marker, ...]  # ties go by log2 fold change, then column; empty where there is no rest
 
 
 def rank_markers(
-    expression: CellByGene, clusters: Labels, *, gene_names: Sequence[str], n_top: int = 50
+    expression: CellByGene,
+    clusters: Labels,
+    *,
+    gene_names: Sequence[str],
+    n_top: int = 50,
+    order: Order = "specificity",
 ) -> tuple[MarkerTable, ...]:
-    """Rank the genes of each cluster by Welch's t against all other cells :cite:`welch1947`.
+    r"""Rank the genes of each cluster by Welch's t against all other cells :cite:`welch1947`, and by specificity.
+
+    A t above 0 counts times the specificity of the gene :cite:`skene2016ewce`: its mean of normalized counts in the
+    cluster over the sum of its means in all clusters. Genes that every cell expresses much (ribosomal, mitochondrial,
+    housekeeping) vary little, so that t alone puts them first wherever they differ at all.
 
     t and p are those of ``scipy.stats.ttest_ind(equal_var=False)``, and of Scanpy to single precision. Fold changes are
     from the means of the normalised counts with a pseudocount of 1, so that a gene absent on one side stays finite.
     Where a side has fewer than two cells, t is 0, p is 1, and the fold change alone orders the genes. Differences below
     what sums in double precision can resolve count as 0.
 
-    ``expression``: (cell, gene) log1p of normalised counts. ``n_top``: markers kept per cluster.
+    ``expression``: (cell, gene) log1p of normalized counts. ``n_top``: markers kept per cluster. ``order``: ``"t"``
+    leaves specificity out.
     """
     if len(gene_names) != expression.shape[1]:
         raise ValueError(f"{len(gene_names)} gene names for {expression.shape[1]} genes: one per column is needed")
-    return rank_by_moments(*cluster_moments(expression, clusters), gene_names=gene_names, n_top=n_top)
+    return rank_by_moments(*cluster_moments(expression, clusters), gene_names=gene_names, n_top=n_top, order=order)
 
 
 def rank_by_moments(
-    inside: GroupMoments, rest: GroupMoments, *, gene_names: Sequence[str], n_top: int = 50
+    inside: GroupMoments,
+    rest: GroupMoments,
+    *,
+    gene_names: Sequence[str],
+    n_top: int = 50,
+    order: Order = "specificity",
 ) -> tuple[MarkerTable, ...]:
     """Rank as :func:`rank_markers`, from moments that are at hand."""
     if n_top < 1:
         raise ValueError(f"n_top must be >= 1, got {n_top}")
     figures = _figures(inside, rest)
+    strength = figures["t"] if order == "t" else _weighted_by_specificity(figures["t"], inside.linear_mean)
     tables = []
     for cluster, n_cells in enumerate(inside.n_cells.tolist()):
         n_rest = int(rest.n_cells[cluster])
-        keys = (-figures["log2_fold_change"][cluster], -figures["t"][cluster])
-        order = np.lexsort(keys)[:n_top].tolist() if n_rest else []
+        keys = (-figures["log2_fold_change"][cluster], -strength[cluster])
+        best = np.lexsort(keys)[:n_top].tolist() if n_rest else []
         markers = tuple(
             Marker(
                 gene=gene,
                 name=gene_names[gene],
                 **{name: float(values[cluster, gene]) for name, values in figures.items()},
             )
-            for gene in order
+            for gene in best
         )
         is_tested = min(n_cells, n_rest) >= _MIN_CELLS
         tables.append(MarkerTable(cluster=cluster, n_cells=n_cells, is_tested=is_tested, markers=markers))
     return tuple(tables)
+
+
+def _weighted_by_specificity(
+    t: Float[np.ndarray, "cluster gene"], means: Float[np.ndarray, "cluster gene"]
+) -> Float[np.ndarray, "cluster gene"]:
+    """Multiply t above 0 by the share that each cluster has in the sum of a gene's means."""
+    total = means.sum(axis=0)
+    share = np.divide(means, total, out=np.zeros_like(means), where=total > 0)
+    return np.where(t > 0, t * share, t)
 
 
 def _figures(inside: GroupMoments, rest: GroupMoments) -> dict[str, Float[np.ndarray, "cluster gene"]]:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from cellmodel.core.config import RunConfig
 from cellmodel.core.random import generator
-from cellmodel.explain.attribution import Judged, overall_mean_and_deviation, theme_weights
+from cellmodel.explain.attribution import AttributionTest, overall_mean_and_deviation, theme_weights
 from cellmodel.explain.enrichment import GeneSet
 from cellmodel.explain.terms import SplitTexts, SupportingGene, TermIndex, TermScores, index_terms, score_terms
 from cellmodel.pp.moments import GroupMoments
@@ -299,7 +299,7 @@ class Theme:
 
 
 def choose_themes(
-    judged: Judged,
+    tested: AttributionTest,
     differences: Float[np.ndarray, "gene group"],
     *,
     terms: NamedTerms,
@@ -307,9 +307,9 @@ def choose_themes(
     n_themes: int,
 ) -> tuple[tuple[Theme, ...], ...]:
     """Choose the best terms of each group; terms of mostly the same genes are one theme. Highest score first."""
-    weights, contributions = theme_weights(differences, judged), judged.contributions
+    weights, contributions = theme_weights(differences, tested), tested.contributions
     every = []
-    for group, scored in enumerate(_scored_terms(terms, weights, judged.terms)):
+    for group, scored in enumerate(_scored_terms(terms, weights, tested.terms)):
         themes = []
         for term, also in _choose(scored, is_same=partial(_is_same_theme, scored), n_terms=n_themes):
             genes = _genes_of(term, scored, scored.weights)
@@ -318,10 +318,10 @@ def choose_themes(
                     term=terms.names[term],
                     source=terms.source(term),
                     also=tuple(terms.names[other] for other in also[:_ALSO_SHOWN]),
-                    share=float(contributions[genes, group].sum() / judged.distances[group]),
+                    share=float(contributions[genes, group].sum() / tested.distances[group]),
                     n_genes=len(genes),
                     genes=terms.supporting(term, genes[:_THEME_GENES], contributions[:, group], names=gene_names),
-                    **judged.terms.of(term, group),
+                    **tested.terms.of(term, group),
                 )
             )
         every.append(tuple(themes))

@@ -64,7 +64,7 @@ def dotplot(
     key, genes
         Other names of ``groupby`` and ``var_names``.
     n_genes
-        Markers of each cluster, highest t first.
+        Markers of each cluster, best first.
 
     Raises
     ------

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cellmodel.core.random import generator
-from cellmodel.explain.attribution import Judged, judge, theme_weights
+from cellmodel.explain import attribution
+from cellmodel.explain.attribution import AttributionTest, theme_weights
 from cellmodel.explain.enrichment import GeneSet
 from cellmodel.explain.terms import permutation_of_texts
 from cellmodel.explain.words import choose_themes, named_terms
@@ -34,17 +35,19 @@ def planted(seed: int, *, theme: bool = True) -> tuple[np.ndarray, np.ndarray, l
 
 
 @cache
-def judged(seed: int = 0, *, theme: bool = True, n_permutations: int = 60, run: int = 0) -> Judged:
+def attribution_of(seed: int = 0, *, theme: bool = True, n_permutations: int = 60, run: int = 0) -> AttributionTest:
     differences, vectors, texts = planted(seed, theme=theme)
     presence = named_terms(texts, gene_ids=range(N_GENES), gene_sets=()).presence
     permuted_texts = permutation_of_texts(presence)
-    return judge(differences, vectors, texts=permuted_texts, n_permutations=n_permutations, rng=generator(run, "deals"))
+    return attribution.test_attribution(
+        differences, vectors, texts=permuted_texts, n_permutations=n_permutations, rng=generator(run, "deals")
+    )
 
 
 def themes_of(seed: int = 0, gene_sets: tuple[GeneSet, ...] = ()):
     differences, vectors, texts = planted(seed)
     terms = named_terms(texts, gene_ids=range(N_GENES), gene_sets=gene_sets)
-    found = judge(
+    found = attribution.test_attribution(
         differences, vectors, texts=permutation_of_texts(terms.presence), n_permutations=60, rng=generator(0, "deals")
     )
     return choose_themes(found, differences, terms=terms, gene_names=NAMES, n_themes=3), found
@@ -83,7 +86,7 @@ def test_theme_named_by_a_gene_set_gives_the_set_as_its_evidence():
     sets = (GeneSet(source="go_process", set_id="GO:1", name="clotting", gene_ids=frozenset(range(PER_THEME))),)
     terms = named_terms([""] * N_GENES, gene_ids=range(N_GENES), gene_sets=sets)
     texts = permutation_of_texts(terms.presence)
-    found = judge(differences, vectors, texts=texts, n_permutations=9, rng=generator(0, "deals"))
+    found = attribution.test_attribution(differences, vectors, texts=texts, n_permutations=9, rng=generator(0, "deals"))
     (theme,) = choose_themes(found, differences, terms=terms, gene_names=NAMES, n_themes=3)[0]
     assert (theme.term, theme.source, theme.genes[0].sentence) == ("clotting", "go_process", "GO:1 clotting")
 
@@ -91,7 +94,7 @@ def test_theme_named_by_a_gene_set_gives_the_set_as_its_evidence():
 def test_scores_weights_and_p_values_follow_a_slow_second_way():
     differences, vectors, texts = planted(3)
     terms = named_terms(texts, gene_ids=range(N_GENES), gene_sets=())
-    found = judged(3)
+    found = attribution_of(3)
     permuted, rng = permutation_of_texts(terms.presence), generator(0, "deals")
 
     def distance_and_parts(of_gene):
@@ -119,7 +122,7 @@ def test_scores_weights_and_p_values_follow_a_slow_second_way():
 def test_without_structure_p_values_are_those_of_chance():
     best, distances = [], []
     for seed in range(30):
-        found = judged(seed, theme=False, n_permutations=19)
+        found = attribution_of(seed, theme=False, n_permutations=19)
         best.extend(found.terms.p_adjusted.min(axis=0))
         distances.extend(found.distance_p)
     for values in (best, distances):
@@ -128,7 +131,7 @@ def test_without_structure_p_values_are_those_of_chance():
 
 
 def test_same_seed_gives_the_same_bytes_and_another_seed_the_same_scores():
-    first, again, other = judged(1), judged.__wrapped__(1), judged(1, run=7)
+    first, again, other = attribution_of(1), attribution_of.__wrapped__(1), attribution_of(1, run=7)
     assert first.gene_p.tobytes() == again.gene_p.tobytes()
     for name in ("p_value", "p_adjusted"):
         assert getattr(first.terms, name).tobytes() == getattr(again.terms, name).tobytes()
@@ -138,4 +141,4 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_the_same_scores():
 
 def test_no_permutation_is_refused():
     with pytest.raises(ValueError, match="n_permutations must be >= 1, got 0"):
-        judged(0, n_permutations=0)
+        attribution_of(0, n_permutations=0)
