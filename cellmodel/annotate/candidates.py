@@ -62,7 +62,7 @@ def choose_types(
     """
     if sum(choice is not None for choice in (candidates, tissue, only_tissue, markers)) > 1:
         raise ValueError(
-            "--candidates, --tissue, --only-tissue and --markers each name the types to choose from; give one"
+            "`candidates`, `tissue`, `only_tissue` and `markers` each name the types to choose from; give one"
         )
     if candidates is not None:
         if isinstance(candidates, str | Path):

@@ -238,7 +238,7 @@ def gene_texts(gene_vectors: GeneVectors, *, has_vector: Bool[np.ndarray, " gene
     if np.count_nonzero(has_vector) < 2:  # noqa: PLR2004 - one gene is nearest to everything
         found = counted(int(np.count_nonzero(has_vector)), "gene of the cells has", plural="genes of the cells have")
         raise AlignmentTooLow(
-            f"{found} a vector, at least 2 are needed; give cells with more genes, or a store of their species (--kb)"
+            f"{found} a vector, at least 2 are needed; give cells with more genes, or a store of their species (`kb`)"
         )
     columns = np.flatnonzero(has_vector)
     vectors = gene_vectors[columns].astype(np.float64)

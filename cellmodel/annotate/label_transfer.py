@@ -79,7 +79,7 @@ class Labelled:
 
 def read_labels(cells: Cells, label_key: str) -> Labelled:
     """Labels of cells from a column of obs, at least two classes; missing, empty and ``unassigned`` ones are none."""
-    hint = "name one with --label-key"
+    hint = "name one with `label_key`"
     values = np.array(obs_columns(cells.adata, [label_key], source=cells.source, hint=hint)[label_key], dtype=np.str_)
     rows = np.flatnonzero((values != "") & (values != UNASSIGNED))
     names, codes = np.unique(values[rows], return_inverse=True)
@@ -100,7 +100,7 @@ def check_apart(known: Labelled, cells: Cells, config: RunConfig, *, label_key: 
     if len(batches.names) > 1 and batches.of(known.rows).are_apart(known.codes):
         raise InputUnusable(
             f"{label_key!r} of {cells.source} is confounded with {batch.key!r}: no class has cells of two batches, so "
-            "what takes the batches away takes the classes away; leave --batch-key out, or give --confounded-ok"
+            "what takes the batches away takes the classes away; leave `batch_key` out, or give confounded_ok=True"
         )
 
 

@@ -80,7 +80,7 @@ def joint_features(
     to it has a nearer one itself.
     """
     if genes_by == "text" and config.knowledge == "none":
-        raise InputUnusable("matching genes by text needs knowledge; leave out --knowledge none, or use --genes-by ids")
+        raise InputUnusable('matching genes by text needs knowledge; leave out knowledge="none", or use genes_by="ids"')
     configs = _with_batches((reference, query), config)
     left, right = (
         _side(cells, kb, each, genes_by=genes_by) for cells, each in zip((reference, query), configs, strict=True)
@@ -88,7 +88,7 @@ def joint_features(
     by_text = _text_match(left, right, kb, config) if genes_by == "text" else None
     a, b, note = _match_by_id(left, right, config) if by_text is None else _match_by_text(by_text)
     files = (f"{left.source} ({len(left.gene_ids)} in {kb.store_id})", f"{right.source} ({len(right.gene_ids)} in it)")
-    check_shared(a.shape[1], files, genes_by=genes_by, other_species="--genes-by orthologs")
+    check_shared(a.shape[1], files, genes_by=genes_by, other_species='genes_by="orthologs"')
     features = np.concatenate([a, b])
     return JointFeatures(features=features, n_reference=len(a), n_genes=a.shape[1], note=note, by_text=by_text)
 
@@ -141,8 +141,8 @@ def check_shared(n_shared: int, sides: tuple[str, str], *, genes_by: GenesBy, ot
     if n_shared >= MIN_SHARED:
         return
     hint = {
-        "ids": f"for two species give {other_species}, or --genes-by text",
-        "orthologs": "build the store from a source with orthologues, or give --genes-by text",
+        "ids": f'for two species give {other_species}, or genes_by="text"',
+        "orthologs": 'build the store from a source with orthologues, or give genes_by="text"',
         "text": "build the store with texts for both species",
     }[genes_by]
     raise AlignmentTooLow(
@@ -321,7 +321,7 @@ def bring_together(
         ids = [np.zeros_like(each) for each in ids]
     else:
         shared = np.intersect1d(ids[0][columns[0]], ids[1][columns[1]])
-        species_option = "the store of the second with --kb-b"
+        species_option = "the store of the second with `kb_b`"
         check_shared(len(shared), (a.cells.source, b.cells.source), genes_by=genes_by, other_species=species_option)
         columns = [chosen[np.isin(each[chosen], shared)] for chosen, each in zip(columns, ids, strict=True)]
     vectors = a.known.vectors[columns[0]], _vectors_by_encoder_of(a.known, b, stores, columns[1])

@@ -125,7 +125,7 @@ def eval(
             use_rep=names_of(use_rep), confounded_ok=confounded_ok, read=read,
         )  # fmt: skip
     if use_rep or confounded_ok:
-        raise ValueError("--use-rep and --confounded-ok are of scores of integration; give --batch-key, too")
+        raise ValueError("`use_rep` and `confounded_ok` are of scores of integration; give `batch_key`, too")
     if isinstance(cells, str | Path):
         return evaluate_file(Path(cells), truth=truth, pred=pred)
     source = "AnnData in memory"

@@ -175,7 +175,7 @@ def changed_cells(cells: Cells, change: Change | None, *, seed: int) -> tuple[Ce
     matrix = cells.matrix.copy()
     if change.setting == THIN:
         if cells.kind != ValueKind.COUNTS:
-            raise InputUnusable(f"{cells.source} holds {cells.kind} values; --thin draws from counts, use --dropout")
+            raise InputUnusable(f"{cells.source} holds {cells.kind} values; `thin` draws from counts, use `dropout`")
         matrix.data = rng.binomial(np.round(matrix.data).astype(np.int64), fraction).astype(matrix.data.dtype)
     else:
         matrix.data[rng.random(matrix.nnz) < fraction] = 0

@@ -173,7 +173,7 @@ def evaluate_integration(
     if min(len(types), len(batches.names)) > 1 and batches.of(rows).are_apart(own) and not confounded_ok:
         raise InputUnusable(
             f"{truth!r} is confounded with {batch_key!r}: no type has cells of two batches, so what mixes the batches "
-            "mixes the types; --confounded-ok scores them all the same"
+            "mixes the types; confounded_ok=True scores them all the same"
         )
     scores = score_beside_rivals(cells, _stored(cells, key, use_rep), labels=labels, batches=batches)
     clusters = score_columns(columns, truth, key, source=cells.source) if key in columns else None

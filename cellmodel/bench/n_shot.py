@@ -151,7 +151,7 @@ def trial_features(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, 
     if kind == "expression":
         return made.smoothed
     if kb is None or config.knowledge == "none":
-        raise InputUnusable(f"features {kind!r} need a store and knowledge; give --kb NAME, or --features expression")
+        raise InputUnusable(f'features {kind!r} need a store and knowledge; give `kb`, or features="expression"')
     text = _text(cells, kb, config, made)
     return text if kind == "text" else side_by_side(made.smoothed, text)
 

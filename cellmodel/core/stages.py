@@ -101,14 +101,14 @@ class Stages:
         try:
             self._claim(text)
         except Timeout as error:
-            raise InputUnusable(f"another run works in {folder}; wait for it, or give another --work-dir") from error
+            raise InputUnusable(f"another run works in {folder}; wait for it, or give another `work_dir`") from error
         except OSError as error:
-            raise WorkUnwritten(f"{folder} cannot be written: {error.strerror}; give another --work-dir") from error
+            raise WorkUnwritten(f"{folder} cannot be written: {error.strerror}; give another `work_dir`") from error
 
     def _claim(self, key: str) -> None:
         held = {path.name for path in self.folder.iterdir()} if self.folder.exists() else set()
         if held and KEY not in held and held != {LOCK}:
-            raise InputUnusable(f"{self.folder} holds other files, it is never used; give another --work-dir")
+            raise InputUnusable(f"{self.folder} holds other files, it is never used; give another `work_dir`")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock.acquire(timeout=0)
         if (self.folder / KEY).is_file() and (self.folder / KEY).read_text() == key:
@@ -150,7 +150,7 @@ class Stages:
             sync(target.parent)
         except OSError as error:
             raise WorkUnwritten(
-                f"{part} cannot be written: {error.strerror or error}; free space, or give another --work-dir"
+                f"{part} cannot be written: {error.strerror or error}; free space, or give another `work_dir`"
             ) from error
         log.info("%s: %.1f s", name, seconds)
         return self._read(target)

@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 
 
 def n_threads() -> int:
-    """Count the threads of this run: those that ``--threads`` or OMP_NUM_THREADS allows, else a thread a core."""
+    """Count the threads of this run: those that ``threads`` or OMP_NUM_THREADS allows, else a thread a core."""
     allowed = os.environ.get("OMP_NUM_THREADS", "")
     if allowed.isdecimal() and int(allowed) > 0:
         return int(allowed)

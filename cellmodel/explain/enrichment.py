@@ -52,7 +52,7 @@ def read_gmt(path: Path, kb: genekb.Store, *, use_orthologs: bool = False) -> tu
     if not known:
         raise InputUnusable(
             f"0 of the {len(names)} gene names of {path} ({', '.join(names[:3])}, ...) are known to {kb.store_id}; are "
-            "they of the same species? Symbols of another one need --orthologs"
+            "they of the same species? Symbols of another one need orthologs=True"
         )
     log.log(
         logging.INFO if 2 * len(known) >= len(names) else logging.WARNING,

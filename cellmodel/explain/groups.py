@@ -80,7 +80,7 @@ def group_cells(cells: AnyCells, cluster_key: str, *, least: int = 2) -> Grouped
     if not names:
         raise InputUnusable(
             f"column {cluster_key!r} of {cells.source} holds no cluster: all of its {len(found):,} values are missing; "
-            "name another column with --cluster-key"
+            "name another column with `cluster_key`"
         )
     if len(names) < least:
         raise InputUnusable(
@@ -93,7 +93,7 @@ def group_cells(cells: AnyCells, cluster_key: str, *, least: int = 2) -> Grouped
 
 def _column(cells: AnyCells, cluster_key: str) -> list[str]:
     likely = ", ".join(cluster_columns(cells))
-    hint = "run `cellmodel cluster` first, or name a column with --cluster-key"
+    hint = "run `cellmodel cluster` first, or name a column with `cluster_key`"
     hint += f" (those that look like clusters: {likely})" if likely else ""
     return obs_columns(cells.adata, [cluster_key], source=cells.source, hint=hint)[cluster_key]
 
@@ -190,7 +190,7 @@ def compare_conditions(
     if len(names) < 2:  # noqa: PLR2004 - one condition has no other
         raise InputUnusable(
             f"column {condition_key!r} of {found.cells.source} holds {len(names)} condition; two are needed, name "
-            "another column with --condition-key"
+            "another column with `condition_key`"
         )
     clusters = range(len(found.names)) if cluster is None else [_place(cluster, found.names)]
     comparisons = []

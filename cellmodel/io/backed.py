@@ -251,7 +251,7 @@ def check_in_blocks(path: Path) -> None:
     """Raise ``InputUnusable`` for files that cannot be read in blocks."""
     if path.suffix not in WRITTEN_AS:
         raise InputUnusable(
-            f"{path}: only .h5ad, .h5mu, .zarr and 10x .h5 can be read out of core; give --out-of-core no"
+            f'{path}: only .h5ad, .h5mu, .zarr and 10x .h5 can be read out of core; give out_of_core="no"'
         )
 
 
@@ -261,7 +261,7 @@ def check_out_of_core(path: Path, output: Path) -> None:
     if output.suffix != WRITTEN_AS[path.suffix]:
         raise InputUnusable(
             f"{output}: cells that are read out of core are written as they are; give a name that ends with "
-            f"{WRITTEN_AS[path.suffix]}, or --out-of-core no"
+            f'{WRITTEN_AS[path.suffix]}, or out_of_core="no"'
         )
 
 
@@ -411,7 +411,7 @@ def _describe(backed: BackedFile, file: Any, place: str) -> tuple[BackedMatrix, 
         newer = f" in version {version}" if encoding in _VERSIONS else ""
         raise InputUnusable(
             f"{path}: {place} is stored as {encoding or 'an old format'}{newer}, which cannot be read cell by cell; "
-            "write it again with X as CSR (adata.X = adata.X.tocsr()), or give --out-of-core no"
+            'write it again with X as CSR (adata.X = adata.X.tocsr()), or give out_of_core="no"'
         )
     table = backed.raw_var if place == "raw/X" and backed.raw_var is not None else backed.adata.var
     n_cells = backed.adata.n_obs

@@ -100,7 +100,7 @@ class Matrices:
             return [f"layers/{read.layer}"]
         if read.use_raw:
             if not self.has_raw:
-                raise InputUnusable(f"{self.source} has no .raw; leave --use-raw out")
+                raise InputUnusable(f"{self.source} has no .raw; leave `use_raw` out")
             return ["raw/X"]
         found = {_COUNTS: "counts" in self.layers, "X": self.has_x, "raw/X": self.has_x and self.has_raw}
         if not any(found.values()):
@@ -140,12 +140,12 @@ class Matrices:
         for wanted, what in ((ValueKind.COUNTS, "counts"), (ValueKind.LOG1P, "log-normalised values")):
             having = [name for name, kind in kinds.items() if kind == wanted]
             if having:
-                return f"use --layer {having[0]}, which holds {what}"
-        return "use --use-raw" if self.has_raw and kind_of("raw/X") in USABLE else "give the file with raw counts"
+                return f'use layer="{having[0]}", which holds {what}'
+        return "use use_raw=True" if self.has_raw and kind_of("raw/X") in USABLE else "give the file with raw counts"
 
     def _refuse_no_x(self) -> NoReturn:
         layers = ", ".join(self.layers) or "it has none"
-        raise InputUnusable(f"{self.source} has no X; name a layer with --layer ({layers})")
+        raise InputUnusable(f"{self.source} has no X; name a layer with `layer` ({layers})")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -217,7 +217,7 @@ def spatial_coordinates(cells: "AnyCells") -> Float[np.ndarray, "cell axis"]:
     obsm = cells.adata.obsm
     if "spatial" not in obsm:
         have = ", ".join(obsm) or "none"
-        raise InputUnusable(f'{cells.source} has no obsm["spatial"] (it has: {have}); leave --spatial out')
+        raise InputUnusable(f'{cells.source} has no obsm["spatial"] (it has: {have}); leave `spatial` out')
     found = np.asarray(obsm["spatial"])
     if found.ndim != 2 or found.shape[1] not in {2, 3} or found.dtype.kind not in "iuf":  # noqa: PLR2004 - a table
         raise InputUnusable(
@@ -231,7 +231,7 @@ def spatial_coordinates(cells: "AnyCells") -> Float[np.ndarray, "cell axis"]:
             f'obsm["spatial"] of {cells.source} is NaN or infinite for {counted(bad, "cell")}; remove them'
         )
     if (coordinates == coordinates[0]).all():
-        raise InputUnusable(f'obsm["spatial"] of {cells.source} puts all cells at one place; leave --spatial out')
+        raise InputUnusable(f'obsm["spatial"] of {cells.source} puts all cells at one place; leave `spatial` out')
     return coordinates
 
 
@@ -243,7 +243,7 @@ def obsm_embedding(cells: "AnyCells", key: str) -> Float[np.ndarray, "cell dim"]
     obsm = cells.adata.obsm
     if key not in obsm:
         raise InputUnusable(
-            f"{cells.source} has no obsm[{key!r}] (it has: {known_names(key, obsm)}); name an embedding with --use-rep"
+            f"{cells.source} has no obsm[{key!r}] (it has: {known_names(key, obsm)}); name an embedding with `use_rep`"
         )
     value = obsm[key]
     found = value.toarray() if hasattr(value, "toarray") else np.asarray(value)
@@ -418,8 +418,10 @@ def check_slots(
         if key == indexes.get(part):
             raise KeyUnusable(
                 f"the index of {part} is named {key!r}, so a file cannot hold a column of that name; give another "
-                f"--key-added (key_added), or rename the index: adata.{part}.index.name = None"
+                f"`key_added`, or rename the index: adata.{part}.index.name = None"
             )
     names = [f'{part}["{key}"]' for part, key in taken]
     if names and not overwrite:
-        raise SlotTaken(f"the cells already hold {', '.join(names)}; use --overwrite, or another name with --key-added")
+        raise SlotTaken(
+            f"the cells already hold {', '.join(names)}; use overwrite=True, or another name with `key_added`"
+        )

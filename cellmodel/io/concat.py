@@ -62,7 +62,7 @@ def name_samples(paths: Sequence[Path]) -> tuple[str, ...]:
             return tuple(names)
     name, n_files = Counter(levels[0]).most_common(1)[0]
     raise InputUnusable(
-        f"{n_files} files are named {name!r}, and so would be their samples; rename one, or give --sample-key COLUMN "
+        f'{n_files} files are named {name!r}, and so would be their samples; rename one, or give sample_key="COLUMN" '
         "with the sample of each cell"
     )
 
@@ -133,12 +133,12 @@ def _check_sample_column(tables: "Sequence[pd.DataFrame]", paths: Sequence[Path]
         if join.sample_key != AUTO and join.sample_key not in table:
             raise InputUnusable(
                 f"{path} has no column {join.sample_key!r} in obs (it has: {known_names(join.sample_key, table)}); "
-                "name one that all files have, or give --sample-key auto, by which each file is a sample"
+                'name one that all files have, or give sample_key="auto", by which each file is a sample'
             )
         if join.sample_key == AUTO and SAMPLE in table and not join.overwrite:
             raise SlotTaken(
-                f"{path} already has a column {SAMPLE!r} in obs; use it by --sample-key {SAMPLE}, or replace it by "
-                "--overwrite"
+                f'{path} already has a column {SAMPLE!r} in obs; use it by sample_key="{SAMPLE}", or replace it by '
+                "overwrite=True"
             )
 
 
@@ -196,7 +196,7 @@ def check_kinds(parts: Sequence[AnyCells]) -> ValueKind:
         each = "; ".join(f"{listed(sources, most=3)}: {kind}" for kind, sources in kinds.items())
         raise NotCounts(
             f"the files hold values of different kinds ({each}), which cannot be compared; give the counts of all "
-            "(a layer: --layer NAME, .raw: --use-raw), or log-normalise those with counts and save them"
+            "(a layer: layer: `layer`, .raw: use_raw=True), or log-normalise those with counts and save them"
         )
     return next(iter(kinds))
 

@@ -293,7 +293,7 @@ def _refuse(path: Path, what: str, n_bytes: int) -> None:
     memory = f"{in_units(available_memory())} of memory may be used"
     if could_hold(path, n_bytes):
         raise InputUnusable(
-            f"{what}; {memory}: give --out-of-core yes (.h5ad, .zarr, 10x .h5), or use a larger machine"
+            f'{what}; {memory}: give out_of_core="yes" (.h5ad, .zarr, 10x .h5), or use a larger machine'
         )
     raise InputUnusable(
         f"{what}, which {in_units(size_on_disk(path))} on disk cannot hold; {memory}: the file is damaged, copy or "

@@ -201,21 +201,21 @@ def decide_kind(
             "cells or genes out"
         )
     if report.maximum == 0 and report.minimum == 0:
-        raise InputUnusable(f"{where} holds nothing but zeros; name another layer with --layer")
+        raise InputUnusable(f"{where} holds nothing but zeros; name another layer with `layer`")
     if declared_kind != "auto":
         if report.minimum < 0:
             raise NotCounts(f"{where}: {report}; negative values are not {declared_kind}; {hint()}")
         if declared_kind == ValueKind.LOG1P and report.maximum > LOG1P_MAX:
-            raise NotCounts(f"{where}: {report}; no log1p value is above {LOG1P_MAX:g}; leave --values out, or name it")
+            raise NotCounts(f"{where}: {report}; no log1p value is above {LOG1P_MAX:g}; leave `values` out, or name it")
         notes.append(f"{name}: {report}; taken as {declared_kind}, as declared")
         return ValueKind(declared_kind)
     if report.kind not in USABLE:
         what = "scaled values" if report.kind == ValueKind.SCALED else "RPKM, TPM or corrected counts"
         if report.kind == ValueKind.SCALED and report.share_integer >= INTEGER_SHARE:
             what = "counts of which some were made negative"
-        ways = "" if report.kind == ValueKind.SCALED else ", or --values linear to log-normalise them as they are"
+        ways = "" if report.kind == ValueKind.SCALED else ', or values="linear" to log-normalise them as they are'
         if report.kind != ValueKind.SCALED and report.maximum <= LOG1P_MAX:
-            ways += ", or --values log1p if they are logarithms"
+            ways += ', or values="log1p" if they are logarithms'
         raise NotCounts(f"{where} looks like {what}, not counts or log1p: {report}; {hint()}{ways}")
     words = "raw counts" if report.kind == ValueKind.COUNTS else "log-normalised (log1p)"
     notes.append(f"{name} is {words}: {report}" + ("" if words == "raw counts" else "; used without normalising"))
@@ -230,12 +230,12 @@ def _doubts(report: ValueReport, name: str) -> Iterator[str]:
     elif report.kind == ValueKind.COUNTS and report.maximum < FEW_COUNTS and report.share_zero < MOST_ZERO:
         yield (
             f"{name} is doubtful as counts: {1 - report.share_zero:.0%} of the values are not 0, and none is above "
-            f"{report.maximum:g}; if they are rounded logarithms, give --values log1p"
+            f'{report.maximum:g}; if they are rounded logarithms, give values="log1p"'
         )
     elif report.kind == ValueKind.LOG1P and report.maximum > MOST_PER_MILLION:
         yield (
             f"{name} is doubtful as log1p: natural logarithms of values per million end at {MOST_PER_MILLION:.1f}, so "
-            "base 2 or another scale is likely; undo it (2 ** x - 1) and give --values linear, or --values log1p to "
+            'base 2 or another scale is likely; undo it (2 ** x - 1) and give values="linear", or values="log1p" to '
             "take it as it is"
         )
 
@@ -284,7 +284,7 @@ def name_genes(var: Any, gene_key: str | None, *, source: str, notes: list[str])
     if n_barcodes > len(names) / 2:
         raise InputUnusable(
             f"{source}: {n_barcodes:,} of {len(names):,} genes are named like barcodes of cells ({names[0]}, ...): its "
-            "rows are genes; turn it (.csv and .tsv: --transpose; AnnData: adata.T)"
+            "rows are genes; turn it (.csv and .tsv: transpose=True; AnnData: adata.T)"
         )
     _note_names(names, [str(column) for column in var], notes)
     return names
@@ -294,7 +294,7 @@ def _note_names(names: np.ndarray, columns: Sequence[str], notes: list[str]) -> 
     """Note names for which no store can know a gene."""
     if are_numbered(names):
         having = f", perhaps one of: {', '.join(columns)}" if len(columns) else ""
-        notes.append(f"the genes are numbered from {names[0]} on and have no names; give --gene-key COLUMN{having}")
+        notes.append(f'the genes are numbered from {names[0]} on and have no names; give gene_key="COLUMN"{having}')
     odd = [oddity for oddity in map(odd_character, names) if oddity]
     if odd:
         names_hold = counted(len(odd), "gene name holds", plural="gene names hold")

@@ -135,7 +135,7 @@ def stored_table(record: object, *path: str, columns: Collection[str] = ()) -> "
 
 log = logging.getLogger(__name__)
 _CLUSTERS_FROM: Final = "clusters_from"
-_GO_ON: Final = "--other-store (other_store=True)"
+_GO_ON: Final = "other_store=True"
 _DEFAULT_KEY: Final = "cellmodel"  # of a search that names no clusters
 
 
@@ -183,7 +183,7 @@ def check_lineage(
     *,
     key: str,
     other_store: bool = False,
-    kb_option: str = "--kb",
+    kb_argument: str = "kb",
 ) -> Lineage | None:
     """Compare what the clusters or labels of a file were made with to what is given now.
 
@@ -192,7 +192,7 @@ def check_lineage(
     is nothing to compare.
 
     ``config``: names the encoder, or none; None where no encoder of ``kb`` is used. ``key``: column of obs that is
-    worked on, and of its record in uns. ``other_store``: whether a difference is meant. ``kb_option``: option that
+    worked on, and of its record in uns. ``other_store``: whether a difference is meant. ``kb_argument``: argument that
     gives the store, for the hint. Returns what they were made with, where that differs and it is meant; else
     ``LineageMismatch``.
     """
@@ -202,10 +202,13 @@ def check_lineage(
     is_chosen_by_store = config is not None and config.encoder is None and kb.encoder_ids
     encoder_id = kb.encoder_id() if is_chosen_by_store else recorded.encoder_id
     if not holds_same(kb, recorded):
-        recorded_ids, hint = f"store {recorded.store_id}, {kb.store_id} was given", f"{kb_option} {digest_of(recorded)}"
+        recorded_ids, hint = (
+            f"store {recorded.store_id}, {kb.store_id} was given",
+            f'{kb_argument}="{digest_of(recorded)}"',
+        )
     elif recorded.encoder_id not in {"", encoder_id}:
         recorded_ids = f"encoder {recorded.encoder_id}, the first one of {kb.store_id} is {encoder_id}"
-        hint = f"--encoder {recorded.encoder_id}"
+        hint = f'encoder="{recorded.encoder_id}"'
     else:
         return None
     if not other_store:

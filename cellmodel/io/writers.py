@@ -295,8 +295,7 @@ def check_key(name: str, *, slot: str = "") -> None:
     else:
         return
     raise KeyUnusable(
-        f"{slot or repr(name)} cannot name results in a file: {why}; give --key-added (key_added) a plain name, "
-        "such as 'cellmodel'"
+        f"{slot or repr(name)} cannot name results in a file: {why}; give `key_added` a plain name, such as 'cellmodel'"
     )
 
 
@@ -375,7 +374,7 @@ class FolderKind:
         return Target(folder, kind="whole", marks=(self.description,), makes_parents=True)
 
 
-MODEL: Final = FolderKind(name="model", description="model.json", made_by="--save-model", remedy="fit the model again")
+MODEL: Final = FolderKind(name="model", description="model.json", made_by="`save_model`", remedy="fit the model again")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

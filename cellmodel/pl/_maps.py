@@ -248,7 +248,7 @@ def _make_umap(adata: "AnnData", *, key: str, seed: int) -> None:
     require(
         "scanpy",
         needed_by='making obsm["X_umap"] needs',
-        instead="draw another embedding (--kind embedding)",
+        instead='draw another embedding (kind="embedding")',
         error=NotAvailable,
     )
     import scanpy as sc

@@ -109,7 +109,7 @@ def make_features(
         top_genes = np.union1d(top_genes, detected[following])
     expression = _kept_values("expression", replace(source, columns=top_genes), scanned, stages)
     if expression.shape[0] <= FEW_CELLS and not config.low_data:
-        log.info("%d cells are few; --low-data weighs genes by how informative they are", expression.shape[0])
+        log.info("%d cells are few; low_data=True weighs genes by how informative they are", expression.shape[0])
     of_genes = None if from_text is None else from_text[top_genes]
     reduced = stages.run("components", lambda arrays: _reduce(cells, expression, config, arrays, from_text=of_genes))
     pcs = np.asarray(reduced.arrays["pcs"])
@@ -198,7 +198,7 @@ def _check_spread(pcs: Embedding, *, source: str) -> None:
     if np.ptp(pcs, axis=0).max(initial=0.0) < SAME_PLACE:
         raise InputUnusable(
             f"all {len(pcs):,} cells of {source} are the same after normalising, so they cannot be "
-            "clustered; is it the right layer (--layer), or one cell written many times?"
+            "clustered; is it the right layer (`layer`), or one cell written many times?"
         )
 
 

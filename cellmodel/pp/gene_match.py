@@ -17,7 +17,7 @@ from genekb.genes.taxa import find_taxon, taxon_name
 
 MIN_SHARED: Final = 50  # genes; fewer span too small a space
 _BOTH: Final = (
-    "give a store of both species (genekb build --taxon human --taxon mouse), or of that species with its human "
+    "give a store of both species (`genekb build` takes more than one `taxon`), or of that species with its human "
     "orthologues, or cluster each species apart"
 )
 
@@ -83,7 +83,7 @@ def match_genes(tables: Sequence[GeneTable], kb: genekb.Store | None, *, use_ort
         if are_numbered(table.names):
             raise AlignmentTooLow(
                 f"{table.source}: the genes are numbered and have no names, so that they cannot be matched; name the "
-                "column of var that has symbols or identifiers with --gene-key"
+                "column of var that has symbols or identifiers with `gene_key`"
             )
     found = _match_by_name(tables)
     if kb is not None:
@@ -251,9 +251,9 @@ def _check_shared(found: SharedGenes, tables: Sequence[GeneTable], kb: genekb.St
         return
     worst = _fits_least(tables)
     others = " and ".join(table.source for table in tables if table is not worst) if len(tables) < 4 else "the others"  # noqa: PLR2004
-    hint = f"is --gene-key right? Else leave {worst.source} out"
+    hint = f"is `gene_key` right? Else leave {worst.source} out"
     if kb is None:
-        hint = "give a store (--kb NAME), by which symbols and identifiers are matched, and species by orthologues"
+        hint = "give a store (`kb`), by which symbols and identifiers are matched, and species by orthologues"
     raise AlignmentTooLow(
         f"{worst.source} and {others} share {counted(n_shared, 'gene')} ({', '.join(worst.names[:3])}, ... beside "
         f"{', '.join(next(table for table in tables if table is not worst).names[:3])}, ...), {needed} are needed; "

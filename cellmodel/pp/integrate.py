@@ -59,7 +59,7 @@ def check_integration(name: str) -> None:
     Raises ``UnknownName`` if there is none; ``NotAvailable`` if its package is not installed.
     """
     if check_name(name) == "harmony":
-        require("harmonypy", needed_by="--integration harmony needs", instead="use --integration none")
+        require("harmonypy", needed_by='integration="harmony" needs', instead='use integration="none"')
 
 
 def integration_version(name: str) -> dict[str, str]:
@@ -87,7 +87,7 @@ def read_batches(cells: AnyCells, config: RunConfig) -> ObsCategories | None:
     if same:
         log.warning(
             "batches in %r are the groups of %s, too: if these are cell types or conditions, integration takes away "
-            "what tells them apart; --integration none keeps it, --confounded-ok goes on without this warning",
+            "what tells them apart; integration=\"none\" keeps it, confounded_ok=True goes on without this warning",
             batches.key, listed([repr(name) for name in same]),
         )  # fmt: skip
     return batches
@@ -148,7 +148,7 @@ def _is_mixed(
     if found <= limit:
         log.info(
             "batches are mixed as they are (%.2f of the nearest cells are of the cell's own, %.2f by chance): nothing "
-            "is integrated; --integration NAME does it all the same",
+            "is integrated; integration=\"NAME\" does it all the same",
             by_chance + found * (1 - by_chance), by_chance,
         )  # fmt: skip
     return found <= limit

@@ -97,7 +97,7 @@ def variable_by_moments(
     if np.isnan(score).all():
         raise InputUnusable(
             f"none of {n_genes:,} genes varies after normalising, so the cells are all the same; is it the right layer "
-            "(--layer), or one cell written many times?"
+            "(`layer`), or one cell written many times?"
         )
     return np.flatnonzero(_is_top(score, n_top=n_top))
 

@@ -26,7 +26,7 @@ def represent_genept_w(views: CellViews, seed: int) -> Representation:
     """
     if views.raw_gene_vectors is None:
         raise InputUnusable(
-            "recipe 'genept-w' is made of the texts of genes alone; give --kb NAME, and no --knowledge none"
+            "recipe 'genept-w' is made of the texts of genes alone; give `kb`, and leave out `knowledge`"
         )
     return _placed(views, np.asarray(views.expression @ views.raw_gene_vectors, dtype=np.float32))
 
@@ -41,10 +41,10 @@ def represent_genept_s(views: CellViews, seed: int) -> Representation:
     """
     if views.text_paths is None:
         raise InputUnusable(
-            "recipe 'genept-s' is made of the texts of genes alone; give --kb NAME, and no --knowledge none"
+            "recipe 'genept-s' is made of the texts of genes alone; give `kb`, and leave out `knowledge`"
         )
     if not views.text_path2_encoded:
-        log.warning("no encoder reads the cells' sentences: gene vectors are pooled by rank; see --sentences encoded")
+        log.warning("no encoder reads the cells' sentences: gene vectors are pooled by rank; see `sentences`")
     return _placed(views, views.text_paths[1])
 
 

@@ -131,7 +131,7 @@ def assignment_head(representation: Representation, views: CellViews, seed: int)
     from cellmodel.nn.soft_assignment import log_soft_assignment
 
     if representation.centres is None:
-        raise InputUnusable("this recipe learns no centres; take --head kmeans, or another that clusters its features")
+        raise InputUnusable('this recipe learns no centres; take head="kmeans", or another that clusters its features')
     n_centres = len(representation.centres)
     if views.n_clusters is not None and views.n_clusters != n_centres:
         raise InputUnusable(

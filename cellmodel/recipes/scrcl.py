@@ -114,7 +114,7 @@ def gene_loadings(views: CellViews) -> GeneVectors:
 
 def _text_vectors(views: CellViews) -> GeneVectors:
     if views.gene_vectors is None:
-        raise InputUnusable("recipe 'scrcl-text' reads the texts of genes; give --kb NAME, and no --knowledge none")
+        raise InputUnusable("recipe 'scrcl-text' reads the texts of genes; give `kb`, and leave out `knowledge`")
     return views.gene_vectors
 
 

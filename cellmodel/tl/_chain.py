@@ -79,7 +79,7 @@ class ChainJob(Task[dict[str, Any]]):
         without = [name for name in wanted if name != "annotate" or self.chain.panel is None]
         if self.kb is None and without:
             raise InputUnusable(
-                f"{' and '.join(without)} need a store; give --kb NAME, or leave them out: --skip {','.join(without)}"
+                f'{" and ".join(without)} need a store; give `kb`, or leave them out: skip="{",".join(without)}"'
             )
 
     @cached_property

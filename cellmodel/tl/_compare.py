@@ -115,7 +115,7 @@ def compare_sides(
     chosen = config if a.kb.store_id == b.kb.store_id else None
     made_with = (
         check_lineage(a.cells, a.kb, config, key=a.cluster_key, other_store=a.other_store),
-        check_lineage(b.cells, b.kb, chosen, key=b.cluster_key, other_store=b.other_store, kb_option="--kb-b"),
+        check_lineage(b.cells, b.kb, chosen, key=b.cluster_key, other_store=b.other_store, kb_argument="kb_b"),
     )
     first = clustered(a.cells, a.kb, config, cluster_key=a.cluster_key)
     second = clustered(b.cells, b.kb, config, cluster_key=b.cluster_key)

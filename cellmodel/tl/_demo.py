@@ -65,7 +65,7 @@ def demo_outputs(output: Path, *, overwrite: bool = False) -> WriteConfig:
         output=output / "pbmc.h5ad",
         report=output / "report.html",
         overwrite=overwrite,
-        command=f"cellmodel demo --output {output}",
+        command=f"cellmodel.demo({str(output)!r})",
     )
     check_outputs(write, inputs=())
     return write

@@ -157,7 +157,7 @@ def _labels(cells: Cells, label_key: str | None) -> tuple[dict[str, np.ndarray],
     """Give the place of each cell's label among the classes, -1 where it has none, and the classes."""
     if label_key is None:
         return {}, []
-    hint = "name another with --label-key"
+    hint = "name another with `label_key`"
     found = np.array(obs_columns(cells.adata, [label_key], source=cells.source, hint=hint)[label_key], dtype=np.str_)
     classes, places = np.unique(found, return_inverse=True)
     n_missing = int((classes == "").sum())  # text without a letter comes first
@@ -266,7 +266,7 @@ class TermsJob(Task[CellTerms]):
     def compute(self, cells: Cells, stages: AnyStages) -> CellTerms:
         """Look the names up."""
         key = self.name_key
-        hint = "name cells with `cellmodel annotate` first, or give a column of names with --name-key"
+        hint = "name cells with `cellmodel annotate` first, or give a column of names with `name_key`"
         names = obs_columns(cells.adata, [key], source=cells.source, hint=hint)[key]
         known = {one.name: one.ontology_id for one in (*read_cell_groups(), *read_cell_types())}
         if not {*known, UNASSIGNED} & {*names}:

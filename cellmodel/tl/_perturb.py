@@ -144,7 +144,7 @@ def perturb_cells(cells: Cells, kb: genekb.Store, *, screen: ScreenConfig, confi
 def _measure(cells: Cells, screen: ScreenConfig) -> MeasuredEffects:
     keys = [screen.perturbation_key, *([screen.replicate_key] if screen.replicate_key else [])]
     columns = obs_columns(
-        cells.adata, keys, source=cells.source, hint="name columns with --perturbation-key and --replicate-key"
+        cells.adata, keys, source=cells.source, hint="name columns with `perturbation_key` and `replicate_key`"
     )
     if screen.replicate_key:
         replicates = columns[screen.replicate_key]
@@ -152,7 +152,7 @@ def _measure(cells: Cells, screen: ScreenConfig) -> MeasuredEffects:
         replicates = pseudo_replicates(cells.adata.obs_names.astype(str).tolist())
         log.warning(
             "no replicates named: cells are divided into three by their names, which vary less than experiments do, so "
-            "that intervals of measured effects are too narrow; name a column with --replicate-key"
+            "that intervals of measured effects are too narrow; name a column with `replicate_key`"
         )
     return measure_effects(log_expression(cells), columns[screen.perturbation_key], replicates, control=screen.control)
 

@@ -97,7 +97,7 @@ def _with_samples(config: SampleConfig, cells: AnyCells) -> SampleConfig:
     if not key:
         raise InputUnusable(
             f"{cells.source} is of no run of several files, which would say what the samples are; name their column of "
-            f"obs with --sample-key (it has: {known_names('sample', cells.adata.obs)})"
+            f"obs with `sample_key` (it has: {known_names('sample', cells.adata.obs)})"
         )
     log.info("samples: %r, by which the files were joined", key)
     return replace(config, sample_key=key)

@@ -61,7 +61,7 @@ class EngineConfig:
         if not (self.stall_timeout_s > 0 and math.isfinite(self.stall_timeout_s)):
             raise ValueError(f"stall timeout must be a number of seconds > 0, got {self.stall_timeout_s}")
         if self.name == "local" and (self.workers is not None or self.ray_address is not None):
-            raise ValueError("workers and a Ray address belong to the engine ray; the local one has --threads")
+            raise ValueError("workers and a Ray address belong to the engine ray; the local one has `threads`")
 
     @property
     def address(self) -> str:
@@ -147,7 +147,7 @@ def open_ray(config: EngineConfig) -> Iterator[None]:
 
 def _require_ray() -> None:
     """Raise ``NotAvailable`` if Ray is not installed."""
-    require("ray", needed_by="--engine ray needs", instead="use --engine local")
+    require("ray", needed_by='engine="ray" needs', instead='use engine="local"')
 
 
 def start_ray(address: str) -> bool:
@@ -252,7 +252,7 @@ class RayEngine:
         n_gpus = int(sum(node.get("GPU", 0) for node in nodes)) if self.device != "cpu" else 0
         if self.device.startswith("cuda") and not n_gpus:
             if self.config.address == "local":
-                raise NotAvailable("Ray finds no GPU on this machine; use --device cpu")
+                raise NotAvailable('Ray finds no GPU on this machine; use device="cpu"')
             n_gpus = self.config.workers or 1  # a cluster that grows may have none yet
         size = plan_pool(
             [node.get("CPU", 0) for node in nodes], n_gpus=n_gpus, workers=self.config.workers, threads=self.threads
@@ -275,7 +275,7 @@ class RayEngine:
         except TimeoutError as error:
             raise NotAvailable(
                 f"no shard was finished for {self.config.stall_timeout_s:g} s by {size.workers} Ray workers; see `ray "
-                "status`, raise --stall-timeout-s, or use --engine local: finished shards are kept"
+                'status`, raise `stall_timeout_s`, or use engine="local": finished shards are kept'
             ) from error
         except ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[-1]

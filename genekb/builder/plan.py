@@ -107,7 +107,7 @@ def plan_build(source: SourceTables, config: BuildConfig) -> Plan:
         selected=selected,
     )
     if texts.num_rows == 0:
-        raise SourceUnusable(f"no gene of the selection ({selection}) has a usable text; widen --genes or --only-genes")
+        raise SourceUnusable(f"no gene of the selection ({selection}) has a usable text; widen `genes` or `only_genes`")
     unique = len(texts["text_id"].unique())
     return Plan(name=name, texts=texts, template=template, selection=selection, n_unique_texts=unique)
 
@@ -128,7 +128,7 @@ def _select(source: SourceTables, config: BuildConfig) -> tuple[set[int] | None,
         found = set(resolution.gene_ids[resolution.is_resolved].tolist())
         if not found:
             raise SourceUnusable(
-                f"none of {len(set(config.only_names))} names of --only-genes ({config.only_names[0][:40]!r}, ...) is "
+                f"none of {len(set(config.only_names))} names of `only_genes` ({config.only_names[0][:40]!r}, ...) is "
                 "a gene of the source; is the taxon right?"
             )
         selected = found if selected is None else selected & found

@@ -95,7 +95,7 @@ def plan_update(
     missing = set(store.manifest.taxa) - set(source.genes["tax_id"].unique().to_pylist())
     if missing:
         raise SourceUnusable(
-            f"the source has no gene of taxon {min(missing)}, which {store.store_id} has; give --taxon"
+            f"the source has no gene of taxon {min(missing)}, which {store.store_id} has; give `taxon`"
         )
     config = _inherited_config(store, config, name=name, only_names=only_names)
     plan = plan_build(source, config)
@@ -221,7 +221,7 @@ def _inherited_config(
     if limit and only_names is None:
         only_names = kept_names(store)
         if only_names is None:
-            raise SourceUnusable(f"{store.store_id} did not keep its list of names; give it with --only-genes")
+            raise SourceUnusable(f"{store.store_id} did not keep its list of names; give it with `only_genes`")
     return replace(
         config or BuildConfig(name=store.manifest.name),
         name=name or store.manifest.name,
@@ -260,7 +260,7 @@ def _still_known(store: Store, spec: EncoderSpec, source: SourceTables) -> GeneV
     current: IntArray = source.genes["gene_id"].to_numpy()
     kept = np.flatnonzero(np.isin(table.gene_ids, current))
     if not len(kept):
-        raise NotAvailable(f"no gene of {spec.encoder_id} is in the new source; leave it out with --encoder")
+        raise NotAvailable(f"no gene of {spec.encoder_id} is in the new source; leave it out with `encoder`")
     return GeneVectors(spec=spec, gene_ids=table.gene_ids[kept], vectors=table.vectors[table.rows[kept]])
 
 
@@ -292,7 +292,7 @@ def import_vectors(
     if too few names map to a gene of the store.
     """
     if name in {entry["recipe"]["name"] for entry in store.manifest.encoders.values()}:
-        raise SourceUnusable(f"{store.store_id} has an encoder named {name!r} already; give another --name")
+        raise SourceUnusable(f"{store.store_id} has an encoder named {name!r} already; give another `name`")
     resolution = _resolved(store, foreign, keys=keys)
     found = np.flatnonzero(resolution.is_resolved)
     gene_ids, first = np.unique(resolution.gene_ids[found], return_index=True)
@@ -302,7 +302,7 @@ def import_vectors(
         examples = "; ".join(f"{name}: {reason}" for name, reason in left_out[:3])
         raise CoverageTooLow(
             f"{len(found)} of {len(foreign.names)} names ({fraction:.1%}) map to a gene of {store.store_id}, "
-            f"{min_resolved:.0%} are needed ({examples}); are they of another species? --min-resolved takes fewer"
+            f"{min_resolved:.0%} are needed ({examples}); are they of another species? `min_resolved` takes fewer"
         )
     spec = foreign_spec(name=name, vectors=foreign)
     item = GeneVectors(spec=spec, gene_ids=gene_ids, vectors=foreign.vectors[found[first]])
@@ -329,13 +329,14 @@ def _resolved(store: Store, foreign: ForeignVectors, *, keys: Keys) -> Resolutio
         return replace(resolution, gene_ids=gene_ids, status=status)
     example = ", ".join(np.array(foreign.names)[is_key][:3])
     second = foreign.second_column
-    why, way = "no column of symbols says of what", "--names FILE with a name per row"
+    why, way = "no column of symbols says of what", 'names="FILE" with a name per row'
     if second:
         why = f"{fraction:.1%} of them are the GeneID of their {second!r}, {_MIN_AGREEING:.0%} are needed"
-        way = f"--column {second}"
+        way = f'column="{second}"'
     raise SourceUnusable(
-        f"{is_key.sum()} of {len(is_key)} keys of {foreign.file_name} are numbers ({example}), {why}; give --keys "
-        f"gene_id if they are GeneIDs, {way}, or --keys row --names FILE if they are rows of that file"
+        f"{is_key.sum()} of {len(is_key)} keys of {foreign.file_name} are numbers ({example}), {why}; give "
+        'keys="gene_id" if they are GeneIDs, '
+        f'{way}, or keys="row" names="FILE" if they are rows of that file'
     )
 
 

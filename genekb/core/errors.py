@@ -31,7 +31,7 @@ class NotAvailable(GeneKBError):
 
 
 class MemoryLimitReached(GeneKBError):
-    """An input needs more memory than ``--max-memory`` allows."""
+    """An input needs more memory than the limit of the process allows."""
 
 
 class EncoderFailed(GeneKBError):

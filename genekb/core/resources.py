@@ -67,7 +67,7 @@ def limit_memory(n_bytes: int | None = None) -> None:
 
 
 def available_memory() -> int:
-    """Bytes that this process may use: ``--max-memory``, or what the machine, container or ``ulimit`` allows."""
+    """Bytes that this process may use: the limit that was set, or what the machine, container or ``ulimit`` allows."""
     limits = [_limit(name) for name in ("RLIMIT_DATA", "RLIMIT_AS")]
     if limits[0] is None:
         limits += [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), _container_memory()]
@@ -96,12 +96,12 @@ def resource_fault(error: BaseException) -> GeneKBError | None:
         limit = _limit("RLIMIT_DATA")
         if limit is not None and _limit("RLIMIT_AS") is None and "thread" not in reason:
             return MemoryLimitReached(
-                f"too little memory ({reason}): more than {in_units(limit)} is needed; allow more (--max-memory before "
-                "the command's name), use fewer threads (OMP_NUM_THREADS=1), or read cells with --out-of-core yes"
+                f"too little memory ({reason}): more than {in_units(limit)} is needed; allow more (`max_memory`), "
+                'use fewer threads (OMP_NUM_THREADS=1), or read cells with out_of_core="yes"'
             )
         return NotAvailable(
             f"too little memory ({reason}); free some, raise the limit (ulimit -v), use fewer threads "
-            "(OMP_NUM_THREADS=1), or read cells with --out-of-core yes"
+            '(OMP_NUM_THREADS=1), or read cells with out_of_core="yes"'
         )
     if isinstance(error, PermissionError):
         named = _ARROW_NAMES.search(str(error))

@@ -83,7 +83,7 @@ class ApiConfig:
         try:
             return cls(base_url=base_url or os.environ.get(URL_VARIABLE) or OPENAI_URL)
         except ValueError as error:
-            raise NotAvailable(f"{error}; give --base-url or {URL_VARIABLE} so, the key in {KEY_VARIABLE}") from None
+            raise NotAvailable(f"{error}; give `base_url` or {URL_VARIABLE} so, the key in {KEY_VARIABLE}") from None
 
     @property
     def host(self) -> str:
@@ -322,7 +322,7 @@ def _read_probe(folder: Path, *, model_id: str, host: str) -> dict[str, Any]:
     if made_with[:2] != (model_id, host):
         raise StoreCorrupt(
             f"{path} was made with {made_with[0]!r} at {made_with[1]}, asked for is {model_id!r} at {host}; "
-            "give that endpoint as --base-url or OPENAI_BASE_URL"
+            "give that endpoint as `base_url` or OPENAI_BASE_URL"
         )
     return {"date": made_with[2], "model": model_id, "host": host, "vectors": vectors.tolist()}
 

@@ -100,7 +100,7 @@ def load_encoder(
     """
     if name == "auto":
         name = choose_default(len(corpus or ()))
-        log.info("--model auto: %s", name)
+        log.info('model="auto": %s', name)
     built_in = _BUILT_IN.match(name)
     if built_in:
         return _load_built_in(name, corpus=corpus)
@@ -263,7 +263,7 @@ def how_to_get(name: str, model_id: str, entry: ModelEntry | None) -> str:
             f"the folder {folder_name(model_id)!r} of encoder {name!r} is not where it was; put it into a folder that "
             f"{MODELS_VARIABLE} names"
         )
-    ways = ["--online to download it", "a local folder in its place"]
+    ways = ["online=True to download it", "a local folder in its place"]
     if entry is not None and entry.extra:
         ways.insert(0, f"pip install 'genekb-cellmodel[{entry.extra}]'")
     if entry is None and Path(name).expanduser().is_dir():

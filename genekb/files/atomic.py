@@ -87,11 +87,11 @@ def write_json(content: Any, path: Path) -> None:
     write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", path)
 
 
-def write_toml(content: Mapping[str, Any], path: Path, *, header: str, option: str) -> None:
-    """Write a value as TOML below a comment; the error names the option that gives another file."""
+def write_toml(content: Mapping[str, Any], path: Path, *, header: str, argument: str) -> None:
+    """Write a value as TOML below a comment; the error names the argument that gives another file."""
     import tomli_w
 
-    with system_errors(f"{path} cannot be written", hint=f"give another {option}"):
+    with system_errors(f"{path} cannot be written", hint=f"give another `{argument}`"):
         write_text(header + tomli_w.dumps(content), path)
 
 

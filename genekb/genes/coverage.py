@@ -97,7 +97,7 @@ def explain_missing_texts(
 def loss_reason(resolution: Resolution, row: int, why: Mapping[int, str]) -> str:
     """Explain why a name has no gene here, or its gene no text; ``why`` gives the latter by GeneID."""
     if resolution.status[row] == "number":
-        return "a number, which is a GeneID with --keys gene_id alone"
+        return 'a number, which is a GeneID with keys="gene_id" alone'
     if row in resolution.candidates:
         return "ambiguous: " + ", ".join(map(str, resolution.candidates[row][:4]))
     if resolution.is_resolved[row]:

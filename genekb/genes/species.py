@@ -113,7 +113,7 @@ def check_species(resolution: Resolution, *, store_taxa: Collection[int], name_t
         return
     store = ", ".join(f"{taxon_name(tax_id)} (tax_id {tax_id})" for tax_id in sorted(store_taxa))
     has_orthologs = pc.any(pc.equal(name_table["kind"], "ortholog")).as_py()
-    hint = f"use a store of {guess.name} (--kb)" + (", or --orthologs" if has_orthologs else "")
+    hint = f"use a store of {guess.name} (`kb`)" + (", or orthologs=True" if has_orthologs else "")
     if guess.is_by_case:
         hint += ", or write the names as the store does if they are of its species"
     raise SpeciesMismatch(

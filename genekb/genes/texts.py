@@ -42,7 +42,7 @@ class Template:
     """Which fields make a gene's text, in which order."""
 
     number: int  # identity of the template; a change of meaning takes a new number
-    name: str  # what ``--template`` calls it
+    name: str  # as the argument ``template`` names it
     head: tuple[Field, ...]  # head, body: fields joined as ``head: head. body body``
     body: tuple[Field, ...]
     fallback: tuple[Field, ...] = ()  # body of a gene that has none of the body's fields

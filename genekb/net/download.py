@@ -186,7 +186,7 @@ class WebDownload:
         except Damaged as fault:
             _drop(path)
             raise SourceUnusable(
-                f"{path.name} is damaged on the server {host_of(url)}: {fault}; try another --mirror"
+                f"{path.name} is damaged on the server {host_of(url)}: {fault}; try another `mirror`"
             ) from fault
         _part_record(path).unlink(missing_ok=True)
         return versions[-1]
@@ -209,7 +209,7 @@ class WebDownload:
             yield version, Rest(start=0, n_bytes=version.n_bytes, blocks=blocks_of(response))
 
     def _ask(self, url: str, headers: dict[str, str]) -> "AbstractContextManager[httpx.Response]":
-        refusal = f"{host_of(url)} answers with status {{status}}; check the address of --mirror"
+        refusal = f"{host_of(url)} answers with status {{status}}; check the address of `mirror`"
         return ask(self.client, "GET", url, headers, absent=_ABSENT, refusal=refusal)
 
     def _published_md5(self, url: str) -> str | None:

@@ -97,7 +97,7 @@ def gc(
     """
     folder, project = find_home(None if home is None else Path(home)), find_lock_file()
     files = [lock] if isinstance(lock, str | Path) else lock
-    given = [existing_lock(file, hint="give --lock a file that `genekb lock` wrote") for file in files]
+    given = [existing_lock(file, hint="give `lock` a file that `genekb lock` wrote") for file in files]
     return collect_garbage(
         folder,
         superseded=superseded or keep_newest is not None,
@@ -233,7 +233,7 @@ def _judge_store(path: Path, wanted: _Wanted, *, n_newer: int) -> Removed | Left
     if path.name in wanted.pinned:
         return Left(path=path, reason=f"superseded, but pinned by {wanted.pinned[path.name]}")
     if wanted.n_newest is None:
-        return Left(path=path, reason="superseded; --superseded removes it", is_superseded=True)
+        return Left(path=path, reason="superseded; superseded=True removes it", is_superseded=True)
     if n_newer < wanted.n_newest:
         return Left(path=path, reason=f"superseded, but among the {wanted.n_newest} newest of its name")
     try:

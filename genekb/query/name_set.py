@@ -239,9 +239,7 @@ def reading_encoder(store: Store) -> str:
     if usable:
         return usable[0]
     listed = "; ".join(f"{each}: {reason}" for each, reason in reasons.items()) or "it has none"
-    raise NotAvailable(
-        f"no encoder of {store.store_id} reads names ({listed}); add one with `genekb encode --model wcp`"
-    )
+    raise NotAvailable(f"no encoder of {store.store_id} reads names ({listed}); add one (`wcp`) with `genekb encode`")
 
 
 def _check_expression(universe: Genes | None, expression: Sequence[float] | None) -> None:

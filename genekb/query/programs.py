@@ -102,7 +102,7 @@ def _check_missing(store: Store, names: Sequence[str], missing: Mapping[str, str
     if missing and not allow_missing:
         raise SourceUnusable(
             f"{len(missing):,} of {len(names):,} genes have no vector in {store.store_id}: {first}; "
-            "correct the names, or leave these genes out with --allow-missing"
+            "correct the names, or leave these genes out with allow_missing=True"
         )
 
 
@@ -110,7 +110,7 @@ def check_form(path: Path, program: Program, *, are_named: bool) -> None:
     """Raise ``ValueError`` if a file has not the ending that a program's form has, or a graph is to join all genes."""
     check_ending(path, program, error=ValueError)
     if program == "gears" and not are_named:
-        raise ValueError("a graph for GEARS joins the genes that are perturbed; list them with --genes")
+        raise ValueError("a graph for GEARS joins the genes that are perturbed; list them with `genes`")
 
 
 def export_for(found: NamedVectors, path: Path, *, program: TableProgram, overwrite: bool = False) -> int:
@@ -166,7 +166,7 @@ def _similar_genes(found: NamedVectors) -> Iterator[tuple[str, str, float]]:
 
     n_genes = len(found.names)
     if n_genes < 2:  # noqa: PLR2004 - a graph joins two genes
-        raise SourceUnusable("a graph for GEARS needs at least 2 genes with a vector; name more with --genes")
+        raise SourceUnusable("a graph for GEARS needs at least 2 genes with a vector; name more with `genes`")
     unit = unit_or_zero(found.vectors)
     nearest = nearest_rows(unit, n_neighbors=min(N_SIMILAR, n_genes - 1))
     for row, target in enumerate(found.names):

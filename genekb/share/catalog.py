@@ -20,7 +20,7 @@ CATALOG: Final = "catalog.toml"
 CATALOG_VERSION: Final = 1
 _LIMIT: Final = 1 << 24
 _HEADER: Final = (
-    "# Stores that can be pulled: `genekb list --remote`, `genekb pull NAME`. Written by `genekb push --catalog`.\n"
+    "# Stores that can be pulled by `genekb pull NAME`; `genekb list` shows them, `genekb push` writes them here.\n"
 )
 
 
@@ -65,7 +65,7 @@ def read_catalog(location: str, *, retry: RetryPolicy | None = None) -> tuple[Li
         content = read_remote_file(remote, name, limit=_LIMIT, retry=retry)
     if content is None:
         raise NotAvailable(
-            f"no catalogue at {remote.name}/{name} to look in; give one with --catalog, or the address of a store"
+            f"no catalogue at {remote.name}/{name} to look in; give one with `catalog`, or the address of a store"
         )
     try:
         table = tomllib.loads(content.decode("utf-8"))
@@ -104,19 +104,19 @@ def add_to_catalog(listed: Listed, path: Path) -> None:
     """Add a store to a catalogue on this machine, in place of an entry with the same name."""
     kept = [entry for entry in check_catalog(path) if entry["name"] != listed.name]
     stores = sorted([*kept, asdict(listed)], key=lambda item: str(item["name"]))
-    write_toml({"version": CATALOG_VERSION, "store": stores}, path, header=_HEADER, option="--catalog")
+    write_toml({"version": CATALOG_VERSION, "store": stores}, path, header=_HEADER, argument="catalog")
 
 
 def check_catalog(path: Path) -> list[dict[str, Any]]:
     """Check that a catalogue on this machine can be added to, and give its entries; none if it does not exist."""
     check_targets([Target(path, makes_parents=True)], overwrite=True)
     try:
-        with system_errors(f"{path} cannot be read", hint="give another --catalog"):
+        with system_errors(f"{path} cannot be read", hint="give another `catalog`"):
             content = path.read_text(encoding="utf-8") if path.exists() else ""
         entries = tomllib.loads(content).get("store", [])
         return [dict(entry) | {"name": str(entry["name"])} for entry in entries]
     except (ValueError, KeyError, TypeError) as error:
-        raise SourceUnusable(f"{path} is no catalogue ({error}); give another --catalog") from error
+        raise SourceUnusable(f"{path} is no catalogue ({error}); give another `catalog`") from error
 
 
 def address_of(listed: Listed) -> Address:
@@ -130,7 +130,7 @@ def find_listed(catalog: Sequence[Listed], name: str) -> Listed:
     fits = [entry for entry in catalog if name in {entry.name, entry.name.partition("@")[0]}]
     if not fits:
         known = known_names(name, (entry.name for entry in catalog))
-        raise NotAvailable(f"the catalogue has no {name!r} (it has: {known}); `genekb list --remote` shows it")
+        raise NotAvailable(f"the catalogue has no {name!r} (it has: {known}); `genekb list` with `remote` shows it")
     if not fits[-1].url:
         raise NotAvailable(
             f"the catalogue has no address of {fits[-1].name}; build it, its digest is {fits[-1].digest}"

@@ -51,7 +51,7 @@ def address_of(pin: Pin, lock_file: Path, *, folder: Path | None = None) -> Addr
         by_hand = "build or copy it" if pin.kind == "store" else "copy it"
         raise NotAvailable(
             f"{name} with digest {pin.digest} is not here, and {lock_file} has no address of it; {by_hand}, or pin it "
-            f"with `{program} lock {name} --url ADDRESS` where it is"
+            f"with `{program} lock {name}` and `url` where it is"
         )
     url = str(lock_file.parent / pin.url) if is_relative(pin.url) else pin.url
     return at_digest(parse_address(url, hub_kind="datasets" if pin.kind == "store" else "models"), pin.digest)
@@ -67,14 +67,14 @@ def write_pins(pins: Sequence[Pin], path: Path) -> None:
         known = read_pins(path, kind) if kind in content else ()
         by_name = {pin.name: pin.entry() for pin in (*known, *pins) if pin.kind == kind}
         content[kind] = [by_name[name] for name in sorted(by_name)]
-    write_toml(content, path, header=_HEADER, option="--file")
+    write_toml(content, path, header=_HEADER, argument="file")
 
 
 def _check_url(url: str) -> None:
     if is_web_address(url) and without_login(url)[1]:
         raise SourceUnusable(
             f"{url} was given with user and password, which a lock file that others read must not hold; "
-            "give --url without them"
+            "give `url` without them"
         )
     if url:
         parse_address(url)
@@ -145,7 +145,7 @@ def lock(
     note_lock_file(path, find_home(home))
     for pin in new:
         if not pin.url:
-            log.info("%s has no address: others need a copy of it; `genekb push` it and give --url", pin.name)
+            log.info("%s has no address: others need a copy of it; `genekb push` it and give `url`", pin.name)
     return read_pins(path)
 
 

@@ -195,8 +195,8 @@ def _check_space(files: Sequence[StoredFile], staging: Path) -> None:
     free = disk_usage(staging.parent).free
     if needed > free:
         raise NotAvailable(
-            f"{staging.parent} has {free:,} bytes free, {needed:,} are to come; free space, choose another --home, or "
-            "pull one --encoder"
+            f"{staging.parent} has {free:,} bytes free, {needed:,} are to come; free space, choose another `home`, or "
+            "pull fewer encoders (`encoder`)"
         )
 
 

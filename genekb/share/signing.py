@@ -71,7 +71,7 @@ def check_signature(manifest: bytes, signature: bytes | None, public_key: str, *
     key = _read_public(library, public_key)
     if signature is None:
         raise StoreCorrupt(
-            f"{what} is not signed, and a public key was given; ask its owner, or leave --public-key out"
+            f"{what} is not signed, and a public key was given; ask its owner, or leave `public_key` out"
         )
     try:
         found = library.Signature.from_bytes(signature)
@@ -104,10 +104,10 @@ def _password() -> str:
 
 def _read_key(kind: Any, path: Path) -> Any:
     try:
-        with system_errors(f"{path} cannot be read", hint="make a key with `genekb sign --new-key`"):
+        with system_errors(f"{path} cannot be read", hint="make a key with `genekb sign` (`new_key`)"):
             return kind.from_file(path)
     except ValueError as error:
-        raise SourceUnusable(f"{path} is no key of this kind; make one with `genekb sign --new-key`") from error
+        raise SourceUnusable(f"{path} is no key of this kind; make one with `genekb sign` (`new_key`)") from error
 
 
 def _read_public(library: Any, public_key: str) -> "minisign.PublicKey":

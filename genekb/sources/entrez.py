@@ -44,7 +44,7 @@ def read_entrez_folder(folder: Path, *, release: str | None = None) -> SourceTab
     current = {key: record for key, record in sorted(records.items()) if current_gene(key, records) == key}
     if not current:
         raise SourceUnusable(
-            f"{folder} holds no answer with a current gene; fetch it again with `genekb download --gene`"
+            f"{folder} holds no answer with a current gene; fetch it again with `genekb download` (`gene`)"
         )
     try:
         genes = pa.Table.from_pylist([record.row for record in current.values()], schema=schema.GENES)
@@ -52,7 +52,7 @@ def read_entrez_folder(folder: Path, *, release: str | None = None) -> SourceTab
     except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
         raise SourceUnusable(
             f"{folder} holds an answer with a value that is none of NCBI's ({error}); fetch it again "
-            "with `genekb download --gene`"
+            "with `genekb download` (`gene`)"
         ) from error
     return SourceTables(
         genes=genes,

@@ -36,7 +36,7 @@ PLAN: Final = "fetch.json"
 MISSING: Final = "missing.tsv"
 _GENE_ID: Final = re.compile(r"[1-9][0-9]{0,9}")
 _SYMBOL: Final = re.compile(r"[^\s\"\[\]]+")  # anything else would change the meaning of a search
-_BY_HAND: Final = "or build from NCBI's bulk files with `genekb build --source FOLDER`"
+_BY_HAND: Final = "or build from NCBI's bulk files with `genekb build` (`source`)"
 _REFUSED: Final = "NCBI's E-utilities refuse the call with status {status}; is the key right?"
 
 

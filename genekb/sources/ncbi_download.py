@@ -48,7 +48,7 @@ _OTHERS: Final = {
 }
 _ALLIANCE: Final = {9606: "HUMAN", 10090: "MGI", 10116: "RGD", 7955: "ZFIN", 7227: "FB", 6239: "WB", 559292: "SGD"}
 FILES: Final = (*NCBI_FILES, *_OTHERS)
-WITH: Final = {  # what ``--with`` takes: files
+WITH: Final = {  # what the argument ``with_`` takes: files
     "uniprot": ("uniprot",),
     "string": ("string",),
     "alliance": ("alliance",),
@@ -155,7 +155,7 @@ def _download(
     record = _read_record(folder)
     wanted = {name: addresses for file in config.files for name, addresses in _places(file, config, taxa)}
     names = list(wanted)
-    by_hand = f"or put {', '.join(names)} into a folder yourself and give it to `genekb build --source FOLDER`"
+    by_hand = f"or put {', '.join(names)} into a folder yourself and give it to `genekb build` (`source`)"
     download = WebDownload(client=client, retry=config.retry, hint=f"{KEPT}, {by_hand}", progress=progress)
     is_reached = False
     for name, candidates in wanted.items():
@@ -204,7 +204,7 @@ def _fetch(candidates: Sequence[str], path: Path, download: WebDownload, *, by_h
         with suppress(Absent):
             return download.fetch(url, path)
     host = host_of(candidates[0])
-    raise SourceUnusable(f"{host} has no {path.name}; is --mirror right? Else {by_hand.removeprefix('or ')}")
+    raise SourceUnusable(f"{host} has no {path.name}; is `mirror` right? Else {by_hand.removeprefix('or ')}")
 
 
 def _described(path: Path, version: FileVersion) -> dict[str, Any]:

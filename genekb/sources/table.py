@@ -126,7 +126,7 @@ def _with_tax_id(rows: pa.Table, *, path: Path, taxon: str | None) -> pa.Table:
     if "tax_id" in rows.column_names:
         return rows
     if taxon is None:
-        raise SourceUnusable(f"{path} lacks the column 'tax_id'; add it, or name the species with --taxon")
+        raise SourceUnusable(f"{path} lacks the column 'tax_id'; add it, or name the species with `taxon`")
     return rows.append_column("tax_id", pa.repeat(str(find_taxon(taxon).tax_id), rows.num_rows))
 
 
@@ -138,7 +138,7 @@ def _on_records_of(
         raise SourceUnusable(f"{path} has neither a column 'gene_id' nor 'symbol'; it has {rows.column_names[:6]}")
     if names is None:
         raise SourceUnusable(
-            f"{path} has symbols and no GeneIDs; give a folder of NCBI's files that has both, with --names"
+            f"{path} has symbols and no GeneIDs; give a folder of NCBI's files that has both, with `names`"
         )
     rows = rows.sort_by("symbol")
     resolution = resolve_names(rows["symbol"].to_pylist(), name_table=names.names, gene_ids=names.genes["gene_id"])
@@ -157,7 +157,7 @@ def _on_records_of(
         else:
             texts[gene_id] = fields
     if not texts:
-        raise SourceUnusable(f"{path}: none of {rows.num_rows} symbols maps to a gene of --names; is the taxon right?")
+        raise SourceUnusable(f"{path}: none of {rows.num_rows} symbols maps to a gene of `names`; is the taxon right?")
     file = describe_file(path, n_rows_read=rows.num_rows, n_rows_kept=len(texts))
     return SourceTables(
         genes=_replaced(names.genes, texts),

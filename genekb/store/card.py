@@ -188,7 +188,7 @@ def _limits(manifest: Manifest) -> list[str]:
         *(kind.limit for name, kind in KINDS.items() if name in kinds and kind.limit),
         *(
             f"`{encoder_id}`: made by running Python code of its model (sha256 {sha256}). A query in it runs that code "
-            "again, and only with --trust-remote-code; its vectors are used without."
+            "again, and only with trust_remote_code=True; its vectors are used without."
             for encoder_id, sha256 in code.items()
         ),
         *(f"`{encoder_id}`: {note}." for encoder_id, note in notes.items() if note),

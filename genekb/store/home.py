@@ -95,7 +95,7 @@ def find_store(reference: str | Path, home: Path | None = None) -> Path:
             "shows those there are"
         )
     known = known_names(text, dict.fromkeys(folder.parent.name for folder in list_store_folders(find_home(home))))
-    raise NotAvailable(f"no store {text!r} in {stores} (there: {known}); make it with `genekb build --name {text} ...`")
+    raise NotAvailable(f"no store {text!r} in {stores} (there: {known}); make it with `genekb build`")
 
 
 def _by_pin(stores: Path, text: str, digest: str, lock_file: Path) -> Path:

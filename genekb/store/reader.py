@@ -181,7 +181,7 @@ class Store:
         left = [key for key in self.not_pulled if name in {key, self.manifest.recipe(key)["name"]}]
         origin = read_origin(self.folder)
         if left and origin:
-            raise NotAvailable(f"{left[0]} was not pulled; `genekb pull {origin.url} --encoder {name}` brings it")
+            raise NotAvailable(f'{left[0]} was not pulled; `genekb pull {origin.url}` with encoder="{name}" brings it')
         have = known_names(name or "", ids)
         what = f"several encoders named {name!r}" if found else f"no encoder {name!r}"
         raise NotAvailable(f"{self.store_id} has {what} (it has: {have}); add it with `genekb encode`")
@@ -198,7 +198,7 @@ class Store:
         if origin and self.not_pulled:
             raise NotAvailable(
                 f"{self.store_id} lacks {', '.join(self.not_pulled)} here; bring all of it with `genekb pull "
-                f"{origin.url}`, or name the encoders to take with --encoder"
+                f"{origin.url}`, or name the encoders to take with `encoder`"
             )
 
     def vector_table(self, encoder: str | None = None) -> VectorTable:

@@ -31,7 +31,7 @@ def writing_to(folder: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error).splitlines()[0]
         raise NotAvailable(
-            f"cannot write to {folder}: {reason}; free space or choose another --home, then run the same command again"
+            f"cannot write to {folder}: {reason}; free space or choose another `home`, then run the same command again"
         ) from error
 
 
@@ -45,7 +45,7 @@ def locked(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
         with filelock.FileLock(folder / ".lock", timeout=wait_s):
             yield
     except filelock.Timeout as error:
-        raise StoreBusy(f"another process is writing {folder.name}; wait for it, or use another --name") from error
+        raise StoreBusy(f"another process is writing {folder.name}; wait for it, or use another `name`") from error
 
 
 def write_table(table: pa.Table, path: Path) -> None:

@@ -143,7 +143,7 @@ def test_too_few_shared_genes_are_refused_with_a_hint(halves):
     (a, b), stores = halves
     strangers = replace(b, alignment=replace(b.alignment, gene_ids=b.alignment.gene_ids + 10**9))
     with pytest.raises(
-        AlignmentTooLow, match=r"0 genes of .* are shared by ids, 50 are needed; .* --kb-b, or --genes-by text"
+        AlignmentTooLow, match=r"0 genes of .* are shared by ids, 50 are needed; .* `kb_b`, or genes_by=.text"
     ):
         bring_together(a, strangers, stores=stores, genes_by="ids")
 

@@ -243,9 +243,7 @@ def test_a_store_is_needed_unless_steps_are_left_out(cells, tmp_path, capsys, mo
     assert (found.code, "needs a store: --kb NAME" in found.err) == (2, True)
     found = call_here([*words, "--knowledge", "none"], capsys, monkeypatch)
     assert found.code == 3
-    assert (
-        "annotate and attribute need a store; give --kb NAME, or leave them out: --skip annotate,attribute" in found.err
-    )
+    assert "annotate and attribute need a store; give --kb, or leave them out: --skip annotate,attribute" in found.err
 
 
 def test_cells_of_another_species_and_taken_slots_are_refused(cells, chain, demo_home, tmp_path, capsys, monkeypatch):

@@ -141,7 +141,7 @@ def test_the_order_of_the_entries_of_a_row_changes_no_result(places, tmp_path, c
 
 def test_what_declares_more_than_the_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr("cellmodel.io.guard.available_memory", lambda: 4096)
-    with pytest.raises(InputUnusable, match=r"holds [0-9.]+ kB; 4\.1 kB of memory may be used: give --out-of-core yes"):
+    with pytest.raises(InputUnusable, match=r"holds [0-9.]+ kB; 4\.1 kB of memory may be used: give out_of_core=.yes"):
         read_cells(MAKERS["good"](tmp_path))
 
 

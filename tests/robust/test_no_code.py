@@ -70,14 +70,14 @@ def test_the_payload_would_leave_a_mark(tmp_path):
 def test_a_module_of_another_kind_is_refused(model, mark):
     modules = [{"idx": 0, "name": "0", "path": "", "type": "evil.Evil"}]
     (model / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(EncoderFailed, match=r"module class 'evil\.Evil'.* only with --trust-remote-code"):
+    with pytest.raises(EncoderFailed, match=r"module class 'evil\.Evil'.* only with trust_remote_code=True"):
         load_encoder(str(model))
 
 
 def test_a_module_that_borrows_a_known_name_is_not_imported(model, mark):
     modules = [{"idx": 0, "name": "0", "path": "", "type": "evil.Transformer"}]
     (model / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(EncoderFailed, match=r"module class 'evil\.Transformer'.* only with --trust-remote-code"):
+    with pytest.raises(EncoderFailed, match=r"module class 'evil\.Transformer'.* only with trust_remote_code=True"):
         load_encoder(str(model))
 
 

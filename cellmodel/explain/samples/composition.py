@@ -59,7 +59,7 @@ def compare_shares(
     usable = n_cells.sum(axis=1) >= config.min_cells
     if not usable.any():
         raise InputUnusable(
-            f"no sample in {config.sample_key!r} has {config.min_cells} cells with a cluster; --min-cells lowers the "
+            f"no sample in {config.sample_key!r} has {config.min_cells} cells with a cluster; `min_cells` lowers the "
             "limit"
         )
     return tuple(

@@ -19,7 +19,7 @@ ENOUGH: Final = 3  # replicates on either side: fewer leave the dispersions to t
 
 def check_deseq() -> None:
     """Raise ``NotAvailable`` if PyDESeq2 is not installed."""
-    require("pydeseq2", needed_by="method deseq2 needs", instead="leave --method out", error=NotAvailable)
+    require("pydeseq2", needed_by="method deseq2 needs", instead="leave `method` out", error=NotAvailable)
 
 
 def has_deseq() -> bool:

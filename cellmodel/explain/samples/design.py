@@ -40,9 +40,9 @@ class SampleConfig:
         if self.min_cells < 1:
             raise ValueError(f"min_cells must be >= 1, got {self.min_cells}")
         if self.condition_key is None:
-            for option, value in (("--reference", self.reference), ("--batch-key", self.batch_key)):
+            for option, value in (("`reference`", self.reference), ("`batch_key`", self.batch_key)):
                 if value is not None:
-                    raise ValueError(f"{option} goes with --condition-key; else clusters are compared in each sample")
+                    raise ValueError(f"{option} goes with `condition_key`; else clusters are compared in each sample")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -100,7 +100,7 @@ def _conditions(conditions: ObsCategories | None, config: SampleConfig) -> tuple
     if len(names) < 2:  # noqa: PLR2004 - one has no other
         raise InputUnusable(
             f"column {key!r} holds the condition {names[0]!r} alone; two are needed, name another column with "
-            "--condition-key"
+            "`condition_key`"
         )
     if len(names) > _MOST_LEVELS:
         raise InputUnusable(
@@ -110,10 +110,10 @@ def _conditions(conditions: ObsCategories | None, config: SampleConfig) -> tuple
     if config.reference is not None and config.reference not in names:
         raise InputUnusable(
             f"{key!r} has no condition {config.reference!r} (it has: {known_names(config.reference, names)}); name "
-            "one with --reference"
+            "one with `reference`"
         )
     reference = config.reference or names[0]
-    notes = [] if config.reference else [f"{reference!r} is the reference of {key!r}; --reference names another"]
+    notes = [] if config.reference else [f"{reference!r} is the reference of {key!r}; `reference` names another"]
     return (reference, *(name for name in names if name != reference)), notes
 
 
@@ -127,7 +127,7 @@ def _batches(labels: Labels, batches: ObsCategories | None, names: Sequence[str]
     if len(several):
         raise InputUnusable(
             f"cells of sample {names[several[0]]!r} are in several batches of {batches.key!r}; a batch is one of whole "
-            "samples, leave --batch-key out"
+            "samples, leave `batch_key` out"
         )
     batch[pairs[:, 0]] = pairs[:, 1]
     return batch
@@ -158,7 +158,7 @@ def _check_confounded(found: Replicates, config: SampleConfig) -> None:
         if not _is_estimable(found.condition[units] == number, dummies(found.batch[units])):
             raise InputUnusable(
                 f"{config.condition_key!r} is confounded with {config.batch_key!r}: no batch has both "
-                f"{found.conditions[0]!r} and {name!r}, so a difference may be of either; --confounded-ok compares "
+                f"{found.conditions[0]!r} and {name!r}, so a difference may be of either; confounded_ok=True compares "
                 "them without adjusting for batches"
             )
 

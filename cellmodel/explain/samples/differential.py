@@ -80,7 +80,7 @@ def check_method(config: SampleConfig, *, is_counts: bool, source: str) -> None:
     check_deseq()
     if not is_counts:
         raise InputUnusable(
-            f"{source} holds no counts, which deseq2 needs; name them with --layer, or leave --method out"
+            f"{source} holds no counts, which deseq2 needs; name them with `layer`, or leave `method` out"
         )
 
 

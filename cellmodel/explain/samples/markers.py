@@ -143,7 +143,7 @@ def _check_enough(bulk: Pseudobulk, cells: AnyCells, config: SampleConfig) -> No
     if most < config.min_cells:
         raise InputUnusable(
             f"no cluster of {cells.source} has {config.min_cells} cells of one sample (at most {most}); is "
-            f"{config.sample_key!r} the column of samples? --min-cells lowers the limit"
+            f"{config.sample_key!r} the column of samples? `min_cells` lowers the limit"
         )
 
 

@@ -80,7 +80,7 @@ def check_transpose(path: Path, *, transpose: bool) -> None:
     """Refuse to transpose anything but a text table."""
     if transpose:
         raise InputUnusable(
-            f"{path} is no text table, and --transpose turns .csv and .tsv alone; leave it out, or turn the cells "
+            f"{path} is no text table, and transpose=True turns .csv and .tsv alone; leave it out, or turn the cells "
             "before: adata.T.write('turned.h5ad')"
         )
 

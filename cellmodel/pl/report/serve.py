@@ -37,7 +37,7 @@ def serve_report(
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), BaseHTTPRequestHandler)
     except OSError as error:
-        raise InputUnusable(f"port {port} of 127.0.0.1 cannot be used ({error.strerror}); leave --port out") from error
+        raise InputUnusable(f"port {port} of 127.0.0.1 cannot be used ({error.strerror}); leave `port` out") from error
     with server:
         with open_cells(path, read, places=partial(shown_places, cluster_key)) as cells:
             check_records(cells, key=cluster_key, other_store=other_store)

@@ -62,7 +62,7 @@ def align_names(
     if are_numbered(names):
         raise AlignmentTooLow(
             f"the genes are numbered from {names[0]} to {names[-1]} and have no names, and would be taken for GeneIDs; "
-            "name the column of var that has symbols or identifiers with --gene-key"
+            "name the column of var that has symbols or identifiers with `gene_key`"
         )
     resolution = kb.resolve(names, use_orthologs=config.use_orthologs)
     try:
@@ -98,7 +98,7 @@ def _too_low(
     if other_case > len(names) * min_coverage:
         hint = (
             f"{other_case} of them are symbols of the store when case is ignored, so the cells are of another species: "
-            "use a store of that species, or --orthologs"
+            "use a store of that species, or orthologs=True"
         )
     elif coverage.n_resolved > coverage.n_with_text:
         hint = f"{coverage.n_resolved} map to a gene, but the store has no text for it; build it for more genes"
@@ -110,7 +110,7 @@ def _too_low(
     else:
         sample = ", ".join(list(names)[:3])
         hint = (
-            f"the names ({sample}, ...) are no gene symbols or identifiers of it; is --gene-key or the species right?"
+            f"the names ({sample}, ...) are no gene symbols or identifiers of it; is `gene_key` or the species right?"
         )
     return (
         f"{coverage.n_with_text} of {len(names)} genes ({coverage.share_genes:.1%}) have a text in {kb.store_id} "
@@ -137,6 +137,6 @@ def align_if_known(
         return align_names(names, kb, config, totals=totals)
     except AlignmentTooLow as error:
         if config.knowledge == "none":
-            log.warning("%s; they are clustered without (--knowledge none)", error)
+            log.warning('%s; they are clustered without (knowledge="none")', error)
             return None
-        raise AlignmentTooLow(f"{error} (--knowledge none clusters without texts of genes)") from error
+        raise AlignmentTooLow(f'{error} (knowledge="none" clusters without texts of genes)') from error

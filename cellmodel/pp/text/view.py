@@ -69,7 +69,7 @@ def text_view(
     if has_vector.sum() < 2:  # noqa: PLR2004 - whitening needs two texts
         raise InputUnusable(
             f"{has_vector.sum()} of {len(top_genes)} highly variable genes have a text in "
-            f"{alignment.lineage.store_id}, 2 are needed; build the store for more genes, or use --knowledge none"
+            f'{alignment.lineage.store_id}, 2 are needed; build the store for more genes, or use knowledge="none"'
         )
     vectors = apply_knowledge(alignment.vectors[top_genes[has_vector]], knowledge=knowledge, seed=config.seed)
     whitening = fit_whitening(vectors, rank=settings.rank)

@@ -70,14 +70,14 @@ def run_on_files(
     if len(paths) == 1:
         if files.join.sample_key != AUTO:
             raise InputUnusable(
-                f"--sample-key {files.join.sample_key} names the samples of several files, and {paths[0]} is one; "
-                "leave it out, or give --batch-key"
+                f'sample_key="{files.join.sample_key}" names the samples of several files, and {paths[0]} is one; '
+                "leave it out, or give `batch_key`"
             )
         return run_on_file(paths[0], task, read=files.read, write=write, stream=stream)
     check_files(paths, files.join)
     if "spatial" in task.obsm:
         raise InputUnusable(
-            "coordinates of several files are of several sections, which are no neighbours; leave --spatial out, or "
+            "coordinates of several files are of several sections, which are no neighbours; leave `spatial` out, or "
             "cluster one file at a time"
         )
     if not check_job(paths, task, read=files.read, write=write, stream=stream):

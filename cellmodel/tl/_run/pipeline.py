@@ -93,7 +93,7 @@ def _check_cells(cells: AnyCells, *, kb: genekb.Store | None, config: RunConfig)
             "nothing to compare"
         )
     if kb is None and config.knowledge != "none":
-        raise InputUnusable(f"knowledge {config.knowledge!r} needs a store; give --kb NAME, or --knowledge none")
+        raise InputUnusable(f'knowledge {config.knowledge!r} needs a store; give `kb`, or knowledge="none"')
 
 
 _STAGES: Final = {  # of a run, and what each makes
@@ -259,7 +259,7 @@ def run(
     if with_clusters and config.n_clusters is not None and config.n_clusters > cells.shape[0]:
         raise InputUnusable(
             f"{config.n_clusters} clusters were asked for, there are {cells.shape[0]} cells; ask for fewer "
-            "(--n-clusters)"
+            "(`n_clusters`)"
         )
     prepared = prepare(cells, kb, config, stages=stages)
     views, seconds = prepared.views, prepared.seconds
@@ -291,12 +291,12 @@ def check_settings(config: RunConfig, *, out_of_core: bool) -> Recipe:
     recipe = find_recipe(config.recipe)
     if config.spatial is not None and not config.spatial.smooth_labels and not recipe.uses_coordinates:
         raise InputUnusable(
-            f"recipe {recipe.name!r} does not use the coordinates of cells; use fused or scrcl, leave --spatial out, "
-            "or add --smooth-labels"
+            f"recipe {recipe.name!r} does not use the coordinates of cells; use fused or scrcl, leave `spatial` out, "
+            "or add smooth_labels=True"
         )
     if out_of_core and not recipe.out_of_core:
         raise InputUnusable(
-            f"recipe {recipe.name!r} reads all cells at once; give --out-of-core no where memory allows, or one of "
+            f'recipe {recipe.name!r} reads all cells at once; give out_of_core="no" where memory allows, or one of '
             f"{names_that('out_of_core')}"
         )
     check_integration(config.integration)

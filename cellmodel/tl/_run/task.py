@@ -319,7 +319,7 @@ def _note_written(write: WriteConfig) -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         there = [path.name for path in (write.output, write.model, write.report) if path is not None and path.exists()]
         if there and not write.overwrite:
-            interrupt.add_note(f"{' and '.join(there)} written whole; run the same command again with --overwrite")
+            interrupt.add_note(f"{' and '.join(there)} written whole; run the same command again with overwrite=True")
         raise
 
 

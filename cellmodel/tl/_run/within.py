@@ -41,7 +41,7 @@ def parse_within(text: str) -> Within:
     clusters = tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
     if not column.strip() or not clusters:
         raise ValueError(
-            f"--within names a column of obs and its clusters, such as cellmodel=3 or cellmodel=3,5, not {text!r}"
+            f"`within` names a column of obs and its clusters, such as cellmodel=3 or cellmodel=3,5, not {text!r}"
         )
     return Within(column=column.strip(), clusters=clusters)
 
@@ -49,11 +49,11 @@ def parse_within(text: str) -> Within:
 def check_within(config: RunConfig, *, is_backed: bool, saves_model: bool) -> None:
     """Refuse what does not go with it before any work."""
     if is_backed:
-        raise InputUnusable("--within needs all cells in memory; give --out-of-core no where memory allows")
+        raise InputUnusable('`within` needs all cells in memory; give out_of_core="no" where memory allows')
     if saves_model:
-        raise InputUnusable("a model of clusters in clusters cannot be kept; leave --save-model or --within out")
+        raise InputUnusable("a model of clusters in clusters cannot be kept; leave `save_model` or `within` out")
     if config.spatial is not None and config.spatial.smooth_labels:
-        raise InputUnusable("labels are smoothed over all cells, and --within clusters some; leave one out")
+        raise InputUnusable("labels are smoothed over all cells, and `within` clusters some; leave one out")
 
 
 def cluster_within(cells: AnyCells, kb: genekb.Store | None, config: RunConfig, within: Within) -> FoundClusters:
@@ -69,7 +69,7 @@ def cluster_within(cells: AnyCells, kb: genekb.Store | None, config: RunConfig, 
     if len(rows) < FEWEST_CELLS:
         raise InputUnusable(
             f"{within.column}={within.name} holds {len(rows)} cells, and {FEWEST_CELLS} are needed to cluster them "
-            "again; name a larger cluster, or several: --within COLUMN=A,B"
+            'again; name a larger cluster, or several: within="COLUMN=A,B"'
         )
     part = replace(cells, adata=cells.adata[rows], matrix=cells.matrix[rows], files=())
     uses_text = find_recipe(config.recipe).uses_text
@@ -83,7 +83,7 @@ def cluster_within(cells: AnyCells, kb: genekb.Store | None, config: RunConfig, 
 
 
 def _grouped(cells: Cells, within: Within) -> GroupedCells:
-    obs_columns(cells.adata, [within.column], source=cells.source, hint="name a column of clusters with --within")
+    obs_columns(cells.adata, [within.column], source=cells.source, hint="name a column of clusters with `within`")
     grouped = group_cells(cells, within.column, least=1)
     n_none = cells.shape[0] - len(grouped.rows)
     if n_none:

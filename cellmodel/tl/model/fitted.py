@@ -110,14 +110,14 @@ def check_can_predict(config: RunConfig) -> Embed:
     """
     recipe = find_recipe(config.recipe)
     if recipe.embed is None:
-        able = "a recipe that can, such as fused, or `cellmodel classify --reference`"
+        able = "a recipe that can, such as fused, or `cellmodel classify` with `reference`"
         raise InputUnusable(f"recipe {recipe.name!r} has no way to place new cells; use {able}")
     if config.spatial is not None:
-        raise InputUnusable("a model fitted with --spatial cannot place cells of other tissue; leave --spatial out")
+        raise InputUnusable("a model fitted with spatial=True cannot place cells of other tissue; leave `spatial` out")
     if config.use_rep is not None:
-        raise InputUnusable("a model fitted with --use-rep cannot place new cells; leave --use-rep out")
+        raise InputUnusable("a model fitted with `use_rep` cannot place new cells; leave `use_rep` out")
     if config.semantics.sentences == "encoded":
-        raise InputUnusable("a model fitted with --sentences encoded cannot place new cells; use --sentences pooled")
+        raise InputUnusable('a model fitted with sentences="encoded" cannot place new cells; use sentences="pooled"')
     return recipe.embed
 
 
@@ -137,7 +137,7 @@ def predict(model: FittedModel, cells: Cells, kb: genekb.Store | None, *, batch_
     if has_gene.mean() < MIN_GENES:
         raise AlignmentTooLow(
             f"{int(has_gene.sum())} of the {len(columns)} genes of the model are among the {len(cells.names)} of "
-            f"{cells.source}, {MIN_GENES:.0%} are needed; is it the right model, species and --gene-key?"
+            f"{cells.source}, {MIN_GENES:.0%} are needed; is it the right model, species and `gene_key`?"
         )
     present = log_expression(cells)[:, columns[has_gene]]
     pcs = Components(mean=model.mean[has_gene], loadings=model.components[has_gene])(present)
@@ -158,11 +158,11 @@ def _new_batches(model: FittedModel, cells: Cells, batch_key: str | None) -> Obs
     """Batches of new cells, all of them one if there is no key; None where the model integrated none."""
     if model.config.integration == "none":
         if batch_key is not None:
-            raise InputUnusable("the model was fitted without batches; leave --batch-key out, or fit it with one")
+            raise InputUnusable("the model was fitted without batches; leave `batch_key` out, or fit it with one")
         return None
     if batch_key is not None:
         return obs_categories(cells.adata, batch_key, source=cells.source)
-    log.info("all %d cells are taken for one new batch; --batch-key names several", cells.shape[0])
+    log.info("all %d cells are taken for one new batch; `batch_key` names several", cells.shape[0])
     return ObsCategories(key="", names=("new",), codes=np.zeros(cells.shape[0], dtype=np.int64))
 
 
@@ -175,7 +175,7 @@ def check_store(model: FittedModel, kb: genekb.Store | None) -> None:
     if holds_same(kb, model.lineage) if kb is not None else not fitted_with:
         return
     given = f"{kb.store_id} was given" if kb is not None else "none was given"
-    hint = f"give --kb {digest_of(model.lineage)}" if fitted_with else "leave --kb out"
+    hint = f'give kb="{digest_of(model.lineage)}"' if fitted_with else "leave `kb` out"
     raise LineageMismatch(f"the model was fitted with store {fitted_with or '(none)'}, {given}; {hint}")
 
 

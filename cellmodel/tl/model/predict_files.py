@@ -131,7 +131,7 @@ def _on_ray(jobs: Sequence[Job], config: PredictConfig, engine: EngineConfig) ->
             if not done:
                 raise NotAvailable(
                     f"no file was predicted for {engine.stall_timeout_s:g} s by {n_workers} Ray workers; see `ray "
-                    "status`, raise --stall-timeout-s, or use --engine local: files that are written are kept"
+                    'status`, raise `stall_timeout_s`, or use engine="local": files that are written are kept'
                 )
             path, _ = running.pop(done[0])
             try:

@@ -142,7 +142,7 @@ def lock(model: Paths = (), *, url: str | None = None, file: str | Path | None =
     stores = {pin.digest[:16] for pin in read_pins(path)}
     for pin in pins:
         if not pin.url:
-            log.info("%s has no address: others need a copy of it; `cellmodel model push` it and give --url", pin.name)
+            log.info("%s has no address: others need a copy of it; `cellmodel model push` it and give `url`", pin.name)
         if pin.store_id and pin.store_id.partition(":")[2] not in stores:
             log.info("%s needs %s, which is not pinned; `genekb lock` it too", pin.name, pin.store_id)
     return pins
@@ -323,7 +323,7 @@ def sync_models(
         if faults and (folder / DESCRIPTION).is_file() and not overwrite:
             raise LineageMismatch(
                 f"{faults[0]}; pin what is here with `cellmodel model lock {folder}`, or replace it with "
-                "`cellmodel model sync --overwrite`"
+                "`cellmodel model sync` and overwrite=True"
             )
         if faults:
             address = address_of(pin, lock_file, folder=folder)

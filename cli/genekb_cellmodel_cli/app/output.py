@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,12 +31,35 @@ def print_json(content: Mapping[str, Any]) -> None:
     _say(printable(text, escape=lambda char: json.dumps(char)[1:-1]))
 
 
+_ARGUMENT: Final = re.compile(r"`?\b([a-z]+(?:_[a-z]+)*)=(True\b|\"[^\"]*\")`?|`([a-z]+(?:_[a-z]+)*)`")
+_options: Final[dict[str, str]] = {}  # of the command that runs, by argument
+
+
+def name_options_of(command: Any) -> None:
+    """Spell the arguments that messages name as the options of a command from here on."""
+    _options.clear()
+    _options["max_memory"] = "--max-memory, before the command's name"
+    _options.update({each.name: max(each.opts, key=len) for each in command.params if each.opts[0].startswith("-")})
+
+
+def as_options(message: str) -> str:
+    """Spell the arguments that a message names as options: ``overwrite=True``, ``knowledge="none"``, `` `layer` ``."""
+
+    def option(found: re.Match[str]) -> str:
+        spelled = _options.get(found[1] or found[3])
+        if spelled is None:
+            return found[0]
+        return spelled if found[2] in {None, "True"} else f"{spelled} {found[2][1:-1]}"
+
+    return _ARGUMENT.sub(option, message)
+
+
 class PrintableFormatter(logging.Formatter):
-    """Messages of the log as :func:`printable` has them."""
+    """Messages of the log as :func:`printable` has them, which name options."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format one message."""
-        return printable(super().format(record))
+        return printable(as_options(super().format(record)))
 
 
 class StderrHandler(logging.StreamHandler[Any]):
@@ -68,7 +92,7 @@ def _plain(value: Any) -> Any:
 def print_lines(lines: Iterable[str]) -> None:
     """Print lines on stdout."""
     for line in lines:
-        _say(printable(line))
+        _say(printable(as_options(line)))
 
 
 def show(content: Mapping[str, Any], lines: Iterable[str], *, json: bool) -> None:
@@ -130,7 +154,7 @@ def note(message: str) -> None:
 def complain(message: str) -> None:
     """Print a line on stderr, of an error or an interrupt."""
     end_progress()
-    typer.echo(printable(message), err=True)
+    typer.echo(printable(as_options(message)), err=True)
 
 
 def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -3,7 +3,6 @@
 import inspect
 import logging
 import os
-import re
 import signal
 import sys
 import threading
@@ -23,7 +22,15 @@ from genekb.core.messages import did_you_mean, from_shell, printable
 from genekb.files.endings import check_ending
 from genekb_cellmodel_cli.app.completion import complete
 from genekb_cellmodel_cli.app.options import RECIPES, Check, Command, complete_recipe, expand_groups, wrong_usage
-from genekb_cellmodel_cli.app.output import PrintableFormatter, StderrHandler, complain, print_lines, print_traceback
+from genekb_cellmodel_cli.app.output import (
+    PrintableFormatter,
+    StderrHandler,
+    as_options,
+    complain,
+    name_options_of,
+    print_lines,
+    print_traceback,
+)
 
 INTERRUPTED: Final = 130  # for SIGTERM too: whoever starts commands has to know one number
 _SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
@@ -165,14 +172,12 @@ class QuickGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            command = self.get_command(ctx, ctx.invoked_subcommand) if ctx.invoked_subcommand else None
-            if command is not None and exit_code(error) is not None:
-                error.args = tuple(_as_options(each, command) if isinstance(each, str) else each for each in error.args)
+            if exit_code(error) is not None:
+                error.args = tuple(as_options(each) if isinstance(each, str) else each for each in error.args)
             if isinstance(error, typer.BadParameter) and ctx.parent is None:
                 _suggest(error)
             if hasattr(error, "format_message"):  # as every usage error has
-                message = error.message  # type: ignore[attr-defined]  # beside it
-                error.message = printable(message if command is None else _as_options(message, command))  # type: ignore[attr-defined]
+                error.message = printable(as_options(error.message))  # type: ignore[attr-defined]  # beside it
             raise
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -190,6 +195,8 @@ class QuickGroup(TyperGroup):
         if ctx.parent is None and words in MOVED:
             raise typer.BadParameter(f"`{words}` went; use `{MOVED[words]}`")
         name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            name_options_of(command)
         for param in command.params if command else ():
             if param.metavar == RECIPES:
                 param.metavar = f"<{'|'.join(complete_recipe(''))}>"
@@ -200,19 +207,6 @@ class QuickGroup(TyperGroup):
         commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
             formatter.write_dl([(name, (command.help or "").split("\n\n")[0]) for name, command in commands if command])
-
-
-_ARGUMENT: Final = re.compile(r"`?\b([a-z]+(?:_[a-z]+)*)=True\b`?|`([a-z]+(?:_[a-z]+)*)`")
-
-
-def _as_options(message: str, command: Any) -> str:
-    """Spell the arguments that a message names, such as ``overwrite=True``, as options of a command."""
-    spelled = {param.name: max(param.opts, key=len) for param in command.params if param.opts[0].startswith("-")}
-
-    def option(found: re.Match[str]) -> str:
-        return spelled.get(found[1] or found[2], found[0])
-
-    return _ARGUMENT.sub(option, message)
 
 
 def _print_version(ctx: typer.Context, is_asked: bool) -> None:

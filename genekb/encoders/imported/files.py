@@ -180,7 +180,7 @@ def _name_columns(table: pa.Table, *, path: Path, column: str | None = None) -> 
     found = dict.fromkeys(name for name in (column, *NAME_COLUMNS) if name is not None and name in table.column_names)
     if not found or (column is not None and column not in found):
         asked = " or ".join(map(repr, NAME_COLUMNS if column is None else [column]))
-        raise SourceUnusable(f"{path} has no column {asked} of names; name it with --column")
+        raise SourceUnusable(f"{path} has no column {asked} of names; name it with `column`")
     return {name: table[name].cast(pa.string()).fill_null("").to_pylist() for name in found}
 
 
@@ -241,7 +241,7 @@ def _of_arrays(arrays: Mapping[str, np.ndarray], *, path: Path, column: str | No
         raise SourceUnusable(f"{path} holds no array {column!r}; it holds {', '.join(list(arrays)[:3])}")
     if column is None and len(matrices) > 1:
         raise SourceUnusable(
-            f"{path} holds {len(matrices)} matrices ({', '.join(matrices[:3])}); name one with --column"
+            f"{path} holds {len(matrices)} matrices ({', '.join(matrices[:3])}); name one with `column`"
         )
     matrix = arrays.get(column or next(iter([*matrices, *arrays]), ""), np.empty(0))
     if matrix.ndim != _MATRIX_AXES or matrix.dtype.kind not in _NUMERIC:

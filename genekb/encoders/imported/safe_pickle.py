@@ -2,7 +2,7 @@
 
 A pickle is a program: it names functions and has them called. ``find_class`` allows a few names alone, as the
 documentation of :mod:`pickle` advises, and even these are functions of ours that build plain data. A crafted file may
-still claim sizes that it does not have; they end at the limit of the process (``--max-memory``).
+still claim sizes that it does not have; they end at the limit of the process (``limit_memory``).
 """
 
 import pickle

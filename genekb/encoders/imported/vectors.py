@@ -78,8 +78,8 @@ def foreign_vectors(
     if names is not None:
         rows = _named_by(rows, names, path=path, keys=keys)
     elif keys == "row" or not rows.columns:
-        what = "--keys row needs" if keys == "row" else f"{path} holds no names; give"
-        raise SourceUnusable(f"{what} a file with one name a row (--names)")
+        what = 'keys="row" needs' if keys == "row" else f"{path} holds no names; give"
+        raise SourceUnusable(f"{what} a file with one name a row (`names`)")
     return _keep_usable(rows, path=path, kind=kind)
 
 
@@ -116,7 +116,7 @@ def _named_by(rows: GeneRows, names: Path, *, path: Path, keys: Keys) -> GeneRow
     """Put the names of another file to rows that have none, or numbers."""
     own = next(iter(rows.columns.values()), None)
     if own is not None and not all(map(is_number, own)):
-        raise SourceUnusable(f"{path} holds its names itself; --names is for matrices, and for keys that are numbers")
+        raise SourceUnusable(f"{path} holds its names itself; `names` is for matrices, and for keys that are numbers")
     columns = read_names(names)
     n_names = len(next(iter(columns.values())))
     if keys != "row":
@@ -124,7 +124,7 @@ def _named_by(rows: GeneRows, names: Path, *, path: Path, keys: Keys) -> GeneRow
             raise SourceUnusable(f"{names} has {n_names} names, {path.name} has {len(rows.matrix)} rows")
         return GeneRows(columns=columns, matrix=rows.matrix)
     if own is None:
-        raise SourceUnusable(f"{path} has no keys that could be rows of {names}; leave out --keys row")
+        raise SourceUnusable(f'{path} has no keys that could be rows of {names}; leave out keys="row"')
     places = [int(key) for key in own]
     if max(places, default=0) >= n_names:
         raise SourceUnusable(f"{path.name} has the key {max(places)}, {names} has the rows 0 to {n_names - 1}")

@@ -90,8 +90,8 @@ def code_hint(folder: ModelFolder) -> str:
     others = sorted({repository for repository, *_ in map(_split, folder.own_classes.values()) if repository})
     where = " and of ".join([str(folder.path), *others])
     return (
-        "it brings Python code of its own, which is run only with --trust-remote-code (in Python: "
-        f"trust_remote_code=True); read the .py files of {where} first, they can do all that you can"
+        "it brings Python code of its own, which is run only with trust_remote_code=True; "
+        f"read the .py files of {where} first, they can do all that you can"
     )
 
 
@@ -103,7 +103,7 @@ def first_line(error: Exception) -> str:
 
 def _how_to_get(files: str, repository: str, folder: ModelFolder) -> str:
     """Hint how to get Python files that are not on this machine."""
-    online = "`genekb encode --online --trust-remote-code` fetches what the hub has"
+    online = "`genekb encode` with online=True and trust_remote_code=True fetches what the hub has"
     if not repository:
         return f"{folder.path} lacks {files}, which the model needs; {online}, or put the files there"
     return (

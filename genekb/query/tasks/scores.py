@@ -145,14 +145,14 @@ def _knowledge_of(
     """Give what an encoder is scored with; a control of the store only as it is, unless more is asked for."""
     if asked is not None:
         if "name" in asked and (why := why_without_name(store, encoder_id)):
-            raise NotAvailable(f"{why}; leave it out of --knowledge, or choose encoders with --encoder")
+            raise NotAvailable(f"{why}; leave it out of `knowledge`, or choose encoders with `encoder`")
         yield from dict.fromkeys(asked)
         return
     kind = store.manifest.kind(encoder_id)
     for each in ("real",) if kind.is_control else DEFAULT_KNOWLEDGE:
         why = why_without_name(store, encoder_id) if each == "name" else ""
         if each == "name" and kind.is_remote:
-            why = f"{encoder_id} is behind a network; ask for its control with --knowledge name"
+            why = f'{encoder_id} is behind a network; ask for its control with knowledge="name"'
         if why:
             notes.append(why)
         else:

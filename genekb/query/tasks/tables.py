@@ -65,7 +65,7 @@ def read_tasks(folder: Path, store: Store) -> tuple[tuple[GeneTask, ...], dict[s
     Raises ``SourceUnusable`` if the folder has no table of a task, or one of them is not right.
     """
     if not folder.is_dir():
-        raise SourceUnusable(f"{folder} is not a folder; give --tasks a folder of tables NAME.tsv with {_NEEDED}")
+        raise SourceUnusable(f"{folder} is not a folder; give `tasks` a folder of tables NAME.tsv with {_NEEDED}")
     tasks, left_out = [], {}
     for path in sorted([*folder.glob("*.tsv"), *folder.glob("*.tsv.gz")]):
         if path.name.removesuffix(".gz") == f"{PUBLISHED}.tsv":

@@ -133,7 +133,7 @@ def test_a_gene_scaled_on_each_side_does_not_see_the_other(human, mouse, kb):
 
 
 def test_too_few_shared_genes_are_refused_with_a_hint(human, mouse, kb):
-    with pytest.raises(AlignmentTooLow, match=r"0 genes of .* are shared by ids, 50 are needed.*--genes-by orthologs"):
+    with pytest.raises(AlignmentTooLow, match=r"0 genes of .* are shared by ids, 50 are needed.*genes_by=.orthologs"):
         joint_features(human, mouse, kb, RunConfig(), genes_by="ids")
     few = cells_from_anndata(mouse.adata[:, :40].copy())
     with pytest.raises(AlignmentTooLow, match=r"genes of .* are shared by text, 50 are needed.*both species"):

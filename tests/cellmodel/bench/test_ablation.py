@@ -78,7 +78,7 @@ def test_what_would_change_nothing_is_said_and_not_run():
 def test_a_recipe_that_needs_text_refuses_to_go_without_and_its_ablation_does_not_ask_it_to(adata, name):
     cells, config = cells_from_anndata(adata[:60].copy()), RunConfig(recipe=name, knowledge="none", n_words=0)
     if find_recipe(name).needs_text:
-        with pytest.raises(InputUnusable, match="no --knowledge none"):
+        with pytest.raises(InputUnusable, match="leave out `knowledge`"):
             run(cells, None, config)
     else:
         assert run(cells, None, config, with_clusters=False).text is None

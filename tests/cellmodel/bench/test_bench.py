@@ -111,7 +111,7 @@ def test_labels_change_the_scores_and_not_the_clusters(folder, tmp_path):
 def test_what_cannot_be_done_is_listed_and_the_rest_goes_on(folder, tmp_path):
     found = run_bench(datasets(folder)[:1], config(tmp_path, variants=("genept-w", "pca-kmeans"), seeds=(0,)))
     assert [(data, recipe) for data, recipe, _ in found.failures] == [("a", "genept-w")]
-    assert "--kb" in found.failures[0][2]
+    assert "`kb`" in found.failures[0][2]
     assert {row["recipe"] for row in found.rows} == {"pca-kmeans"}
     assert "genept-w: " in (tmp_path / "out" / "results.md").read_text()
 

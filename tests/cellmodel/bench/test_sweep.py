@@ -123,7 +123,7 @@ def test_corruptions_take_the_share_that_they_name_and_repeat_by_seed():
 def test_only_counts_are_thinned():
     adata = make_cells()
     adata.X = adata.X / 3.0
-    with pytest.raises(InputUnusable, match="--dropout"):
+    with pytest.raises(InputUnusable, match="`dropout`"):
         changed_cells(cells_from_anndata(adata, ReadConfig(values="linear")), Change(THIN, 0.5), seed=0)
 
 

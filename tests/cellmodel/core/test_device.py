@@ -97,7 +97,7 @@ def test_a_gpu_finds_the_clusters_that_the_cpu_finds(name, views):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_said_before_any_work():
-    with pytest.raises(NotAvailable, match=r"device 'cuda:1' is not there \(0 GPUs found\); use --device cpu"):
+    with pytest.raises(NotAvailable, match=r"device 'cuda:1' is not there \(0 GPUs found\); use device=.cpu"):
         find_device("cuda:1")
     assert find_device("auto") == torch.device("cpu")
     assert device_used("auto") == "cpu"

@@ -93,7 +93,7 @@ def test_stages_whose_removal_was_killed_are_not_taken_for_whole(tmp_path, work)
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(InputUnusable, match="holds other files, it is never used; give another --work-dir"):
+    with pytest.raises(InputUnusable, match="holds other files, it is never used; give another `work_dir`"):
         Stages(tmp_path, key={})
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
@@ -105,7 +105,7 @@ def test_arrays_that_need_pickle_are_refused(tmp_path):
 
 def test_two_runs_do_not_share_a_folder(tmp_path):
     first = Stages(tmp_path / "work", key={})
-    with pytest.raises(InputUnusable, match=r"another run works in .*work; wait for it, or give another --work-dir"):
+    with pytest.raises(InputUnusable, match=r"another run works in .*work; wait for it, or give another `work_dir`"):
         Stages(tmp_path / "work", key={})
     first.remove()
     assert not (tmp_path / "work").exists()
@@ -119,6 +119,6 @@ def test_a_disk_that_refuses_is_one_line_and_what_was_done_is_kept(tmp_path):
     def full(folder):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(WorkUnwritten, match="No space left on device; free space, or give another --work-dir"):
+    with pytest.raises(WorkUnwritten, match="No space left on device; free space, or give another `work_dir`"):
         stages.run("more", full)
     assert (tmp_path / "work" / "numbers").is_dir()

@@ -228,11 +228,11 @@ def test_settings_that_cannot_be_are_refused_when_made(wrong):
 
 def test_values_per_million_are_refused_until_the_user_says_what_they_are():
     adata = make(sp.csr_matrix(COUNTS * 40.7))
-    with pytest.raises(NotCounts, match=r"RPKM.*values from 0 to 203.5.*--values linear"):
+    with pytest.raises(NotCounts, match=r"RPKM.*values from 0 to 203.5.*values=.linear"):
         cells_from_anndata(adata)
     assert cells_from_anndata(adata, ReadConfig(values="linear")).kind == ValueKind.LINEAR
     adata.layers["umi"] = sp.csr_matrix(COUNTS)
-    with pytest.raises(NotCounts, match="--layer umi, which holds counts"):
+    with pytest.raises(NotCounts, match=r"layer=.umi., which holds counts"):
         cells_from_anndata(adata)
 
 
@@ -379,7 +379,7 @@ def test_every_slot_that_is_taken_is_named_before_any_work():
     adata = make()
     adata.obs["cellmodel"], adata.obsm["X_cellmodel"] = "a", COUNTS[:, :2]
     slots = [("obs", "cellmodel"), ("obsm", "X_cellmodel"), ("uns", "cellmodel")]
-    with pytest.raises(SlotTaken, match=r'obs\["cellmodel"\], obsm\["X_cellmodel"\].*--overwrite') as caught:
+    with pytest.raises(SlotTaken, match=r'obs\["cellmodel"\], obsm\["X_cellmodel"\].*overwrite=True') as caught:
         claim_slots(adata, slots, overwrite=False)
     assert "uns" not in str(caught.value)
     claim_slots(adata, slots, overwrite=True)
@@ -447,7 +447,7 @@ def test_every_real_file_is_read_or_refused_in_one_line(real_data):
     assert {"not_counts_rpkm", "usoskin_150"} <= set(refused)
     assert logged == ["ginhoux_dc_248"]  # log2 of normalised expression
     assert {*refused, *logged} == {path.stem for path in paths if not has_whole_numbers(path)}
-    assert all("--values linear" in line and "\n" not in line for line in refused.values())
+    assert all('values="linear"' in line and "\n" not in line for line in refused.values())
 
 
 def categories(values, what="batch"):

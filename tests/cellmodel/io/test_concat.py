@@ -39,7 +39,7 @@ def test_samples_are_named_by_files_or_by_the_folders_that_differ(paths, samples
 
 
 def test_files_of_one_name_and_a_file_given_twice_are_refused(tmp_path):
-    with pytest.raises(InputUnusable, match=r"2 files are named 'a'.*--sample-key COLUMN"):
+    with pytest.raises(InputUnusable, match=r"2 files are named 'a'.*sample_key=.COLUMN"):
         check_files([Path("x/a.h5ad"), Path("x/a.h5"), Path("x/b.h5ad")], JoinConfig())
     path = tmp_path / "a.h5ad"
     path.touch()
@@ -78,12 +78,12 @@ def test_names_of_cells_are_unique_and_stay_where_they_are():
 def test_a_column_with_the_samples_must_be_in_all_files_and_is_never_replaced_unasked():
     donors = ({"donor": ["d1", "d2"]}, ["c1", "c2"]), ({"donor": ["d1", "d2"]}, ["c3", "c4"])
     assert "sample" not in joined(*donors, sample_key="donor")[0].obs
-    with pytest.raises(InputUnusable, match=r"two\.h5ad has no column 'donor' in obs .*--sample-key auto"):
+    with pytest.raises(InputUnusable, match=r"two\.h5ad has no column 'donor' in obs .*sample_key=.auto"):
         joined(donors[0], ({"other": [1]}, ["c3"]), sample_key="donor")
     with pytest.raises(InputUnusable, match="have no sample in 'donor'"):
         joined(donors[0], ({"donor": ["d1", None]}, ["c3", "c4"]), sample_key="donor")
     own = ({"sample": ["s1", "s2"]}, ["c1", "c2"]), ({"sample": ["s3", "s3"]}, ["c3", "c4"])
-    with pytest.raises(SlotTaken, match=r"one\.h5ad already has a column 'sample'.*--sample-key sample"):
+    with pytest.raises(SlotTaken, match=r"one\.h5ad already has a column 'sample'.*sample_key=.sample"):
         joined(*own)
     assert joined(*own, overwrite=True)[0].obs["sample"].tolist() == ["one", "one", "two", "two"]
 

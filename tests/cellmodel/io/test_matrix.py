@@ -54,7 +54,7 @@ def test_log2_values_rounded_or_not_are_doubted_and_the_option_is_named():
     assert logged.max() > 15
     for values in (sp.csr_matrix(logged), sp.csr_matrix(np.rint(logged))):
         assert "doubtful as" in notes_on(values)
-        assert "--values log1p" in notes_on(values)
+        assert 'values="log1p"' in notes_on(values)
         assert "doubtful" not in notes_on(values, "log1p")
     assert "doubtful" not in notes_on(sp.csr_matrix(np.log1p(linear))) + notes_on(draw_counts(0))
 

@@ -333,13 +333,11 @@ def test_either_file_with_a_store_that_is_not_its_own_is_refused_before_anything
     outputs = CompareOutputs(table=tmp_path / "out.tsv")
     own, wrong = SideFile(path=files["a"], kb=kb), SideFile(path=files["b"], kb=kb)
     told = (
-        f"made with store {other.store_id}, {kb.store_id} was given; give --kb-b {other.manifest.digest[:16]}, or --oth"
+        f"made with store {other.store_id}, {kb.store_id} was given; give kb_b=.{other.manifest.digest[:16]}., or oth"
     )
     with pytest.raises(LineageMismatch, match=rf"'cellmodel' of .*b\.h5ad was {told}"):
         compared(own, wrong, outputs=outputs)
-    told = (
-        f"made with store {other.store_id}, {kb.store_id} was given; give --kb {other.manifest.digest[:16]}, or --oth"
-    )
+    told = f"made with store {other.store_id}, {kb.store_id} was given; give kb=.{other.manifest.digest[:16]}., or oth"
     with pytest.raises(LineageMismatch, match=rf"'cellmodel' of .*b\.h5ad was {told}"):
         compared(wrong, own, outputs=outputs)
     assert not (tmp_path / "out.tsv").exists()

@@ -95,7 +95,7 @@ def test_other_values_than_those_clustered_are_not_shown_and_that_is_said(caplog
         data = read(adata)
     assert data.values is None
     assert "counts of 7 genes, those that were clustered counts of 2,000" in data.left_out[-1]
-    assert "name the same with --layer" in caplog.text
+    assert "name the same with `layer`" in caplog.text
 
 
 def test_columns_of_obs_are_offered_with_scores_of_searches_first():
@@ -222,7 +222,7 @@ def test_genes_that_are_asked_for_come_first_and_others_named_or_variable_are_th
     cells = cells_from_anndata(adata, ReadConfig(gene_key="symbol"))
     data = report_data(cells, cluster_key="cellmodel", genes=("REST",))
     assert data.values.genes == ("REST", "LYZ", "CD3D", "CST3", "IL7R")
-    with pytest.raises(InputUnusable, match=r"--genes: LYZZ not among the gene names .*; near it: LYZ"):
+    with pytest.raises(InputUnusable, match=r"`genes`: LYZZ not among the gene names .*; near it: LYZ"):
         report_data(cells, cluster_key="cellmodel", genes=("LYZZ",))
 
 

@@ -125,12 +125,12 @@ def test_sets_without_shared_genes_are_refused_and_the_one_that_does_not_fit_is_
     sets = [table("a", symbols(range(N))), table("b", symbols(range(5, N))), table("c", [f"x{i}" for i in range(N)])]
     with pytest.raises(AlignmentTooLow, match=r"c and a and b share 0 genes \(x0, .*50 are needed; .*leave c out"):
         match_genes(sets, stores["human"])
-    with pytest.raises(AlignmentTooLow, match=r"share 0 genes .*give a store \(--kb NAME\)"):
+    with pytest.raises(AlignmentTooLow, match=r"share 0 genes .*give a store \(`kb`\)"):
         match_genes([sets[0], table("e", [f"ENSG{i:011d}" for i in range(N)])], None)
     assert len(match_genes([table("p", symbols(range(12))), sets[0]], None).names) == 12  # a small panel
 
 
 def test_genes_without_names_are_refused():
     numbered = table("numbers.h5ad", [str(i) for i in range(N)])
-    with pytest.raises(AlignmentTooLow, match=r"numbers\.h5ad: the genes are numbered .*--gene-key"):
+    with pytest.raises(AlignmentTooLow, match=r"numbers\.h5ad: the genes are numbered .*gene_key"):
         match_genes([numbered, numbered], None)

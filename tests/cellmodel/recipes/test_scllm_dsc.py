@@ -205,7 +205,7 @@ def test_the_head_refuses_what_it_was_not_trained_for(trained):
     representation, _, views, _ = trained
     with pytest.raises(InputUnusable, match="3 centres were learnt, 4 clusters are asked for"):
         assignment_head(representation, replace(views, n_clusters=4), 0)
-    with pytest.raises(InputUnusable, match="this recipe learns no centres; take --head kmeans"):
+    with pytest.raises(InputUnusable, match=r"this recipe learns no centres; take head=.kmeans"):
         assignment_head(replace(representation, centres=None), views, 0)
 
 

@@ -95,7 +95,7 @@ def test_text_vectors_change_the_text_variant_alone_and_are_needed_there():
     other = replace(views, gene_vectors=views.gene_vectors[::-1].copy())
     assert RECIPE.represent(views, 0).z.tobytes() == RECIPE.represent(other, 0).z.tobytes()
     assert not np.allclose(RECIPE_TEXT.represent(views, 0).z, RECIPE_TEXT.represent(other, 0).z, atol=1e-2)
-    with pytest.raises(InputUnusable, match="'scrcl-text' reads the texts of genes; give --kb NAME"):
+    with pytest.raises(InputUnusable, match="'scrcl-text' reads the texts of genes; give `kb`"):
         RECIPE_TEXT.represent(replace(views, gene_vectors=None), 0)
 
 

@@ -159,7 +159,7 @@ def test_a_model_places_cells_of_a_new_batch(tmp_path):
     nearer, farther = (np.mean(each.representation.z_expr, axis=0) for each in (found, predict(unmoved, new, None)))
     assert np.linalg.norm(nearer - model.pcs.mean(axis=0)) < np.linalg.norm(farther - model.pcs.mean(axis=0))
     np.testing.assert_array_equal(predict(model, new, None, batch_key="batch").labels, found.labels)
-    with pytest.raises(InputUnusable, match="the model was fitted without batches; leave --batch-key out"):
+    with pytest.raises(InputUnusable, match="the model was fitted without batches; leave `batch_key` out"):
         predict(unmoved, new, None, batch_key="batch")
     with pytest.raises(InputUnusable, match=r"no column 'sample' in obs"):
         predict(model, new, None, batch_key="sample")
@@ -179,7 +179,7 @@ def test_an_embedding_of_the_users_has_no_model(tmp_path):
     adata = two_protocols()
     adata.obsm["X_scVI"] = np.random.default_rng(0).standard_normal((adata.n_obs, 4))
     config = RunConfig(knowledge="none", n_words=0, n_clusters=3, use_rep="X_scVI")
-    with pytest.raises(InputUnusable, match="a model fitted with --use-rep cannot place new cells"):
+    with pytest.raises(InputUnusable, match="a model fitted with `use_rep` cannot place new cells"):
         fit_model(cells_from_anndata(adata), clustered(adata, config))
 
 

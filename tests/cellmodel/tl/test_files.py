@@ -116,7 +116,7 @@ def bad_damaged(cells, path):
 
 BAD = {
     "log": (bad_log, NotCounts, r"bad\.h5ad: log1p.*which cannot be compared; give the counts of all"),
-    "names": (bad_names, AlignmentTooLow, r"bad\.h5ad and .* share 0 genes .*--kb NAME"),
+    "names": (bad_names, AlignmentTooLow, r"bad\.h5ad and .* share 0 genes .*`kb`"),
     "empty": (bad_empty, InputUnusable, r"bad\.h5ad holds 0 cells"),
     "damaged": (bad_damaged, InputUnusable, r"bad\.h5ad (is no HDF5 file|cannot be read)"),
 }
@@ -139,7 +139,7 @@ def test_settings_that_fit_no_several_files_are_refused_before_any_work(folder, 
     with pytest.raises(InputUnusable, match="given twice"):
         cluster([*paths, paths[0]], tmp_path / "out.h5ad")
     spatial = RunConfig(knowledge="none", spatial=SpatialConfig())
-    with pytest.raises(InputUnusable, match="leave --spatial out"):
+    with pytest.raises(InputUnusable, match="leave `spatial` out"):
         cluster(paths, tmp_path / "out.h5ad", config=spatial)
     shutil.copy(paths[0], tmp_path / "a.h5ad")
     with pytest.raises(InputUnusable, match=r"a\.h5ad"):

@@ -104,7 +104,9 @@ def test_another_or_a_damaged_model_in_its_place_is_replaced_only_if_that_is_ask
     (pin,) = lock_models([folder], lock, url=str(tmp_path / "shared"))
     shutil.rmtree(folder)
     shutil.copytree(fitted / "second", folder)
-    with pytest.raises(LineageMismatch, match=rf"is model .*, {pin.digest[:16]} is pinned; .* or .*sync --overwrite"):
+    with pytest.raises(
+        LineageMismatch, match=rf"is model .*, {pin.digest[:16]} is pinned; .* or .*sync` and overwrite=True"
+    ):
         sync_models(lock, retry=QUICK)
     assert content(folder) == content(fitted / "second")
     sync_models(lock, overwrite=True, retry=QUICK)

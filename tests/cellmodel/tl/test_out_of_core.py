@@ -425,7 +425,7 @@ def test_a_model_and_a_report_are_written_out_of_core(recipe, cells, small_block
 @pytest.mark.slow
 def test_slots_of_an_earlier_run_are_kept_unless_told(cells, tmp_path):
     run(cells, tmp_path / "first.h5ad")
-    with pytest.raises(SlotTaken, match="--overwrite"):
+    with pytest.raises(SlotTaken, match="overwrite=True"):
         run(tmp_path / "first.h5ad", tmp_path / "second.h5ad")
     run(tmp_path / "first.h5ad", tmp_path / "second.h5ad", overwrite=True)
     assert "cellmodel" in anndata.read_h5ad(tmp_path / "second.h5ad").obs

@@ -154,7 +154,7 @@ def test_another_store_is_refused(fitted, halves, tmp_path):
     new = cells_from_anndata(halves[1].copy())
     with pytest.raises(LineageMismatch, match="fitted with store demo"):
         predict(fitted[0], new, other)
-    with pytest.raises(LineageMismatch, match=f"none was given; give --kb {fitted[0].lineage.store_id[-16:]}"):
+    with pytest.raises(LineageMismatch, match=f"none was given; give kb=.{fitted[0].lineage.store_id[-16:]}"):
         predict(fitted[0], new, None)
 
 
@@ -192,8 +192,11 @@ def test_without_knowledge_held_out_cells_get_the_cluster_of_their_type(recipe):
     ("settings", "says"),
     [
         ({"recipe": replace(find_recipe("scrcl"), name="own", embed=None)}, "'own' has no way to place new cells; use"),
-        ({"recipe": "scrcl", "spatial": SpatialConfig()}, "fitted with --spatial cannot place cells of other tissue"),
-        ({"recipe": "fused", "semantics": SemanticsConfig(sentences="encoded")}, "--sentences encoded cannot place"),
+        (
+            {"recipe": "scrcl", "spatial": SpatialConfig()},
+            "fitted with spatial=True cannot place cells of other tissue",
+        ),
+        ({"recipe": "fused", "semantics": SemanticsConfig(sentences="encoded")}, "sentences=.encoded. cannot place"),
     ],
 )
 def test_what_cannot_place_new_cells_says_so(settings, says):

@@ -106,11 +106,11 @@ def test_colours_are_those_of_the_clusters_and_names_inherit_them(home):
 
 def test_errors_are_in_the_words_of_python(adata):
     cm.tl.cluster(adata, **PLAIN)
-    with pytest.raises(SlotTaken, match=r"use overwrite=True, or another name with key_added="):
+    with pytest.raises(SlotTaken, match=r"use overwrite=True, or another name with `key_added`"):
         cm.tl.cluster(adata, **PLAIN)
-    with pytest.raises(InputUnusable, match=r"give kb=NAME, or knowledge=\"none\""):
+    with pytest.raises(InputUnusable, match=r"give `kb`, or knowledge=\"none\""):
         cm.tl.cluster(adata, key_added="other")
-    with pytest.raises(InputUnusable, match=r"run `cm\.tl\.cluster` first, or name a column with cluster_key="):
+    with pytest.raises(InputUnusable, match=r"run `cm\.tl\.cluster` first, or name a column with `cluster_key`"):
         cm.tl.annotate(adata, markers={"A": ["CD3D"]}, cluster_key="leidn", key_added="other")
     with pytest.raises(ValueError, match=r"knowledge 'reel' is not one of real, .*; did you mean 'real'"):
         cm.tl.embed(adata, knowledge="reel", key_added="other")
@@ -141,7 +141,7 @@ def test_tables_are_copies_and_name_what_there_is(adata):
 
 def test_arguments_that_do_not_go_together_are_named_as_in_python(adata, tmp_path):
     adata.obs["type"] = "T cell"
-    with pytest.raises(ValueError, match=r"^`?use_rep.* and .*confounded_ok.*give `?batch_key=") as caught:
+    with pytest.raises(ValueError, match=r"^`?use_rep.* and .*confounded_ok.*give `batch_key`") as caught:
         cm.bench.eval(adata, truth="type", pred="type", use_rep="X_pca")
     assert "--" not in str(caught.value)
 

@@ -62,7 +62,7 @@ def test_cells_at_one_place_are_never_their_own_neighbours():
 @pytest.mark.parametrize(
     ("spatial", "message"),
     [
-        (None, r'has no obsm\["spatial"\] \(it has: none\); leave --spatial out'),
+        (None, r'has no obsm\["spatial"\] \(it has: none\); leave `spatial` out'),
         (np.zeros((144, 1)), "has shape .144, 1. and type float64; two or three numbers a cell are needed"),
         (np.zeros((144, 4)), "two or three numbers a cell are needed"),
         (np.full((144, 2), "left"), "two or three numbers a cell are needed"),

@@ -121,7 +121,7 @@ def test_sizes_of_pools(nodes, choices, expected):
         ({"name": "ray", "workers": 0}, "workers must be >= 1, got 0"),
         ({"name": "ray", "stall_timeout_s": 0.0}, "must be a number of seconds > 0"),
         ({"name": "ray", "stall_timeout_s": float("inf")}, "must be a number of seconds > 0"),
-        ({"workers": 2}, "belong to the engine ray; the local one has --threads"),
+        ({"workers": 2}, "belong to the engine ray; the local one has `threads`"),
         ({"ray_address": "auto"}, "belong to the engine ray"),
     ],
 )
@@ -141,7 +141,7 @@ def test_without_ray_the_error_names_the_extra(monkeypatch):
     monkeypatch.delitem(sys.modules, "ray", raising=False)
     sys.path_importer_cache.clear()
     with (
-        pytest.raises(NotAvailable, match=r"pip install 'genekb-cellmodel\[ray\]', or use --engine local"),
+        pytest.raises(NotAvailable, match=r"pip install 'genekb-cellmodel\[ray\]', or use engine=.local"),
         open_engine(EngineConfig(name="ray")),
     ):
         pass

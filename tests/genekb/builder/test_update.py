@@ -232,12 +232,12 @@ def read_table(folder, **columns):
 def test_keys_that_are_numbers_are_gene_ids_only_where_somebody_says_so(old, tmp_path):
     (tmp_path / "x.emb").write_text("3 1\n915 1\n916 2\n3630 3\n")  # all of them GeneIDs of the store
     numbered = read_foreign(tmp_path / "x.emb")
-    with pytest.raises(SourceUnusable, match=r"3 of 3 keys .* are numbers .* --keys gene_id .* --names FILE"):
+    with pytest.raises(SourceUnusable, match=r"3 of 3 keys .* are numbers .* keys=.gene_id. .* names=.FILE"):
         import_vectors(old, numbered, name="mine", home=tmp_path)
     assert import_vectors(old, numbered, name="mine", home=tmp_path, keys="gene_id").n_genes == 3
     assert import_vectors(old, read_table(tmp_path), name="two", home=tmp_path).n_genes == 3  # symbols agree
     shifted = read_table(tmp_path, symbol=["GCG", "LYZ", "INS"])
-    with pytest.raises(SourceUnusable, match=r"0\.0% of them are the GeneID of their 'symbol', 95% .* --column symbol"):
+    with pytest.raises(SourceUnusable, match=r"0\.0% of them are the GeneID of their 'symbol', 95% .* column=.symbol"):
         import_vectors(old, shifted, name="mine", home=tmp_path)
 
 
@@ -250,7 +250,7 @@ def test_a_few_numbers_among_symbols_are_left_out_with_the_reason(old, tmp_path)
     assert result.n_genes == len(symbols) >= 20
     assert dict(result.left_out) == {
         symbols[0]: "repeated name",
-        "916": "a number, which is a GeneID with --keys gene_id alone",
+        "916": 'a number, which is a GeneID with keys="gene_id" alone',
         "x": "unknown to the store",
     }
 

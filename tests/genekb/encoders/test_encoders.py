@@ -196,7 +196,7 @@ def test_a_text_without_a_word_is_refused(name, text):
 
 def test_a_name_is_never_replaced_by_another(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    with pytest.raises(NotAvailable, match=r"'biobert \(dmis-lab/.*\)' is not on this machine; use --online"):
+    with pytest.raises(NotAvailable, match=r"'biobert \(dmis-lab/.*\)' is not on this machine; use online=True"):
         load_encoder("biobert")
     with pytest.raises(NotAvailable, match="`genekb models` lists names"):
         load_encoder("someone/some-model")

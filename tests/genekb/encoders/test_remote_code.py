@@ -111,7 +111,9 @@ def digest_of_code(folder, prefix=""):
 
 def test_code_of_a_model_is_not_run_without_the_flag(write_model, mark):
     folder = write_model()
-    with pytest.raises(EncoderFailed, match=rf"only with --trust-remote-code.*; read the \.py files of {folder} first"):
+    with pytest.raises(
+        EncoderFailed, match=rf"only with trust_remote_code=True.*; read the \.py files of {folder} first"
+    ):
         load_encoder(str(folder))
     assert not mark.exists()
 
@@ -144,7 +146,7 @@ def test_a_model_that_transformers_knows_is_loaded_without_its_code(tiny_model, 
 
 def test_a_known_kind_with_weights_of_another_shape_needs_its_code(write_model, mark):
     folder = write_model(kind="bert")
-    with pytest.raises(EncoderFailed, match=r"lacks \d+ of its weights.*only with --trust-remote-code"):
+    with pytest.raises(EncoderFailed, match=r"lacks \d+ of its weights.*only with trust_remote_code=True"):
         load_encoder(str(folder))
     assert not mark.exists()
     assert load_encoder(str(folder), trust_remote_code=True).spec.code_sha256 == digest_of_code(folder)
@@ -167,7 +169,7 @@ def test_an_encoder_is_opened_again_only_with_the_same_code(write_model, tmp_pat
     folder = write_model()
     encoder = load_encoder(str(folder), trust_remote_code=True)
     mark.unlink()
-    with pytest.raises(NotAvailable, match=rf"{encoder.spec.encoder_id} cannot be opened: .*--trust-remote-code"):
+    with pytest.raises(NotAvailable, match=rf"{encoder.spec.encoder_id} cannot be opened: .*trust_remote_code=True"):
         reopen_encoder(encoder.spec, tmp_path, hint=folder)
     with (folder / "modeling_own.py").open("a") as stream:
         stream.write("# one more line\n")
@@ -246,7 +248,7 @@ def test_a_tokenizer_of_the_models_own_is_run_with_its_code(write_model, tmp_pat
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     settings |= {"tokenizer_class": "OwnWords", "auto_map": {"AutoTokenizer": [None, "tokenization_own.OwnWords"]}}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    with pytest.raises(EncoderFailed, match="only with --trust-remote-code"):
+    with pytest.raises(EncoderFailed, match="only with trust_remote_code=True"):
         load_encoder(str(folder))
     assert not seen.exists()
     encoder = load_encoder(str(folder), trust_remote_code=True)
@@ -266,7 +268,7 @@ def test_code_in_another_repository_is_hashed_and_run(write_model, hub_cache, tm
     with pytest.raises(StoreCorrupt, match="or Python code"):
         reopen_encoder(encoder.spec, tmp_path, hint=folder, trust_remote_code=True)
     (code / "modeling_own.py").unlink()
-    with pytest.raises(NotAvailable, match=r"modeling_own\.py of lab/code, .* --online .*take 'lab/code--' out"):
+    with pytest.raises(NotAvailable, match=r"modeling_own\.py of lab/code, .* online=True .*take 'lab/code--' out"):
         reopen_encoder(encoder.spec, tmp_path, hint=folder, trust_remote_code=True)
 
 
@@ -322,7 +324,7 @@ def test_code_is_fetched_only_with_both_flags_and_found_again_offline(hub, write
     auto_map = {part: f"lab/code--{name}" for part, name in MAP.items()}
     write_model("served/lab/model", auto_map=auto_map, code_in=served / "code")
     (served / "model" / "README.md").write_text("not fetched")
-    with pytest.raises(EncoderFailed, match="only with --trust-remote-code"):
+    with pytest.raises(EncoderFailed, match="only with trust_remote_code=True"):
         load_encoder("lab/model", online=True)
     assert not any(path.endswith(".py") for path in hub)
     encoder = load_encoder("lab/model", online=True, trust_remote_code=True)
@@ -359,7 +361,7 @@ def test_an_update_runs_code_only_with_the_flag(built, old_ncbi_folder, tmp_path
     old = read_ncbi_folder(old_ncbi_folder, taxa=["human"])
     plan = plan_update(store, old)
     assert max(plan.n_to_encode.values()) > 0
-    with pytest.raises(NotAvailable, match="--trust-remote-code"):
+    with pytest.raises(NotAvailable, match="trust_remote_code=True"):
         update(store, old, plan, home=tmp_path / "home")
     plan = plan_update(store, old, config=BuildConfig(name="human", trust_remote_code=True))
     updated = update(store, old, plan, home=tmp_path / "home")
@@ -380,7 +382,7 @@ def test_a_store_needs_the_flag_for_queries_alone(built, tmp_path, capsys, monke
     made, folder = built
     recipe = next(iter(made.manifest.encoders.values()))["recipe"]
     store = genekb.open(made.folder)
-    with pytest.raises(NotAvailable, match="--trust-remote-code"):
+    with pytest.raises(NotAvailable, match="trust_remote_code=True"):
         store.encoder()
     assert store.encoder(trust_remote_code=True).spec.code_sha256 == recipe["code_sha256"] == digest_of_code(folder)
     assert genekb.open(made.folder, trust_remote_code=True).search("T cell", limit=1)

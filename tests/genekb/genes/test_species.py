@@ -51,14 +51,14 @@ def test_names_of_another_species_are_refused_with_the_shares_and_the_way_out():
     with pytest.raises(SpeciesMismatch, match=message) as caught:
         check(MOUSE_NAMES, name_table_of(HUMAN_NAMES), [9606])
     assert isinstance(caught.value, CoverageTooLow)
-    assert "--orthologs" not in str(caught.value)
+    assert "orthologs" not in str(caught.value)
     with pytest.raises(SpeciesMismatch, match="30 of 30 identifiers have the prefix of mouse"):
         check([f"ENSMUSG{number:011}" for number in range(30)], name_table_of(HUMAN_NAMES), [9606])
 
 
 def test_orthologues_are_the_way_out_where_the_store_has_them():
     table = pa.concat_tables([name_table_of(MOUSE_NAMES), name_table_of(HUMAN_NAMES, kind="ortholog")])
-    with pytest.raises(SpeciesMismatch, match="or --orthologs"):
+    with pytest.raises(SpeciesMismatch, match="or orthologs=True"):
         check(HUMAN_NAMES, table, [10090])
     check(HUMAN_NAMES, table, [10090], use_orthologs=True)
 

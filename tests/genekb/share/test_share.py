@@ -224,7 +224,7 @@ def test_one_encoder_alone_and_the_others_later(built, shared, tmp_path):
     kb = genekb.open("human", home=tmp_path / "home")
     assert kb.encoder_id() == built.encoder_id("wcp-8")
     assert kb.store_id == built.store_id
-    with pytest.raises(NotAvailable, match=r"was not pulled; `genekb pull .*--encoder hash-256`"):
+    with pytest.raises(NotAvailable, match=r"was not pulled; `genekb pull .*` with encoder=\"hash-256\""):
         kb.vector_table("hash-256")
     assert verify_store(first.folder).not_pulled == first.left
     with pytest.raises(NotAvailable, match=r"lacks hash-256"):

@@ -59,7 +59,9 @@ def test_a_comparison_is_one_of_the_encoders_that_are_here(whole, part, left):
     assert found.not_pulled == left
     assert (found.encoders, found.n_genes, found.tasks) == (expected.encoders, expected.n_genes, expected.tasks)
     assert compare_encoders(part, encoders=["wcp-16"]).not_pulled == compare_encoders(whole).not_pulled == ()
-    with pytest.raises(NotAvailable, match=r"hash-32-.* was not pulled; `genekb pull .* --encoder hash-32` brings it"):
+    with pytest.raises(
+        NotAvailable, match=r"hash-32-.* was not pulled; `genekb pull .*` with encoder=.hash-32. brings it"
+    ):
         compare_encoders(part, encoders=["hash-32"])
 
 

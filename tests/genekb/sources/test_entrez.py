@@ -289,7 +289,7 @@ def test_without_an_address_nothing_is_sent(ncbi, config, tmp_path, monkeypatch)
 
 
 def test_without_a_network_the_other_way_is_told_at_once(ncbi, config, tmp_path, waits):
-    with pytest.raises(NotAvailable, match=r"cannot be reached; .*genekb build --source FOLDER"):
+    with pytest.raises(NotAvailable, match=r"cannot be reached; .*`genekb build` .`source`"):
         fetch_genes(["915"], tmp_path / "out", replace(config, base_url="http://127.0.0.1:9/"))
     assert waits == []
 

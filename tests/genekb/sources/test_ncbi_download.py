@@ -225,7 +225,7 @@ def test_a_server_that_drips_is_given_up_and_what_has_arrived_is_gone_on_with(
 
 def test_a_server_that_stays_busy_ends_in_one_line_with_the_other_way(mirror, config, tmp_path):
     mirror.faults[INFO] = [Fault(status=503)] * 99
-    with pytest.raises(NotAvailable, match=r"status 503.*genekb build --source FOLDER") as caught:
+    with pytest.raises(NotAvailable, match=r"status 503.*`genekb build` .`source`") as caught:
         download_release(tmp_path, config)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / INFO[1:]).exists()
@@ -240,7 +240,7 @@ def test_a_gzip_that_is_cut_off_on_the_server_never_gets_its_name(mirror, config
 
 def test_a_file_that_the_server_lacks_is_named(mirror, config, tmp_path):
     del mirror.files["/gene_summary.gz"]
-    with pytest.raises(SourceUnusable, match=r"has no gene_summary.gz; is --mirror right"):
+    with pytest.raises(SourceUnusable, match=r"has no gene_summary.gz; is `mirror` right"):
         download_release(tmp_path, config)
 
 

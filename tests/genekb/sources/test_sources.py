@@ -211,7 +211,7 @@ def test_texts_by_symbol_hang_on_the_genes_of_a_release(tmp_path, human):
     written = build_texts(source.genes, source.orthologs, template=TEMPLATES[0])
     assert written.num_rows == 2
     assert source.genes.num_rows == human.genes.num_rows
-    with pytest.raises(SourceUnusable, match="give a folder of NCBI's files that has both, with --names"):
+    with pytest.raises(SourceUnusable, match="give a folder of NCBI's files that has both, with `names`"):
         read_gene_table(path, release="mine")
 
 

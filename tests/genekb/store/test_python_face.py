@@ -114,7 +114,7 @@ def test_functions_take_names_folders_and_open_stores(kb, tmp_path):
     assert written.n_genes == 2
     pulled = genekb.pull(genekb.push(kb, str(tmp_path / "shared")).url, home=tmp_path / "other")
     assert pulled.manifest.digest == kb.manifest.digest
-    with pytest.raises(NotAvailable, match=r"make it with `gk\.build\(name=\"absent\"\)`"):
+    with pytest.raises(NotAvailable, match=r"make it with `gk\.build`"):
         genekb.open("absent", home=home)
 
 

@@ -181,7 +181,7 @@ def test_selection_limits_texts_and_keeps_all_names(source, tmp_path):
     assert kb.resolve(["MALAT1"]).gene_ids[0] == 378938
     with pytest.raises(SourceUnusable, match="no gene has the type 'poem'; the source has"):
         plan_build(source, replace(config, genes="poem"))
-    with pytest.raises(SourceUnusable, match="none of 1 names of --only-genes"):
+    with pytest.raises(SourceUnusable, match="none of 1 names of `only_genes`"):
         plan_build(source, replace(config, only_names=("nix",)))
 
 
@@ -335,7 +335,7 @@ def test_two_builders_at_once_are_kept_apart(source, tmp_path):
 
 def test_a_home_that_cannot_be_written_is_one_clear_error(source, tmp_path):
     (tmp_path / "stores").write_text("a file in the way")
-    with pytest.raises(NotAvailable, match=r"cannot write to .*human@2022-11: .*another --home"):
+    with pytest.raises(NotAvailable, match=r"cannot write to .*human@2022-11: .*another `home`"):
         build(source, CONFIG, home=tmp_path)
 
 

@@ -39,7 +39,7 @@ def check_genes(cells: AnyCells, asked: Sequence[str]) -> None:
     if missing:
         near = difflib.get_close_matches(missing[0], known, n=3, cutoff=0.6)
         hint = f"; near it: {', '.join(near)}" if near else ""
-        raise InputUnusable(f"--genes: {', '.join(missing)} not among the gene names of {cells.source}{hint}")
+        raise InputUnusable(f"`genes`: {', '.join(missing)} not among the gene names of {cells.source}{hint}")
 
 
 def read_genes(

@@ -81,7 +81,7 @@ def _check_groups(cells: AnyCells, grouped: GroupedCells, key: str) -> None:
         likely = ", ".join(cluster_columns(cells)) or "none"
         raise InputUnusable(
             f"column {key!r} of {cells.source} holds {n_groups:,} different values in {n_cells:,} cells, and clusters "
-            f"are at most {MOST_CLUSTERS} and fewer than the cells; name another column with --cluster-key (those "
+            f"are at most {MOST_CLUSTERS} and fewer than the cells; name another column with `cluster_key` (those "
             f"that look like clusters: {likely})"
         )
 
@@ -94,7 +94,7 @@ def other_values(cells: AnyCells, record: Mapping[str, Any]) -> str:
         return ""
     return (
         f"genes (the values read now are {cells.kind} of {found:,} genes, those that were clustered {kind} of "
-        f"{n_genes:,}; name the same with --layer or --use-raw)"
+        f"{n_genes:,}; name the same with `layer` or `use_raw`)"
     )
 
 

@@ -66,7 +66,7 @@ def test_batches_are_adjusted_for_where_they_can_be():
 
 
 def test_a_condition_that_batches_determine_is_refused_unless_allowed():
-    with pytest.raises(InputUnusable, match=r"'stim' is confounded with 'run'.*--confounded-ok"):
+    with pytest.raises(InputUnusable, match=r"'stim' is confounded with 'run'.*confounded_ok=True"):
         found("abcd", "xxyy", "ppqq")
     allowed = found("abcd", "xxyy", "ppqq", confounded_ok=True)
     assert design(allowed, confounded_ok=True).reason == ""
@@ -105,7 +105,7 @@ def test_conditions_that_cannot_be_compared():
 
 
 def test_settings_that_do_not_go_together():
-    with pytest.raises(ValueError, match="--reference goes with --condition-key"):
+    with pytest.raises(ValueError, match="`reference` goes with `condition_key`"):
         SampleConfig(sample_key="donor", reference="x")
     with pytest.raises(ValueError, match="min_cells must be >= 1"):
         SampleConfig(sample_key="donor", min_cells=0)

@@ -295,7 +295,7 @@ def test_imported_vectors_are_scored_without_the_control_by_name(kb, folder, tmp
     rows = compare_tasks([opened], folder, encoders=["made"])
     assert [row.knowledge for row in rows.rows] == ["real", "shuffled", "symbol"]
     assert any("has no control 'name'" in note for note in rows.left_out)
-    with pytest.raises(NotAvailable, match="leave it out of --knowledge"):
+    with pytest.raises(NotAvailable, match="leave it out of `knowledge`"):
         compare_tasks([opened], folder, encoders=["made"], knowledge=["real", "name"])
 
 

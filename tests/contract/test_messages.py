@@ -1,0 +1,50 @@
+"""Messages of the library name arguments; the command line alone spells them as options."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from genekb_cellmodel_cli.app.output import as_options, name_options_of
+from genekb_cellmodel_cli.cellmodel import app
+from tests.support.commands import commands_of
+
+ROOT = Path(__file__).parents[2]
+OPTION = re.compile(r"(?<![\w-])--[a-z]")
+OF_OTHERS = "ray start --head"
+
+
+def _strings(tree):
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    prose = {
+        id(node.body[0].value) for node in ast.walk(tree) if isinstance(node, documented) and ast.get_docstring(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            yield node.lineno, node.value.replace(OF_OTHERS, "")
+
+
+@pytest.mark.parametrize("package", ["genekb", "cellmodel"])
+def test_no_string_of_the_library_names_an_option(package):
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {text[:80]!r}"
+        for path in sorted((ROOT / package).rglob("*.py"))
+        for line, text in _strings(ast.parse(path.read_text()))
+        if OPTION.search(text)
+    ]
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("message", "printed"),
+    [
+        ("use overwrite=True, or another `key_added`", "use --overwrite, or another --key-added"),
+        ('give `kb`, or knowledge="none"', "give --kb, or --knowledge none"),
+        ('within="COLUMN=A,B"', "--within COLUMN=A,B"),
+        ("`nothing` of this command, x=1 and y=True", "`nothing` of this command, x=1 and y=True"),
+    ],
+)
+def test_the_command_line_spells_arguments_as_its_options(message, printed):
+    name_options_of(commands_of(app)["cluster"])
+    assert as_options(message) == printed
