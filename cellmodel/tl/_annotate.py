@@ -13,24 +13,26 @@ from cellmodel.annotate.cell_types import CellType
 from cellmodel.annotate.levels import Level
 from cellmodel.annotate.marker_lists import ListChoice, name_lists, overlap_rows
 from cellmodel.annotate.marker_overlap import Naming, name_cells
-from cellmodel.annotate.name_cells import NamedCells, TypeChoice, name_groups, name_types
+from cellmodel.annotate.name_cells import NamedCells, TypeChoice, TypeNaming, name_groups, name_types
 from cellmodel.annotate.ontology import labels as free_labels
 from cellmodel.cluster.hierarchy import group_name
 from cellmodel.core.colors import cluster_color
-from cellmodel.core.config import RunConfig
+from cellmodel.core.config import RunConfig, Values
 from cellmodel.core.errors import InputUnusable
+from cellmodel.core.options import settings_of
 from cellmodel.core.stages import AnyStages
 from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.explain.groups import group_cells, stored_tree
 from cellmodel.explain.marker_tables import MarkerLists, lists_of_columns, read_marker_lists
-from cellmodel.io.cells import Cells
+from cellmodel.io.cells import Cells, ReadConfig
 from cellmodel.io.records import lineage_record
 from cellmodel.tl._run.slots import level_slots
-from cellmodel.tl._run.task import Slot, Task
+from cellmodel.tl._run.task import Slot, Task, run_on_anndata
 from genekb.files.tables import write_table
 
 if TYPE_CHECKING:
     import pandas as pd
+    from anndata import AnnData
 
 _JOINED: Final = ("genes", "unresolved")
 
@@ -149,6 +151,117 @@ def _frame(rows: Sequence[dict[str, Any]]) -> "pd.DataFrame":
     import pandas as pd
 
     return pd.DataFrame(list(rows))
+
+
+@tool
+def annotate(  # noqa: PLR0913 - those of the command
+    adata: "AnnData",
+    kb: Kb | None = None,
+    *,
+    cluster_key: str = "cellmodel",
+    candidates: str | Path | Sequence[str | CellType] | None = None,
+    tissue: str | Sequence[str] | None = None,
+    only_tissue: str | Sequence[str] | None = None,
+    markers: str | Path | Mapping[str, Sequence[str]] | None = None,
+    permutations: int = 200,
+    level: Level = "auto",
+    config: RunConfig | None = None,
+    encoder: str | None = None,
+    min_coverage: float = 0.3,
+    orthologs: bool = False,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+    values: Values = "auto",
+    key_added: str = "cellmodel_name",
+    other_store: bool = False,
+    overwrite: bool = False,
+    random_state: int = 0,
+    copy: bool = False,
+) -> "AnnData | None":
+    """Name clusters, and cells, by the text of cell types and their marker genes.
+
+    Adds ``obs["<key>"]``, the name of each cell's cluster, ``obs["<key>_cell"]`` and ``obs["<key>_cell_score"]``, the
+    best type of each cell by scores averaged over its neighbours, and ``uns["<key>"]``, whose table ``names`` holds the
+    evidence for each name. Where the clusters have a tree, ``obs["<key>_level_1"]`` and so on name its levels, coarsest
+    first, by the group that the names of the clusters share.
+
+    From the shell: ``cellmodel annotate``.
+
+    Parameters
+    ----------
+    adata
+        Counts or log-normalised expression; genes by any of their names; in memory or backed.
+    kb
+        Store: its name, its folder, or opened; without one, names come from the overlap with ``markers`` alone.
+    cluster_key
+        Column of obs with the clusters.
+    candidates
+        Types to choose from, or a file of them; those of the package's table if None.
+    tissue
+        Types of these tissues of the table, such as ``gut``, and the cells that every tissue has.
+    only_tissue
+        Types of these tissues and no others.
+    markers
+        Marker genes by type, or a file of them, in place of the table.
+    permutations
+        How often genes are permuted.
+    level
+        ``fine``: a type; ``broad``: its everyday group; ``auto``: a type, or the group of types that disagree.
+    config
+        All further settings of a run; an argument that is not at its default wins over it.
+    encoder
+        Encoder of the store; its first one if None.
+    min_coverage
+        Fraction of the genes that must have a text, in [0, 1].
+    orthologs
+        Whether symbols of the orthologous gene of another species may map to a gene.
+    layer
+        Layer that holds the values; found by what the matrices hold if None.
+    use_raw
+        Whether the values are those of ``.raw``.
+    gene_key
+        Column of var with the gene names; the index of var if None.
+    values
+        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
+    key_added
+        Name of the slots.
+    other_store
+        Whether the clusters or labels may be of another store or encoder; both are recorded then.
+    overwrite
+        Whether slots of that name may be replaced.
+    random_state
+        The run's one seed; ``seed`` is taken, too.
+    copy
+        Return a copy with the result instead of changing ``adata``.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
+        See :mod:`cellmodel.core.errors`.
+
+    Examples
+    --------
+    >>> import anndata, cellmodel as cm
+    >>> adata = anndata.read_h5ad("clustered.h5ad")
+    >>> cm.tl.annotate(adata, "demo", candidates=["T cell", "B cell", "monocyte"])
+    >>> set(cm.get.names(adata)["best"]) <= {"T cell", "B cell", "monocyte"}
+    True
+    """
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
+    if kb is None:
+        if markers is None:
+            raise InputUnusable("names come from a store (kb), or from marker genes by type (markers); give one")
+        task: Task[Any] = OverlapJob(panel=panel_of(markers), cluster_key=cluster_key)
+    else:
+        types = choose_types(candidates, tissue=tissue, only_tissue=only_tissue, markers=markers)
+        naming = TypeNaming(level=level, n_permutations=permutations)
+        choice = TypeChoice(cluster_key=cluster_key, types=types, naming=naming, other_store=other_store)
+        chosen = settings_of(
+            config, encoder=encoder, min_coverage=min_coverage, orthologs=orthologs, random_state=random_state,
+        )  # fmt: skip
+        task = AnnotateJob(open_kb(kb), chosen, choice=choice)
+    return run_on_anndata(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)[0]
 
 
 @tool

@@ -2,11 +2,13 @@
 
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import genekb
-from cellmodel.core.config import RunConfig
+from cellmodel.core.config import RunConfig, Values
+from cellmodel.core.options import Paths, paths_of, settings_of
 from cellmodel.core.stages import AnyStages
+from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.explain.evidence import (
     AttributeConfig,
     Evidence,
@@ -17,13 +19,17 @@ from cellmodel.explain.evidence import (
 )
 from cellmodel.explain.groups import ClusteredCells, clustered
 from cellmodel.explain.samples.contrasts import SampleContrasts, sample_contrasts
+from cellmodel.explain.samples.design import SampleConfig
 from cellmodel.explain.samples.markers import markers_of, sampled_cells
-from cellmodel.io.cells import Cells
+from cellmodel.io.cells import Cells, ReadConfig
 from cellmodel.io.records import check_lineage, lineage_record
 from cellmodel.io.writers import WriteConfig
-from cellmodel.tl._run.task import Slot, Task
+from cellmodel.tl._run.task import Slot, Task, run_on_anndata
 from genekb.core.plugins import installed_version
 from genekb.files.replace import Target
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 
 @dataclass(frozen=True)
@@ -95,3 +101,124 @@ class AttributeJob(Task[Evidence]):
 def attribution_slot(condition_key: str | None) -> str:
     """Name the slot of an attribution, where the user names none; that of conditions stands beside that of clusters."""
     return "cellmodel_attribution" if condition_key is None else "cellmodel_attribution_conditions"
+
+
+@tool
+def attribute(  # noqa: PLR0913 - those of the command
+    adata: "AnnData",
+    kb: Kb,
+    *,
+    cluster_key: str = "cellmodel",
+    between: tuple[str, str] | None = None,
+    condition_key: str | None = None,
+    sample_key: str | None = None,
+    reference: str | None = None,
+    cluster: str | None = None,
+    permutations: int = 200,
+    gmt: Paths = (),
+    config: RunConfig | None = None,
+    encoder: str | None = None,
+    min_coverage: float = 0.3,
+    orthologs: bool = False,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+    values: Values = "auto",
+    key_added: str | None = None,
+    other_store: bool = False,
+    overwrite: bool = False,
+    random_state: int = 0,
+    copy: bool = False,
+) -> "AnnData | None":
+    """Explain what sets clusters apart: markers, exact contributions of genes, themes and enriched gene sets.
+
+    Adds the tables ``groups``, ``markers``, ``contributions``, ``themes``, ``names`` and ``enrichment`` to
+    ``uns["<key>"]``, which is ``cellmodel_attribution``, or of conditions ``cellmodel_attribution_conditions``, if
+    ``key_added`` is None.
+
+    From the shell: ``cellmodel attribute``.
+
+    Parameters
+    ----------
+    adata
+        Counts or log-normalised expression; genes by any of their names; in memory or backed.
+    kb
+        Store: its name, such as ``human``, its folder, or opened.
+    cluster_key
+        Column of obs with the clusters.
+    between
+        Two clusters to compare with one another; each with the rest if None.
+    condition_key
+        Column of obs with conditions to compare inside each cluster.
+    sample_key
+        Column of obs with the samples that are the replicates, as for :func:`markers`; cells are if None.
+    reference
+        With samples: condition that the others are compared with; the first one if None.
+    cluster
+        With conditions: this cluster alone.
+    permutations
+        How often texts are permuted.
+    gmt
+        File of gene sets, or several, tested beside those of the store.
+    config
+        All further settings of a run; an argument that is not at its default wins over it.
+    encoder
+        Encoder of the store; its first one if None.
+    min_coverage
+        Fraction of the genes that must have a text, in [0, 1].
+    orthologs
+        Whether symbols of the orthologous gene of another species may map to a gene.
+    layer
+        Layer that holds the values; found by what the matrices hold if None.
+    use_raw
+        Whether the values are those of ``.raw``.
+    gene_key
+        Column of var with the gene names; the index of var if None.
+    values
+        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
+    key_added
+        Name of the slots.
+    other_store
+        Whether the clusters or labels may be of another store or encoder; both are recorded then.
+    overwrite
+        Whether slots of that name may be replaced.
+    random_state
+        The run's one seed; ``seed`` is taken, too.
+    copy
+        Return a copy with the result instead of changing ``adata``.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
+        See :mod:`cellmodel.core.errors`.
+
+    Examples
+    --------
+    >>> import anndata, cellmodel as cm
+    >>> adata = anndata.read_h5ad("clustered.h5ad")
+    >>> cm.tl.attribute(adata, "demo", permutations=20)
+    >>> cm.get.table(adata, "cellmodel_attribution", "groups").shape[0]
+    2
+    """
+    samples = None
+    if sample_key is not None:
+        samples = SampleConfig(
+            sample_key=sample_key, cluster_key=cluster_key, condition_key=condition_key, reference=reference
+        )
+    choice = AttributeConfig(
+        cluster_key=cluster_key,
+        samples=samples,
+        between=between,
+        condition_key=condition_key,
+        cluster=cluster,
+        n_permutations=permutations,
+        gmt=paths_of(gmt),
+        other_store=other_store,
+    )
+    chosen = settings_of(
+        config, encoder=encoder, min_coverage=min_coverage, orthologs=orthologs, random_state=random_state,
+    )  # fmt: skip
+    task = AttributeJob(open_kb(kb), chosen, choice=choice)
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
+    key = attribution_slot(condition_key) if key_added is None else key_added
+    return run_on_anndata(adata, task, read, key_added=key, overwrite=overwrite, copy=copy)[0]

@@ -1,31 +1,40 @@
 """Cluster cells, name the clusters, and explain what sets them apart, all in one go."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import genekb
-from cellmodel.annotate.candidates import Panel
+from cellmodel.annotate.candidates import Panel, choose_types
 from cellmodel.annotate.cell_types import CellType, usual_types
 from cellmodel.annotate.levels import Level
 from cellmodel.annotate.name_cells import TypeChoice, TypeNaming
-from cellmodel.core.config import RunConfig
+from cellmodel.core.config import BatchConfig, HeadName, Knowledge, RunConfig, Sentences, SpatialConfig, Values
 from cellmodel.core.errors import InputUnusable, UnknownName
+from cellmodel.core.options import Paths, names_of, paths_of, settings_of
 from cellmodel.core.stages import AnyStages
+from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.explain.evidence import AttributeConfig
 from cellmodel.io.backed import AnyCells, cells_in_memory
-from cellmodel.io.writers import WriteConfig
+from cellmodel.io.cells import ReadConfig, cells_from_anndata
+from cellmodel.io.writers import WriteConfig, check_targets
+from cellmodel.pl.report.write import report_cells
 from cellmodel.tl._annotate import AnnotateJob, OverlapJob
 from cellmodel.tl._attribute import AttributeJob
-from cellmodel.tl._cluster import ClusterJob
-from cellmodel.tl._run.task import Slot, Task, run_on_cells
+from cellmodel.tl._cluster import ClusterJob, keep_model, model_target, note_structure
+from cellmodel.tl._run.task import Slot, Task, run_on_anndata, run_on_cells
 from genekb.core.messages import check_choice
 from genekb.core.progress import progress
 from genekb.files.replace import Target
 from genekb.files.tables import write_table
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from cellmodel.recipes.base import Recipe
 
 log = logging.getLogger(__name__)
 AFTER: Final = ("annotate", "attribute")  # steps after the clusters, each named as its command
@@ -180,3 +189,161 @@ class ChainJob(Task[dict[str, Any]]):
         columns = [key for part, key in self.slots(self.key_added) if part == "obs" and key in obs]
         rows = zip(obs.index, *(obs[column] for column in columns), strict=True)
         write_table(path, ["cell", *columns], rows, overwrite=overwrite)
+
+
+@tool
+def run(  # noqa: PLR0913 - those of the tools that it does
+    adata: "AnnData",
+    kb: Kb | None = None,
+    *,
+    n_clusters: "int | Literal['auto'] | None" = None,
+    resolution: float | None = None,
+    recipe: "str | Recipe" = "fused",
+    knowledge: Knowledge = "real",
+    encoder: str | None = None,
+    batch_key: str | BatchConfig | None = None,
+    use_rep: str | None = None,
+    spatial: bool | SpatialConfig = False,
+    candidates: str | Path | Sequence[str | CellType] | None = None,
+    tissue: str | Sequence[str] | None = None,
+    level: Level = "auto",
+    gmt: Paths = (),
+    skip: str | Sequence[str] = (),
+    save_model: str | Path | None = None,
+    report: str | Path | None = None,
+    config: RunConfig | None = None,
+    min_coverage: float = 0.3,
+    orthologs: bool = False,
+    sentences: Sentences = "pooled",
+    low_data: bool = False,
+    integration: str | None = None,
+    confounded_ok: bool = False,
+    harmony_theta: float = 2.0,
+    head: HeadName | None = None,
+    smooth_labels: bool = False,
+    device: str = "cpu",
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+    values: Values = "auto",
+    key_added: str = "cellmodel",
+    overwrite: bool = False,
+    random_state: int = 0,
+    copy: bool = False,
+) -> "AnnData | None":
+    """Cluster cells, name the clusters, and explain what sets them apart, all in one go.
+
+    Adds the slots of :func:`cluster`, those of :func:`annotate` under ``<key>_name``, and those of :func:`attribute`
+    under ``<key>_attribution``: what the three do one after the other. Cells that are one cluster get the first alone.
+
+    From the shell: ``cellmodel run``.
+
+    Parameters
+    ----------
+    adata
+        Counts or log-normalised expression; genes by any of their names; in memory or backed.
+    kb
+        Store: its name, such as ``human``, its folder, or opened.
+    n_clusters
+        Number of clusters; estimated without labels if None or ``"auto"``.
+    resolution
+        In place of it, > 0: as many clusters as there are Leiden communities at this resolution; higher gives more.
+    recipe
+        Name of a recipe, or a `Recipe`.
+    knowledge
+        ``real`` gene vectors, ``shuffled`` among the genes, ``random`` ones, or ``none``.
+    encoder
+        Encoder of the store; its first one if None.
+    batch_key
+        Column of obs with the batch of each cell, to be integrated by Harmony; or a `BatchConfig`.
+    use_rep
+        Key of obsm with an embedding in place of the principal components, such as ``X_scVI``.
+    spatial
+        Whether ``obsm["spatial"]`` is used as a graph, or a `SpatialConfig` that says how.
+    candidates
+        Cell types to choose names from, or a file of them; those of the package's table if None.
+    tissue
+        Cell types of these tissues of the table, such as ``gut``, and the cells that every tissue has.
+    level
+        ``fine``: a type; ``broad``: its everyday group; ``auto``: a type, or the group of types that disagree.
+    gmt
+        Files of gene sets, tested beside those of the store.
+    skip
+        Steps to leave out, of ``annotate`` and ``attribute``.
+    save_model
+        Folder to keep the model in, for :func:`predict`.
+    report
+        HTML report to write; a file of that name is replaced with ``overwrite`` alone.
+    config
+        All further settings of a run; an argument that is not at its default wins over it.
+    min_coverage
+        Fraction of the genes that must have a text, in [0, 1].
+    orthologs
+        Whether symbols of the orthologous gene of another species may map to a gene.
+    sentences
+        How ranked-gene sentences are embedded: gene vectors ``pooled`` by rank; the same, compared with the sentences
+        of 1,000 cells that the encoder reads (``sampled``); or every cell's sentence ``encoded`` (slow).
+    low_data
+        For few cells: whether genes are weighted by how informative they are, also by text.
+    integration
+        With ``batch_key``: ``harmony``, ``none``, or the name of a plug-in; Harmony if None, and none with ``use_rep``.
+    confounded_ok
+        With ``batch_key``: whether batches may be cell types or conditions, which integration would remove.
+    harmony_theta
+        With ``batch_key``: how strongly Harmony mixes batches; more mixes cell types of one batch, too.
+    head
+        Clustering method; that of the recipe if None.
+    smooth_labels
+        With ``spatial``: whether the majority around a cell decides its cluster.
+    device
+        Where models are trained: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``cpu`` repeats to the bit.
+    layer
+        Layer that holds the values; found by what the matrices hold if None.
+    use_raw
+        Whether the values are those of ``.raw``.
+    gene_key
+        Column of var with the gene names; the index of var if None.
+    values
+        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
+    key_added
+        Name of the slots.
+    overwrite
+        Whether slots of that name may be replaced.
+    random_state
+        The run's one seed; ``seed`` is taken, too.
+    copy
+        Return a copy with the result instead of changing ``adata``.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, SlotTaken
+        See :mod:`cellmodel.core.errors`.
+
+    Examples
+    --------
+    >>> import anndata, cellmodel as cm
+    >>> adata = anndata.read_h5ad("cells.h5ad")
+    >>> cm.tl.run(adata, "demo", n_clusters=2, report="report.html")
+    >>> cm.get.names(adata)["name"].tolist()  # doctest: +ELLIPSIS
+    [...]
+    """
+    chosen = settings_of(
+        config, n_clusters=n_clusters, resolution=resolution, recipe=recipe, knowledge=knowledge, encoder=encoder,
+        batch_key=batch_key, use_rep=use_rep, spatial=spatial, random_state=random_state, min_coverage=min_coverage,
+        orthologs=orthologs, sentences=sentences, low_data=low_data, integration=integration,
+        confounded_ok=confounded_ok, harmony_theta=harmony_theta, head=head, smooth_labels=smooth_labels, device=device,
+    )  # fmt: skip
+    chain = ChainConfig(
+        skip=names_of(skip), types=choose_types(candidates, tissue=tissue), level=level, gmt=paths_of(gmt)
+    )
+    page = None if report is None else Path(report)
+    check_targets([model_target(save_model), None if page is None else Target(page)], overwrite=overwrite)
+    task = ChainJob(open_kb(kb), chosen, chain=chain, key_added=key_added)
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
+    done, found = run_on_anndata(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
+    note_structure(found["cluster"])
+    keep_model(found["cluster"], save_model, overwrite=overwrite)
+    if page is not None:
+        cells = cells_from_anndata(adata if done is None else done, read)
+        report_cells(cells, page, cluster_key=key_added, overwrite=overwrite)
+    return done

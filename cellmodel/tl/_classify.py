@@ -1,20 +1,31 @@
-"""Transfer labels of a reference to cells."""
+"""Labels of a reference, or clusters of a fitted model, for new cells."""
 
 import logging
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import genekb
 from cellmodel.annotate.cell_types import UNASSIGNED
+from cellmodel.annotate.classify import ClassifyConfig, Contrast, Head
 from cellmodel.annotate.label_transfer import Transfer, TransferConfig, transfer_labels
-from cellmodel.core.config import RunConfig
+from cellmodel.annotate.shared_genes import GenesBy
+from cellmodel.core.config import BatchConfig, RunConfig, Values
+from cellmodel.core.options import settings_of
 from cellmodel.core.stages import AnyStages
-from cellmodel.io.cells import Cells, ReadConfig, read_cells
+from cellmodel.core.tools import Kb, open_kb, tool
+from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, read_cells
 from cellmodel.io.records import input_record, lineage_record
-from cellmodel.tl._run.task import Slot, Task
+from cellmodel.io.writers import WriteConfig
+from cellmodel.tl._run.slots import embedding_slots, embedding_values, named_categories
+from cellmodel.tl._run.task import Slot, Task, run_on_anndata
+from cellmodel.tl.model.fitted import FittedModel, Predicted, check_store, load_model
+from cellmodel.tl.model.fitted import predict as predict_cells
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 log = logging.getLogger(__name__)
 
@@ -85,3 +96,239 @@ def _record(cells: Cells, found: Transfer) -> dict[str, Any]:
         "genes": {"meeting": genes_by, "n_genes": found.n_genes, "note": found.note},
         "input": input_record(cells)["input"],
     }
+
+
+@tool
+def classify(  # noqa: PLR0913 - those of the command
+    adata: "AnnData",
+    reference: "AnnData",
+    kb: Kb,
+    *,
+    label_key: str,
+    genes_by: GenesBy = "ids",
+    head: Head = "logistic",
+    contrastive: Contrast = "none",
+    unassigned_below: float | None = None,
+    classifier: ClassifyConfig | None = None,
+    batch_key: str | BatchConfig | None = None,
+    config: RunConfig | None = None,
+    encoder: str | None = None,
+    min_coverage: float = 0.3,
+    orthologs: bool = False,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+    values: Values = "auto",
+    key_added: str = "cellmodel_class",
+    other_store: bool = False,
+    overwrite: bool = False,
+    random_state: int = 0,
+    copy: bool = False,
+) -> "AnnData | None":
+    """Transfer labels of a reference to cells, of the same species or of another.
+
+    Adds the categorical ``obs["<key>"]``, in which cells of low confidence are ``unassigned``,
+    ``obs["<key>_confidence"]``, ``obsm["<key>_probabilities"]`` and ``uns["<key>"]``, whose ``classes`` name the
+    columns of the probabilities. The reference is left as it is.
+
+    From the shell: ``cellmodel classify``.
+
+    Parameters
+    ----------
+    adata
+        Counts or log-normalised expression; genes by any of their names; in memory or backed.
+    reference
+        Labelled cells; those without a label are left out and counted.
+    kb
+        Store: its name, such as ``human``, its folder, or opened.
+    label_key
+        Column of its obs with the labels.
+    genes_by
+        Genes of the two sides are matched by GeneID, by orthologue, or by the text of the genes.
+    head
+        ``logistic`` regression, nearest ``centroid``, or ``knn``.
+    contrastive
+        Contrastive projection before it: ``none``, ``supervised`` or ``self``.
+    unassigned_below
+        Confidence below which a cell is unassigned; found from the reference if None.
+    classifier
+        All of these, and what else can be set; they are not looked at then.
+    batch_key
+        Column of obs, of the reference, of the cells or of both, with the batch of each cell; genes are scaled within
+        batches, and the graph over which cells are averaged is integrated.
+    config
+        All further settings of a run; an argument that is not at its default wins over it.
+    encoder
+        Encoder of the store; its first one if None.
+    min_coverage
+        Fraction of the genes that must have a text, in [0, 1].
+    orthologs
+        Whether symbols of the orthologous gene of another species may map to a gene.
+    layer
+        Layer that holds the values; found by what the matrices hold if None.
+    use_raw
+        Whether the values are those of ``.raw``.
+    gene_key
+        Column of var with the gene names; the index of var if None.
+    values
+        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
+    key_added
+        Name of the slots.
+    other_store
+        Whether the clusters or labels may be of another store or encoder; both are recorded then.
+    overwrite
+        Whether slots of that name may be replaced.
+    random_state
+        The run's one seed; ``seed`` is taken, too.
+    copy
+        Return a copy with the result instead of changing ``adata``.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
+        See :mod:`cellmodel.core.errors`.
+
+    Examples
+    --------
+    >>> import anndata, cellmodel as cm
+    >>> new, reference = anndata.read_h5ad("cells.h5ad"), anndata.read_h5ad("cells.h5ad")
+    >>> cm.tl.classify(new, reference, "demo", label_key="label", unassigned_below=0)
+    >>> sorted(set(new.obs["cellmodel_class"]))
+    ['B cell', 'T cell']
+    """
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
+    how = classifier or ClassifyConfig(head=head, contrast=contrastive, unassigned_below=unassigned_below)
+    transfer = TransferConfig(label_key=label_key, genes_by=genes_by, classify=how, other_store=other_store)
+    labelled = cells_from_anndata(reference, read, source="reference in memory")
+    chosen = settings_of(
+        config,
+        batch_key=batch_key,
+        encoder=encoder,
+        min_coverage=min_coverage,
+        orthologs=orthologs,
+        random_state=random_state,
+    )
+    task = TransferJob(open_kb(kb), chosen, reference=labelled, transfer=transfer)
+    return run_on_anndata(
+        adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy, source="query in memory"
+    )[0]
+
+
+@dataclass(frozen=True)
+class PredictJob(Task[Predicted]):
+    """Embed new cells and give each a cluster of a model that was read from a folder.
+
+    ``digest``: identifies model, input and settings; kept in the record.
+    """
+
+    model: FittedModel
+    kb: genekb.Store | None
+    _: KW_ONLY
+    folder: Path
+    new_batch_key: str | None = None  # column of obs with the batches of the new cells
+    digest: str = ""
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """Folder of the model."""
+        return (self.folder,)
+
+    def check(self, write: WriteConfig, *, is_backed: bool) -> None:
+        """Refuse a store that is not the model's."""
+        check_store(self.model, self.kb)
+
+    def slots(self, key_added: str) -> list[Slot]:
+        """Clusters, embeddings and record."""
+        columns = [("obs", key_added), ("obs", f"{key_added}_confidence")]
+        return [*columns, *embedding_slots(key_added), ("uns", key_added)]
+
+    def compute(self, cells: Cells, stages: AnyStages) -> Predicted:
+        """Place the cells among those of the model."""
+        return predict_cells(self.model, cells, self.kb, batch_key=self.new_batch_key)
+
+    def values(self, cells: Cells, result: Predicted, key_added: str) -> dict[Slot, Any]:
+        """Clusters, embeddings, and what they were made with."""
+        model = self.model
+        record = {
+            "params": model.config.to_dict(),
+            "recipe": model.config.recipe_name,
+            "seed": model.config.seed,
+            **asdict(model.lineage),
+            "share_genes": result.share_genes,
+            "n_fitted_cells": len(model.labels),
+            "input": input_record(cells)["input"],
+            **({"digest": self.digest} if self.digest else {}),
+        }
+        names = [str(cluster) for cluster in range(int(model.labels.max()) + 1)]
+        return {
+            ("obs", key_added): named_categories(result.labels, names),
+            ("obs", f"{key_added}_confidence"): result.confidence.astype(np.float32),
+            **embedding_values(result.representation, key_added),
+            ("uns", key_added): record,
+        }
+
+
+@tool
+def predict(
+    adata: "AnnData",
+    model: str | Path | FittedModel,
+    kb: Kb | None = None,
+    *,
+    batch_key: str | None = None,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+    key_added: str = "cellmodel",
+    overwrite: bool = False,
+    copy: bool = False,
+) -> "AnnData | None":
+    """Embed new cells with a fitted model, and give each the cluster of the fitted cells around it.
+
+    Adds ``obs["<key>"]``, ``obs["<key>_confidence"]``, the embeddings ``obsm["X_<key>"]``, ``_expr``, ``_text`` and
+    ``_joint``, and ``uns["<key>"]``.
+
+    From the shell: ``cellmodel predict``.
+
+    Parameters
+    ----------
+    adata
+        Counts or log-normalised expression; genes by any of their names; in memory or backed.
+    model
+        Folder that ``cm.tl.cluster(..., save_model=...)`` wrote.
+    kb
+        Store that the model was fitted with; None for a model without one.
+    batch_key
+        Column of obs with the new cells' batches, for a model of batches; one batch if None.
+    layer
+        Layer that holds the values; found by what the matrices hold if None.
+    use_raw
+        Whether the values are those of ``.raw``.
+    gene_key
+        Column of var with the gene names; the index of var if None.
+    key_added
+        Name of the slots.
+    overwrite
+        Whether slots of that name may be replaced.
+    copy
+        Return a copy with the result instead of changing ``adata``.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, SlotTaken
+        See :mod:`cellmodel.core.errors`.
+
+    Examples
+    --------
+    >>> import anndata, cellmodel as cm
+    >>> adata, new = anndata.read_h5ad("clustered.h5ad"), anndata.read_h5ad("cells.h5ad")
+    >>> cm.tl.predict(new, "model", "demo")
+    >>> bool((new.obs["cellmodel"].astype(str) == adata.obs["cellmodel"].astype(str)).mean() > 0.9)
+    True
+    """
+    folder = Path() if isinstance(model, FittedModel) else Path(model)
+    fitted = model if isinstance(model, FittedModel) else load_model(folder)
+    store = open_kb(kb)
+    check_store(fitted, store)
+    task = PredictJob(fitted, store, folder=folder, new_batch_key=batch_key)
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
+    return run_on_anndata(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)[0]

@@ -3,20 +3,30 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import genekb
-from cellmodel.core.config import RunConfig
+from cellmodel.core.config import BatchConfig, HeadName, Knowledge, RunConfig, Sentences, SpatialConfig, Values
+from cellmodel.core.options import settings_of
 from cellmodel.core.stages import AnyStages
+from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.io.backed import AnyCells
-from cellmodel.io.writers import WriteConfig
+from cellmodel.io.cells import ReadConfig
+from cellmodel.io.writers import MODEL, WriteConfig, check_targets
 from cellmodel.pp.integrate import integration_version
 from cellmodel.recipes.registry import plugin_version
 from cellmodel.tl._run.pipeline import RunResult, check_settings, run
 from cellmodel.tl._run.slots import run_slots, run_values
-from cellmodel.tl._run.task import Slot, Task
-from cellmodel.tl._run.within import Within, check_within, cluster_within
+from cellmodel.tl._run.task import Slot, Task, run_on_anndata
+from cellmodel.tl._run.within import Within, check_within, cluster_within, parse_within
 from cellmodel.tl.model.fitted import check_can_predict, fit_model, save_model
+from genekb.files.replace import Target
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from cellmodel.recipes.base import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -97,3 +107,274 @@ class ClusterJob(Task[CellRun]):
             from cellmodel.pl.report.write import write_report_of
 
             write_report_of(cells, write.report, cluster_key=write.key_added, overwrite=write.overwrite)
+
+
+@tool
+def embed(  # noqa: PLR0913 - those of the command
+    adata: "AnnData",
+    kb: Kb | None = None,
+    *,
+    recipe: "str | Recipe" = "fused",
+    knowledge: Knowledge = "real",
+    encoder: str | None = None,
+    spatial: bool | SpatialConfig = False,
+    batch_key: str | BatchConfig | None = None,
+    use_rep: str | None = None,
+    min_coverage: float = 0.3,
+    orthologs: bool = False,
+    sentences: Sentences = "pooled",
+    low_data: bool = False,
+    integration: str | None = None,
+    confounded_ok: bool = False,
+    harmony_theta: float = 2.0,
+    head: HeadName | None = None,
+    smooth_labels: bool = False,
+    device: str = "cpu",
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+    values: Values = "auto",
+    key_added: str = "cellmodel",
+    overwrite: bool = False,
+    random_state: int = 0,
+    copy: bool = False,
+) -> "AnnData | None":
+    """Embed cells: by their expression, by their text, and in a joint space with words.
+
+    From the shell: ``cellmodel cluster --no-clusters``.
+
+    Parameters
+    ----------
+    adata
+        Counts or log-normalised expression; genes by any of their names; in memory or backed.
+    kb
+        Store: its name, its folder, or opened; None only with ``knowledge="none"``.
+    recipe
+        Name of a recipe, or a `Recipe`.
+    knowledge
+        ``real`` gene vectors, ``shuffled`` among the genes, ``random`` ones, or ``none``.
+    encoder
+        Encoder of the store; its first one if None.
+    spatial
+        Whether ``obsm["spatial"]`` is used as a graph, or a `SpatialConfig` that says how.
+    batch_key
+        Column of obs with the batch of each cell, to be integrated by Harmony; or a `BatchConfig`.
+    use_rep
+        Key of obsm with an embedding in place of the principal components, such as ``X_scVI``.
+    min_coverage
+        Fraction of the genes that must have a text, in [0, 1].
+    orthologs
+        Whether symbols of the orthologous gene of another species may map to a gene.
+    sentences
+        How ranked-gene sentences are embedded: gene vectors ``pooled`` by rank; the same, compared with the sentences
+        of 1,000 cells that the encoder reads (``sampled``); or every cell's sentence ``encoded`` (slow).
+    low_data
+        For few cells: whether genes are weighted by how informative they are, also by text.
+    integration
+        With ``batch_key``: ``harmony``, ``none``, or the name of a plug-in; Harmony if None, and none with ``use_rep``.
+    confounded_ok
+        With ``batch_key``: whether batches may be cell types or conditions, which integration would remove.
+    harmony_theta
+        With ``batch_key``: how strongly Harmony mixes batches; more mixes cell types of one batch, too.
+    head
+        Clustering method; that of the recipe if None.
+    smooth_labels
+        With ``spatial``: whether the majority around a cell decides its cluster.
+    device
+        Where models are trained: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``cpu`` repeats to the bit.
+    layer
+        Layer that holds the values; found by what the matrices hold if None.
+    use_raw
+        Whether the values are those of ``.raw``.
+    gene_key
+        Column of var with the gene names; the index of var if None.
+    values
+        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
+    key_added
+        Name of the slots: ``obsm["X_<key>"]``, the embedding for neighbors, maps and clusters; its views
+        ``obsm["X_<key>_expr"]`` and ``obsm["X_<key>_text"]``; ``obsm["X_<key>_joint"]``, where genes and free text can
+        be placed among the cells (`fused` alone); the graph in ``obsp``, ``var["<key>_gene_id"]`` and ``uns["<key>"]``.
+    overwrite
+        Whether slots of that name may be replaced.
+    random_state
+        The run's one seed; ``seed`` is taken, too.
+    copy
+        Return a copy with the result instead of changing ``adata``.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, SlotTaken
+        See :mod:`cellmodel.core.errors`.
+
+    Examples
+    --------
+    >>> import anndata, cellmodel as cm
+    >>> adata = anndata.read_h5ad("cells.h5ad")
+    >>> cm.tl.embed(adata, "demo", recipe="pca-leiden")
+    >>> adata.obsm["X_cellmodel"].shape[0] == adata.n_obs
+    True
+    """
+    config = settings_of(
+        None, recipe=recipe, knowledge=knowledge, encoder=encoder, spatial=spatial,
+        batch_key=batch_key, use_rep=use_rep, random_state=random_state, min_coverage=min_coverage,
+        orthologs=orthologs, sentences=sentences, low_data=low_data, integration=integration,
+        confounded_ok=confounded_ok, harmony_theta=harmony_theta, head=head, smooth_labels=smooth_labels, device=device,
+    )  # fmt: skip
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
+    task = ClusterJob(open_kb(kb), config, with_clusters=False)
+    return run_on_anndata(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)[0]
+
+
+@tool
+def cluster(  # noqa: PLR0913 - what users of a clustering tool look for among its arguments
+    adata: "AnnData",
+    kb: Kb | None = None,
+    *,
+    n_clusters: "int | Literal['auto'] | None" = None,
+    resolution: float | None = None,
+    within: str | None = None,
+    recipe: "str | Recipe" = "fused",
+    knowledge: Knowledge = "real",
+    encoder: str | None = None,
+    batch_key: str | BatchConfig | None = None,
+    use_rep: str | None = None,
+    spatial: bool | SpatialConfig = False,
+    save_model: str | Path | None = None,
+    config: RunConfig | None = None,
+    min_coverage: float = 0.3,
+    orthologs: bool = False,
+    sentences: Sentences = "pooled",
+    low_data: bool = False,
+    integration: str | None = None,
+    confounded_ok: bool = False,
+    harmony_theta: float = 2.0,
+    head: HeadName | None = None,
+    smooth_labels: bool = False,
+    device: str = "cpu",
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+    values: Values = "auto",
+    key_added: str = "cellmodel",
+    overwrite: bool = False,
+    random_state: int = 0,
+    copy: bool = False,
+) -> "AnnData | None":
+    """Embed and cluster cells, and find markers and words of each cluster.
+
+    Adds to the slots of :func:`embed` the categorical ``obs["<key>"]`` (clusters by size, as strings),
+    ``obs["<key>_confidence"]``, the levels of their tree, coarsest first, in ``obs["<key>_level_1"]`` and so on, and
+    tables in ``uns["<key>"]``.
+
+    From the shell: ``cellmodel cluster``.
+
+    Parameters
+    ----------
+    adata
+        Counts or log-normalised expression; genes by any of their names; in memory or backed.
+    kb
+        Store: its name, such as ``human``, its folder, or opened.
+    n_clusters
+        Number of clusters; estimated without labels if None or ``"auto"``.
+    resolution
+        In place of it, > 0: as many clusters as there are Leiden communities at this resolution; higher gives more.
+    within
+        ``COLUMN=CLUSTER[,CLUSTER]``, such as ``cellmodel=3``: the cells of these clusters of obs are clustered again,
+        with genes and components of their own, into ``3.0``, ``3.1``, ...; others keep their clusters.
+    recipe
+        Name of a recipe, or a `Recipe`.
+    knowledge
+        ``real`` gene vectors, ``shuffled`` among the genes, ``random`` ones, or ``none``.
+    encoder
+        Encoder of the store; its first one if None.
+    batch_key
+        Column of obs with the batch of each cell, to be integrated by Harmony; or a `BatchConfig`.
+    use_rep
+        Key of obsm with an embedding in place of the principal components, such as ``X_scVI``.
+    spatial
+        Whether ``obsm["spatial"]`` is used as a graph, or a `SpatialConfig` that says how.
+    save_model
+        Folder to keep the model in, for :func:`predict`.
+    config
+        All further settings of a run; an argument that is not at its default wins over it.
+    min_coverage
+        Fraction of the genes that must have a text, in [0, 1].
+    orthologs
+        Whether symbols of the orthologous gene of another species may map to a gene.
+    sentences
+        How ranked-gene sentences are embedded: gene vectors ``pooled`` by rank; the same, compared with the sentences
+        of 1,000 cells that the encoder reads (``sampled``); or every cell's sentence ``encoded`` (slow).
+    low_data
+        For few cells: whether genes are weighted by how informative they are, also by text.
+    integration
+        With ``batch_key``: ``harmony``, ``none``, or the name of a plug-in; Harmony if None, and none with ``use_rep``.
+    confounded_ok
+        With ``batch_key``: whether batches may be cell types or conditions, which integration would remove.
+    harmony_theta
+        With ``batch_key``: how strongly Harmony mixes batches; more mixes cell types of one batch, too.
+    head
+        Clustering method; that of the recipe if None.
+    smooth_labels
+        With ``spatial``: whether the majority around a cell decides its cluster.
+    device
+        Where models are trained: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``cpu`` repeats to the bit.
+    layer
+        Layer that holds the values; found by what the matrices hold if None.
+    use_raw
+        Whether the values are those of ``.raw``.
+    gene_key
+        Column of var with the gene names; the index of var if None.
+    values
+        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
+    key_added
+        Name of the slots.
+    overwrite
+        Whether slots of that name may be replaced.
+    random_state
+        The run's one seed; ``seed`` is taken, too.
+    copy
+        Return a copy with the result instead of changing ``adata``.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, SlotTaken
+        See :mod:`cellmodel.core.errors`.
+
+    Examples
+    --------
+    >>> import anndata, cellmodel as cm
+    >>> adata = anndata.read_h5ad("cells.h5ad")
+    >>> cm.tl.cluster(adata, "demo", n_clusters=2)
+    >>> adata.obs["cellmodel"].cat.categories.tolist()
+    ['0', '1']
+    """
+    chosen = settings_of(
+        config, n_clusters=n_clusters, resolution=resolution, recipe=recipe, knowledge=knowledge, encoder=encoder,
+        batch_key=batch_key, use_rep=use_rep, spatial=spatial, random_state=random_state, min_coverage=min_coverage,
+        orthologs=orthologs, sentences=sentences, low_data=low_data, integration=integration,
+        confounded_ok=confounded_ok, harmony_theta=harmony_theta, head=head, smooth_labels=smooth_labels, device=device,
+    )  # fmt: skip
+    check_targets([model_target(save_model)], overwrite=overwrite)
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
+    task = ClusterJob(open_kb(kb), chosen, within=None if within is None else parse_within(within))
+    done, found = run_on_anndata(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
+    note_structure(found)
+    keep_model(found, save_model, overwrite=overwrite)
+    return done
+
+
+def model_target(folder: str | Path | None) -> Target | None:
+    """Folder of a model, to be checked before any work."""
+    return None if folder is None else MODEL.target(Path(folder))
+
+
+def keep_model(found: CellRun, folder: str | Path | None, *, overwrite: bool) -> None:
+    """Save the model of a run, if a folder is given."""
+    if folder is not None:
+        save_model(fit_model(found.cells, found.result), Path(folder), overwrite=overwrite)
+
+
+def note_structure(found: CellRun) -> None:
+    """Log how well the clusters hold up."""
+    for note in found.result.structure.notes() if found.result.structure else ():
+        log.info("%s", note)

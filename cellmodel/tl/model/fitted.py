@@ -5,7 +5,7 @@ Arrays are kept as safetensors, all else as JSON; nothing in a model is ever exe
 
 import logging
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,12 +23,11 @@ from cellmodel.core.config import (
     TrainingConfig,
 )
 from cellmodel.core.errors import AlignmentTooLow, InputUnusable, LineageMismatch
-from cellmodel.core.stages import AnyStages
 from cellmodel.io.array_folder import read_folder, write_folder
 from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import Cells, ObsCategories, obs_categories
-from cellmodel.io.records import Lineage, digest_of, holds_same, input_record
-from cellmodel.io.writers import MODEL, WriteConfig
+from cellmodel.io.records import Lineage, digest_of, holds_same
+from cellmodel.io.writers import MODEL
 from cellmodel.pp.integrate import map_to_reference
 from cellmodel.pp.neighbors import attach, nearest_votes, smooth
 from cellmodel.pp.normalize import Components, log_expression
@@ -36,8 +35,6 @@ from cellmodel.pp.text.paths import TextMap, mix_paths
 from cellmodel.recipes.base import Embed, NewCells, Representation
 from cellmodel.recipes.registry import find_recipe
 from cellmodel.tl._run.pipeline import RunResult
-from cellmodel.tl._run.slots import embedding_slots, embedding_values, named_categories
-from cellmodel.tl._run.task import Slot, Task
 from genekb.core.errors import SpeciesMismatch
 from genekb.core.plugins import installed_version
 from genekb.files import atomic as files
@@ -235,60 +232,6 @@ def _embed(
         recipe = model.config.recipe_name
         raise LineageMismatch(f"the model is damaged: it has no {error} of recipe {recipe!r}; fit it again") from error
     return found
-
-
-@dataclass(frozen=True)
-class PredictJob(Task[Predicted]):
-    """Embed new cells and give each a cluster of a model that was read from a folder.
-
-    ``digest``: identifies model, input and settings; kept in the record.
-    """
-
-    model: FittedModel
-    kb: genekb.Store | None
-    _: KW_ONLY
-    folder: Path
-    new_batch_key: str | None = None  # column of obs with the batches of the new cells
-    digest: str = ""
-
-    @property
-    def inputs(self) -> tuple[Path, ...]:
-        """Folder of the model."""
-        return (self.folder,)
-
-    def check(self, write: WriteConfig, *, is_backed: bool) -> None:
-        """Refuse a store that is not the model's."""
-        check_store(self.model, self.kb)
-
-    def slots(self, key_added: str) -> list[Slot]:
-        """Clusters, embeddings and record."""
-        columns = [("obs", key_added), ("obs", f"{key_added}_confidence")]
-        return [*columns, *embedding_slots(key_added), ("uns", key_added)]
-
-    def compute(self, cells: Cells, stages: AnyStages) -> Predicted:
-        """Place the cells among those of the model."""
-        return predict(self.model, cells, self.kb, batch_key=self.new_batch_key)
-
-    def values(self, cells: Cells, result: Predicted, key_added: str) -> dict[Slot, Any]:
-        """Clusters, embeddings, and what they were made with."""
-        model = self.model
-        record = {
-            "params": model.config.to_dict(),
-            "recipe": model.config.recipe_name,
-            "seed": model.config.seed,
-            **asdict(model.lineage),
-            "share_genes": result.share_genes,
-            "n_fitted_cells": len(model.labels),
-            "input": input_record(cells)["input"],
-            **({"digest": self.digest} if self.digest else {}),
-        }
-        names = [str(cluster) for cluster in range(int(model.labels.max()) + 1)]
-        return {
-            ("obs", key_added): named_categories(result.labels, names),
-            ("obs", f"{key_added}_confidence"): result.confidence.astype(np.float32),
-            **embedding_values(result.representation, key_added),
-            ("uns", key_added): record,
-        }
 
 
 _BY_MODEL: Final = ("gene_ids", "mean", "components", "pcs", "features", "labels")

@@ -16,8 +16,9 @@ from cellmodel.io.cells import ReadConfig
 from cellmodel.io.concat import name_samples
 from cellmodel.io.formats.anndata import open_file
 from cellmodel.io.writers import WriteConfig, check_outputs
+from cellmodel.tl._classify import PredictJob
 from cellmodel.tl._run.task import run_on_file
-from cellmodel.tl.model.fitted import FittedModel, PredictJob, check_store, load_model
+from cellmodel.tl.model.fitted import FittedModel, check_store, load_model
 from genekb.builder.engine import EngineConfig, open_ray
 from genekb.core.errors import GeneKBError
 from genekb.core.plugins import installed_version

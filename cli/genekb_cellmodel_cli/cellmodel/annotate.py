@@ -324,8 +324,8 @@ def search(
     Example: cellmodel search out.h5ad "cytotoxic T lymphocytes" --kb human
     """
     from cellmodel.annotate.search.cells import SearchConfig
-    from cellmodel.tl._explain import SearchJob
     from cellmodel.tl._run.task import run_on_file
+    from cellmodel.tl._search import SearchJob
 
     with wrong_usage():
         wanted = SearchConfig(query=query, cluster_key=cluster_key, use_types=not no_types, other_store=other_store)

@@ -232,8 +232,9 @@ def predict(
 
     Example: cellmodel predict cells/*.h5ad --model model --kb human -o predicted --engine ray
     """
+    from cellmodel.tl._classify import PredictJob
     from cellmodel.tl._run.task import run_on_file
-    from cellmodel.tl.model.fitted import PredictJob, load_model
+    from cellmodel.tl.model.fitted import load_model
 
     if len(paths) > 1 or (out.output is not None and not out.output.suffix):
         _predict_files(paths, model, out, store, read, slots, engine, batch_key=batch_key, json=json)

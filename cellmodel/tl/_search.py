@@ -1,0 +1,130 @@
+"""Score cells and rank clusters by free text."""
+
+from dataclasses import KW_ONLY, asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import genekb
+from cellmodel.annotate.search.cells import Found, SearchConfig, search_cells
+from cellmodel.core.config import RunConfig, Values
+from cellmodel.core.options import settings_of
+from cellmodel.core.stages import AnyStages
+from cellmodel.core.tools import Kb, open_kb, tool
+from cellmodel.io.cells import Cells, ReadConfig
+from cellmodel.tl._run.task import Slot, Task, run_on_anndata
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+@dataclass(frozen=True)
+class SearchJob(Task[Found]):
+    """Score cells and rank clusters by free text, see :func:`cellmodel.annotate.search.cells.search_cells`."""
+
+    kb: genekb.Store
+    config: RunConfig
+    _: KW_ONLY
+    search: SearchConfig
+
+    def slots(self, key_added: str) -> list[Slot]:
+        """Score of each cell, and record."""
+        return [("obs", key_added), ("uns", key_added)]
+
+    def compute(self, cells: Cells, stages: AnyStages) -> Found:
+        """Search the cells."""
+        return search_cells(cells, self.kb, self.config, search=self.search)
+
+    def values(self, cells: Cells, result: Found, key_added: str) -> dict[Slot, Any]:
+        """Scores, settings, clusters and genes."""
+        record = {"params": asdict(self.search), "seed": self.config.seed} | result.to_dict()
+        return {("obs", key_added): result.scores.astype(np.float32), ("uns", key_added): record}
+
+
+@tool
+def search(  # noqa: PLR0913 - those of the command
+    adata: "AnnData",
+    kb: Kb,
+    query: str,
+    *,
+    use_types: bool = True,
+    cluster_key: str | None = None,
+    config: RunConfig | None = None,
+    encoder: str | None = None,
+    min_coverage: float = 0.3,
+    orthologs: bool = False,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+    values: Values = "auto",
+    key_added: str = "cellmodel_search",
+    other_store: bool = False,
+    overwrite: bool = False,
+    random_state: int = 0,
+    copy: bool = False,
+) -> "AnnData | None":
+    """Score cells and rank clusters by free text.
+
+    Adds ``obs["<key>"]``, the score of each cell, and ``uns["<key>"]``: ranked clusters, genes with a sentence each.
+
+    From the shell: ``cellmodel search``.
+
+    Parameters
+    ----------
+    adata
+        Counts or log-normalised expression; genes by any of their names; in memory or backed.
+    kb
+        Store: its name, such as ``human``, its folder, or opened.
+    query
+        Free text, such as "cytotoxic T lymphocytes".
+    use_types
+        Whether a query that names a cell type brings the markers of that type.
+    cluster_key
+        Column of obs with the clusters; ``cellmodel`` if None and it is there, else cells alone are scored.
+    config
+        All further settings of a run; an argument that is not at its default wins over it.
+    encoder
+        Encoder of the store; its first one if None.
+    min_coverage
+        Fraction of the genes that must have a text, in [0, 1].
+    orthologs
+        Whether symbols of the orthologous gene of another species may map to a gene.
+    layer
+        Layer that holds the values; found by what the matrices hold if None.
+    use_raw
+        Whether the values are those of ``.raw``.
+    gene_key
+        Column of var with the gene names; the index of var if None.
+    values
+        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
+    key_added
+        Name of the slots.
+    other_store
+        Whether the clusters or labels may be of another store or encoder; both are recorded then.
+    overwrite
+        Whether slots of that name may be replaced.
+    random_state
+        The run's one seed; ``seed`` is taken, too.
+    copy
+        Return a copy with the result instead of changing ``adata``.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
+        See :mod:`cellmodel.core.errors`.
+
+    Examples
+    --------
+    >>> import anndata, cellmodel as cm
+    >>> adata = anndata.read_h5ad("clustered.h5ad")
+    >>> cm.tl.search(adata, "demo", "B lymphocytes")
+    >>> adata.obs["cellmodel_search"].shape == (adata.n_obs,)
+    True
+    """
+    wanted = SearchConfig(query=query, cluster_key=cluster_key, use_types=use_types, other_store=other_store)
+    chosen = settings_of(
+        config, encoder=encoder, min_coverage=min_coverage, orthologs=orthologs, random_state=random_state,
+    )  # fmt: skip
+    task = SearchJob(open_kb(kb), chosen, search=wanted)
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
+    return run_on_anndata(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)[0]
