@@ -66,7 +66,7 @@ def _batch_factors(n_batches: int, n_genes: int, seed: int) -> np.ndarray:
 
 def _nearest(counts: sp.csr_matrix, seed: int) -> np.ndarray:
     """Rows of the nearest other cells of each."""
-    pcs = principal_components(normalise_log1p(counts), seed=seed)
+    pcs = principal_components(normalise_log1p(counts))
     graph = knn_graph(pcs, config=GraphConfig())
     return graph.indices.reshape(len(pcs), -1)
 

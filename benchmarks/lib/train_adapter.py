@@ -41,7 +41,7 @@ def read_lesson(data: DataSet, kb: genekb.Store) -> Lesson:
     expression = normalise_log1p(cells.matrix)
     detected = np.flatnonzero(detected_genes(cells.matrix, min_cells=3))
     top = detected[highly_variable(expression[:, detected], n_top=2000)]
-    pcs = principal_components(expression[:, top], seed=0)
+    pcs = principal_components(expression[:, top])
     shares = np.asarray((cells.matrix > 0).mean(axis=0)).ravel()
     genes = detected[shares[detected] > MIN_SHARE]
     scores = own_informativeness(expression[:, genes], pcs)

@@ -108,21 +108,16 @@ def weigh_by_separation(
     return unit_rows(features * np.sqrt(ratio).astype(features.dtype))
 
 
-def _squared_distances(cells: Embedding, points: Embedding) -> Float[np.ndarray, "cell point"]:
-    from sklearn.metrics.pairwise import euclidean_distances
-
-    return np.asarray(euclidean_distances(cells, points, squared=True), dtype=np.float64)
-
-
 def _by_centroid(
     features: Embedding, labelled: np.ndarray, classes: np.ndarray, config: ClassifyConfig
 ) -> Float[np.ndarray, "cell class"]:
     """Softmax of squared distances, in units of the median difference between the nearest two centroids."""
+    from scipy.spatial.distance import cdist
     from scipy.special import softmax
 
     n_classes = int(classes.max()) + 1
     centroids = np.stack([features[labelled[classes == one]].mean(axis=0) for one in range(n_classes)])
-    squared = _squared_distances(features, centroids)
+    squared = cdist(features, centroids, "sqeuclidean")
     two = np.partition(squared, 1, axis=1)
     difference = max(float(np.median(two[:, 1] - two[:, 0])), 1e-12)
     return np.asarray(softmax(-np.log(USUAL_ODDS) * squared / difference, axis=1))
@@ -132,8 +127,10 @@ def _by_neighbors(
     features: Embedding, labelled: np.ndarray, classes: np.ndarray, config: ClassifyConfig
 ) -> Float[np.ndarray, "cell class"]:
     """Fraction of the nearest labelled cells; the nearest decides between equal fractions."""
+    from scipy.spatial.distance import cdist
+
     n_neighbors = min(config.n_neighbors, int(np.bincount(classes).min()))
-    squared = _squared_distances(features, features[labelled])
+    squared = cdist(features, features[labelled], "sqeuclidean")
     nearest = np.argsort(squared, axis=1, kind="stable")[:, :n_neighbors]
     votes = np.zeros((len(features), int(classes.max()) + 1))
     weights = 1 + 1e-3 * np.arange(n_neighbors)[::-1]

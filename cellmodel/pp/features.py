@@ -246,11 +246,11 @@ def _reduce(
         return {}
     n_components, weights = config.preprocess.n_components, None
     if config.low_data:
-        plain = fit_components(expression, n_components=n_components, seed=config.seed)(expression)
+        plain = fit_components(expression, n_components=n_components)(expression)
         weights = information_weights(own_informativeness(expression, plain), from_text)
         n_components = LOW_DATA_COMPONENTS
         arrays.save("weights", weights)
-    components = fit_components(expression, n_components=n_components, seed=config.seed, weights=weights)
+    components = fit_components(expression, n_components=n_components, weights=weights)
     shape = (expression.shape[0], components.loadings.shape[1])
     components(expression, out=arrays.create("pcs", shape=shape, dtype=np.float32))
     arrays.save("mean", components.mean)

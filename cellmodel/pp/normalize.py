@@ -9,15 +9,13 @@ from numpy.typing import NDArray
 
 from cellmodel.core.arrays import CellByGene, Embedding, row_blocks
 from cellmodel.core.errors import InputUnusable
-from cellmodel.core.random import generator
 from cellmodel.core.threads import in_order
 from cellmodel.io.cells import Cells
 from cellmodel.io.matrix import ValueKind
 from cellmodel.pp.moments import Entries, GeneSums, column_moments, runs_of_rows
 
 _N_BINS = 20  # bins of mean expression within which Seurat's rule compares dispersions
-_OVERSAMPLING = 10  # extra directions of the randomised range finder
-_POWER_ITERATIONS = 4
+_SPARSE_BELOW = 0.12  # fraction of non-zero values up to which sparse products of genes are the faster ones
 _LEAST_BESIDE_ONE = 1e-6
 
 
@@ -155,68 +153,56 @@ class Components:
 
 
 def fit_components(
-    expression: CellByGene,
-    *,
-    n_components: int = 30,
-    seed: int,
-    weights: Float[np.ndarray, " gene"] | None = None,
+    expression: CellByGene, *, n_components: int = 30, weights: Float[np.ndarray, " gene"] | None = None
 ) -> Components:
     """Leading principal components of gene-centred, not z-scored, expression.
 
-    Randomised SVD with power iterations :cite:`halko2011randomized`. Expression is read block by block and may be
-    mapped from a file: only products with the genes' covariance are kept, memory is O(genes x components). Signs are
-    fixed by making the largest loading of each component positive, and random numbers are drawn for genes only, so that
-    permuting the cells permutes the rows and nothing else.
+    Eigenvectors of the covariance of the genes, which is summed in one pass over blocks of cells: expression may be
+    mapped from a file, and memory is O(genes squared). Signs are fixed by making the largest loading of each component
+    positive.
 
     ``n_components``: at most; fewer if there are fewer genes, or fewer than that many cells and one. ``weights``: of
     the genes; all 1 if None.
     """
+    from scipy.linalg import eigh
+
     n_cells, n_genes = expression.shape
     if n_components < 1:
         raise ValueError(f"n_components must be >= 1, got {n_components}")
     if n_cells == 0 or n_genes == 0:
         raise ValueError(f"expression has {n_cells} cells x {n_genes} genes, at least 1 x 1 is needed")
     n_kept = min(n_components, n_genes, max(n_cells - 1, 1))
-    n_drawn = min(n_kept + _OVERSAMPLING, n_cells, n_genes)
     mean = column_moments(expression)[0]
-    scale = np.ones((n_genes, 1)) if weights is None else weights[:, None]
-    genes = generator(seed, "principal components").standard_normal((n_genes, n_drawn))
-    for _ in range(_POWER_ITERATIONS):
-        genes = np.linalg.qr(_covariance_times(expression, mean, genes, scale=scale))[0]  # (gene, drawn)
-    product = _covariance_times(expression, mean, genes, scale=scale)
-    squares, rotation = np.linalg.eigh(genes.T @ product)  # of the cells' scores on these genes
-    singular = np.sqrt(np.maximum(squares, squares.max(initial=0.0) * np.finfo(np.float64).eps))
-    inverse = np.divide(1.0, singular, out=np.zeros_like(singular), where=singular > 0)
-    loadings = np.linalg.svd(product @ rotation * inverse, full_matrices=False)[0]
-    signs = np.sign(loadings[np.abs(loadings).argmax(axis=0), np.arange(n_drawn)])
-    return Components(mean=mean, loadings=(scale * loadings * signs)[:, :n_kept])
+    scale = np.ones(n_genes) if weights is None else weights
+    scatter = (_summed_products(expression) - n_cells * np.outer(mean, mean)) * np.outer(scale, scale)
+    loadings = eigh(scatter, subset_by_index=(n_genes - n_kept, n_genes - 1), overwrite_a=True)[1][:, ::-1]
+    return Components(mean=mean, loadings=scale[:, None] * loadings * _signs(loadings))
 
 
-def _covariance_times(
-    expression: CellByGene,
-    mean: Float[np.ndarray, " gene"],
-    right: Float[np.ndarray, "gene dim"],
-    *,
-    scale: Float[np.ndarray, "gene 1"],
-) -> Float[np.ndarray, "gene dim"]:
-    """Multiply the genes' summed products of centred, scaled expression, without forming them, block by block."""
-    right = scale * right
-    product, shift, total = np.zeros_like(right), mean @ right, np.zeros(right.shape[1])
+def _summed_products(expression: CellByGene) -> Float[np.ndarray, "gene gene"]:
+    """Sum the products of all pairs of genes over the cells, block by block."""
 
-    def of_block(block: CellByGene) -> tuple[Float[np.ndarray, "gene dim"], Float[np.ndarray, " dim"]]:
+    def of_block(block: CellByGene) -> Float[np.ndarray, "gene gene"]:
         values = block.astype(np.float64)
-        scores = values @ right - shift  # (cell, dim)
-        return values.T @ scores, scores.sum(axis=0)
+        if values.nnz < _SPARSE_BELOW * np.prod(values.shape):
+            return (values.T @ values).toarray()
+        dense = values.toarray()
+        return dense.T @ dense
 
-    for of_genes, of_cells in in_order(of_block, row_blocks(expression)):
-        product += of_genes
-        total += of_cells
-    return scale * (product - np.outer(mean, total))
+    products = np.zeros((expression.shape[1], expression.shape[1]))
+    for of_genes in in_order(of_block, row_blocks(expression)):
+        products += of_genes
+    return products
 
 
-def principal_components(expression: CellByGene, *, n_components: int = 30, seed: int) -> Embedding:
+def _signs(axes: Float[np.ndarray, "dim component"]) -> Float[np.ndarray, " component"]:
+    """Signs that make the largest entry of each column positive."""
+    return np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+
+
+def principal_components(expression: CellByGene, *, n_components: int = 30) -> Embedding:
     """Scores of cells on their own leading components; see :func:`fit_components`."""
-    return fit_components(expression, n_components=n_components, seed=seed)(expression)
+    return fit_components(expression, n_components=n_components)(expression)
 
 
 def principal_axes(embedding: Embedding) -> Embedding:
@@ -227,8 +213,7 @@ def principal_axes(embedding: Embedding) -> Embedding:
     points = embedding.astype(np.float64)
     points -= points.mean(axis=0)
     axes = np.linalg.eigh(points.T @ points)[1][:, ::-1]
-    signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
-    return np.asarray(points @ (axes * signs), dtype=np.float32)
+    return np.asarray(points @ (axes * _signs(axes)), dtype=np.float32)
 
 
 def _dispersion_scores(

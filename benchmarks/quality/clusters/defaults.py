@@ -94,7 +94,7 @@ def between(values: np.ndarray, labels: np.ndarray) -> float:
     return float(np.var(means[codes]) / max(np.var(values), 1e-12))
 
 
-def components(cells: Cells, genes: str, seed: int) -> Embedding:
+def components(cells: Cells, genes: str) -> Embedding:
     """Principal components of the variable genes."""
     matrix = cells.matrix
     if genes != "spike-ins":
@@ -108,7 +108,7 @@ def components(cells: Cells, genes: str, seed: int) -> Embedding:
         dense = expression.toarray().astype(np.float64)
         dense = (dense - dense.mean(axis=0)) / np.maximum(dense.std(axis=0, ddof=1), 1e-12)
         expression = sp.csr_matrix(np.minimum(dense, CLIP))
-    return principal_components(expression, n_components=WIDEST, seed=seed)
+    return principal_components(expression, n_components=WIDEST)
 
 
 def weights(points: Embedding, setting: Setting) -> CellGraph:
@@ -136,7 +136,7 @@ def scored(labels: Labels, truth: np.ndarray, depth: np.ndarray) -> dict[str, fl
 
 def ours(cells: Cells, k: int, seed: int, settings: list[Setting]) -> Iterator[tuple[str, str, Labels]]:
     """Give name, k or resolution, and clusters of every setting."""
-    pcs = {genes: components(cells, genes, seed) for genes in {each.genes for each in settings}}
+    pcs = {genes: components(cells, genes) for genes in {each.genes for each in settings}}
     for setting in settings:
         graph = weights(pcs[setting.genes][:, : setting.n_components], setting)
         for resolution in RESOLUTIONS:

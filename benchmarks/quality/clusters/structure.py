@@ -34,7 +34,7 @@ def components(counts: CellByGene, seed: int) -> tuple[Embedding, np.ndarray]:
     """Principal components of the cells, and their total counts."""
     counts = counts[:, detected_genes(counts)]
     expression = normalise_log1p(counts)
-    pcs = principal_components(expression[:, highly_variable(expression)], seed=seed)
+    pcs = principal_components(expression[:, highly_variable(expression)])
     return pcs, np.asarray(counts.sum(axis=1)).ravel()
 
 

@@ -105,14 +105,14 @@ def test_leading_components_equal_the_full_svd(shape):
     rng = np.random.default_rng(0)
     dense = rng.random((shape[0], 5)) @ (rng.random((5, shape[1])) * [[16], [8], [4], [2], [1]]) + 3
     dense += 0.01 * rng.random(shape)
-    scores = principal_components(sp.csr_matrix(dense), n_components=4, seed=0)
+    scores = principal_components(sp.csr_matrix(dense), n_components=4)
     expected = oracles.principal_components_by_full_svd(dense, 4)
     signs = np.sign((scores * expected).sum(axis=0))
     np.testing.assert_allclose(scores * signs, expected, atol=1e-3)
 
 
 def test_components_are_centred_uncorrelated_and_in_falling_order():
-    scores = principal_components(normalise_log1p(poisson_counts(0)), n_components=10, seed=0).astype(float)
+    scores = principal_components(normalise_log1p(poisson_counts(0)), n_components=10).astype(float)
     covariance = scores.T @ scores
     np.testing.assert_allclose(scores.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(covariance - np.diag(np.diag(covariance)), 0, atol=1e-3 * covariance[0, 0])
@@ -120,39 +120,35 @@ def test_components_are_centred_uncorrelated_and_in_falling_order():
 
 
 @settings(deadline=None)
-@given(order=st.permutations(range(30)), seed=strategies.seeds)
-def test_permuting_the_cells_permutes_the_components(order, seed):
+@given(order=st.permutations(range(30)))
+def test_permuting_the_cells_permutes_the_components(order):
     expression = normalise_log1p(poisson_counts(1, n_cells=30, n_genes=60))
-    straight = principal_components(expression, n_components=5, seed=seed)
-    permuted = principal_components(expression[order], n_components=5, seed=seed)
+    straight = principal_components(expression, n_components=5)
+    permuted = principal_components(expression[order], n_components=5)
     np.testing.assert_allclose(permuted, straight[order], atol=1e-4)
 
 
-def test_equal_seeds_give_equal_bytes_and_seeds_do_not_move_the_leading_components():
+def test_equal_cells_give_equal_bytes():
     expression = normalise_log1p(poisson_counts(2))
-    first = principal_components(expression, seed=3)
-    assert first.tobytes() == principal_components(expression, seed=3).tobytes()
-    other = principal_components(expression, seed=4)
-    for component in range(2):
-        assert np.corrcoef(first[:, component], other[:, component])[0, 1] > 0.9999
+    assert principal_components(expression).tobytes() == principal_components(expression).tobytes()
 
 
 @pytest.mark.parametrize(("shape", "n_found"), [((1, 5), 1), ((2, 5), 1), ((6, 3), 3), ((5, 200), 4), ((100, 1), 1)])
 def test_fewer_components_where_cells_or_genes_are_few(shape, n_found):
     dense = np.random.default_rng(0).random(shape)
-    scores = principal_components(sp.csr_matrix(dense), seed=0)
+    scores = principal_components(sp.csr_matrix(dense))
     assert scores.shape == (shape[0], n_found)
     centred = dense - dense.mean(axis=0)
     np.testing.assert_allclose((scores.astype(float) ** 2).sum(), (centred**2).sum(), rtol=1e-5)
 
 
 def test_cells_that_are_all_equal_have_components_of_zero():
-    scores = principal_components(sp.csr_matrix(np.tile([1.0, 2.0, 3.0], (8, 1))), seed=0)
+    scores = principal_components(sp.csr_matrix(np.tile([1.0, 2.0, 3.0], (8, 1))))
     np.testing.assert_allclose(scores, 0, atol=1e-6)
 
 
 def test_components_refuse_an_empty_matrix():
     with pytest.raises(ValueError, match="4 cells x 0 genes"):
-        principal_components(sp.csr_matrix((4, 0)), seed=0)
+        principal_components(sp.csr_matrix((4, 0)))
     with pytest.raises(ValueError, match="n_components must be >= 1, got 0"):
-        principal_components(sp.csr_matrix(np.ones((2, 2))), n_components=0, seed=0)
+        principal_components(sp.csr_matrix(np.ones((2, 2))), n_components=0)

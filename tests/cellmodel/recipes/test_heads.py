@@ -21,7 +21,7 @@ def views_of(sizes, *, seed=0, shift=4.0):
     for group in range(len(sizes)):
         values[truth == group, 10 * group : 10 * group + 10] += shift
     expression = sp.csr_matrix(values.astype(np.float32))
-    pcs = principal_components(expression, n_components=8, seed=0)
+    pcs = principal_components(expression, n_components=8)
     knn = knn_graph(pcs, config=GraphConfig())
     graph = snn_weights(knn)
     views = CellViews(
