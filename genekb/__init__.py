@@ -4,23 +4,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from genekb.api.asking import compare, diff, export, name_set, verify
-    from genekb.api.making import build, encode, import_vectors, update
-    from genekb.api.opening import list_stores, models, open, path
-    from genekb.api.sharing import pull, push
+    from genekb.builder.build import build, encode, import_vectors, update
+    from genekb.builder.diff import diff
     from genekb.builder.plan import BuildConfig
+    from genekb.encoders.registry import models
     from genekb.genes.coverage import Coverage
     from genekb.genes.resolve import Resolution
+    from genekb.query.compare import compare
     from genekb.query.doctor import doctor
     from genekb.query.gc import gc
+    from genekb.query.name_set import name_set
+    from genekb.query.programs import export
     from genekb.share.lock import lock, sync
+    from genekb.share.open import open
+    from genekb.share.pull import pull
+    from genekb.share.push import push
     from genekb.share.signing import keygen, sign
     from genekb.sources.entrez_fetch import fetch
     from genekb.sources.ncbi_bulk import read_ncbi_folder
     from genekb.sources.ncbi_download import download
     from genekb.sources.open import read_source
     from genekb.sources.table import read_demo_table
+    from genekb.store.home import list_stores, path
     from genekb.store.reader import Store
+    from genekb.store.verify import verify
 
 __all__ = [
     "BuildConfig",
@@ -60,32 +67,32 @@ _HOME = {
     "Coverage": "genekb.genes.coverage",
     "Resolution": "genekb.genes.resolve",
     "Store": "genekb.store.reader",
-    "build": "genekb.api.making",
-    "compare": "genekb.api.asking",
-    "diff": "genekb.api.asking",
+    "build": "genekb.builder.build",
+    "compare": "genekb.query.compare",
+    "diff": "genekb.builder.diff",
     "doctor": "genekb.query.doctor",
     "download": "genekb.sources.ncbi_download",
-    "encode": "genekb.api.making",
-    "export": "genekb.api.asking",
+    "encode": "genekb.builder.build",
+    "export": "genekb.query.programs",
     "fetch": "genekb.sources.entrez_fetch",
     "gc": "genekb.query.gc",
-    "import_vectors": "genekb.api.making",
+    "import_vectors": "genekb.builder.build",
     "keygen": "genekb.share.signing",
-    "list_stores": "genekb.api.opening",
+    "list_stores": "genekb.store.home",
     "lock": "genekb.share.lock",
-    "models": "genekb.api.opening",
-    "name_set": "genekb.api.asking",
-    "open": "genekb.api.opening",
-    "path": "genekb.api.opening",
-    "pull": "genekb.api.sharing",
-    "push": "genekb.api.sharing",
+    "models": "genekb.encoders.registry",
+    "name_set": "genekb.query.name_set",
+    "open": "genekb.share.open",
+    "path": "genekb.store.home",
+    "pull": "genekb.share.pull",
+    "push": "genekb.share.push",
     "read_demo_table": "genekb.sources.table",
     "read_ncbi_folder": "genekb.sources.ncbi_bulk",
     "read_source": "genekb.sources.open",
     "sign": "genekb.share.signing",
     "sync": "genekb.share.lock",
-    "update": "genekb.api.making",
-    "verify": "genekb.api.asking",
+    "update": "genekb.builder.build",
+    "verify": "genekb.store.verify",
 }
 
 

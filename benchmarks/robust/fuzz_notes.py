@@ -170,6 +170,7 @@ def write_notes(folder: Path) -> None:
 
 def read_notes(folder: Path) -> Any:
     """Read all notes as commands do that open, verify, lock, bring, list and sign stores."""
+    from genekb import open as open_store
     from genekb.builder.lineage import lineage_tree, trace_lineage
     from genekb.share.catalog import add_to_catalog, address_of, find_listed, read_catalog
     from genekb.share.lock import check_pin, pin_store, sync, write_pins
@@ -177,7 +178,7 @@ def read_notes(folder: Path) -> Any:
     from genekb.store.files import Origin, files_here, note_origin, read_origin, recall_place, remember_places
     from genekb.store.lockfile import read_pins
     from genekb.store.manifest import MANIFEST
-    from genekb.store.reader import Store, open_store
+    from genekb.store.reader import Store
     from genekb.store.verify import verify_store
 
     made, home = small_store(), folder / "home"

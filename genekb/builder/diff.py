@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genekb.core.errors import SourceUnusable
+from genekb.core.python import for_python
 from genekb.schema import FloatArray, IntArray
+from genekb.share.open import open
 from genekb.store.reader import Store
 
 
@@ -227,3 +229,16 @@ def _moved(old: Store, new: Store, *, ids: tuple[str, str], n_examples: int) -> 
         q99=float(quantiles[2]),
         farthest=tuple((int(genes[row]), symbols[int(genes[row])], float(distance[row])) for row in order),
     )
+
+
+@for_python
+def diff(old: str | Store, new: str | Store, *, limit: int = 10) -> StoreDiff:
+    """Compare two stores, as `genekb diff` does: genes, texts word by word, how far vectors moved.
+
+    Examples
+    --------
+    >>> import genekb as gk
+    >>> gk.diff("demo", "demo").changes.text_changed
+    ()
+    """
+    return diff_stores(open(old), open(new), n_examples=limit)

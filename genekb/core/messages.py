@@ -119,3 +119,11 @@ def _cell(value: Any, digits: int) -> str:
     text = printable(str(value))
     is_formula = text.startswith(("=", "+", "-", "@", "\t")) and not _NUMBER.fullmatch(text)
     return f"'{text}" if is_formula else text
+
+
+Names = str | Sequence[str]  # one, or several
+
+
+def several(names: Names | None) -> list[str]:
+    """List names that may be one."""
+    return [names] if isinstance(names, str) else list(names or ())

@@ -1,7 +1,7 @@
 """Encoders: text to vectors by a recipe that has an identity."""
 
 from genekb.encoders.base import EncodedTexts, Encoder, EncoderSpec
-from genekb.encoders.registry import list_models, load_encoder
+from genekb.encoders.registry import load_encoder, models
 from genekb.encoders.reopen import reopen_encoder
 
 __all__ = [
@@ -12,8 +12,8 @@ __all__ = [
     "base",
     "imported",
     "kinds",
-    "list_models",
     "load_encoder",
+    "models",
     "registry",
     "reopen_encoder",
 ]

@@ -157,7 +157,7 @@ class ModelEntry:
     package_folder: str = ""
     extra: str = ""
     sha256: Mapping[str, str] = field(default_factory=dict)  # files whose bytes are known, with their hex digests
-    where: Where = "not here"  # where the model was found; only `list_models` fills it in
+    where: Where = "not here"  # where the model was found; only `models` fills it in
 
 
 @cache

@@ -315,8 +315,15 @@ def _short_name(name: str) -> str:
     return f"local-{short}" if find_entry(short) or _BUILT_IN.match(short) else short
 
 
-def list_models() -> list[ModelEntry]:
-    """List every encoder of the registry and of plug-ins with the place where it was found; none is imported."""
+def models() -> list[ModelEntry]:
+    """List every encoder of the registry and of plug-ins with the place where it was found; none is imported.
+
+    Examples
+    --------
+    >>> import genekb as gk
+    >>> {"wcp", "minilm"} <= {model.name for model in gk.models()}
+    True
+    """
     listed = [replace(entry, where=_where(entry)) for entry in entries()]
     return [*listed, *(_describe_plugin(plugin) for plugin in plugins().values())]
 

@@ -167,3 +167,8 @@ def find_clash(paths: Iterable[str]) -> str:
         files.add(name)
         folders |= above
     return ""
+
+
+def user_path(path: str | Path | None) -> Path | None:
+    """Take a path as a person writes it."""
+    return None if path is None else Path(path).expanduser()

@@ -15,10 +15,13 @@ from jaxtyping import Float, Float32, Int
 from numpy.typing import NDArray
 
 from genekb.core.errors import NotAvailable, SourceUnusable
+from genekb.core.messages import Names, several
+from genekb.core.python import for_python
 from genekb.encoders.base import unit_or_zero
 from genekb.genes.texts import find_template
 from genekb.query.gene_sets import VOCABULARIES
 from genekb.schema import FloatArray, IntArray, rows_of
+from genekb.share.open import open
 from genekb.store.reader import Store
 
 BLOCK: Final = 1 << 23  # cosines held at once; 32 MiB
@@ -360,4 +363,31 @@ def _pairs(vectors: Mapping[str, FloatArray], *, n_neighbors: int) -> tuple[Enco
             cka=linear_cka(vectors[first], vectors[second]),
         )
         for first, second in combinations(vectors, 2)
+    )
+
+
+@for_python
+def compare(
+    kb: str | Store,
+    *,
+    encoder: Names | None = None,
+    neighbors: int = 10,
+    genes: int | None = 10_000,
+    vocabulary: Names | None = None,
+    random_state: int = 0,
+) -> Comparison:
+    """Compare encoders of a store, as `genekb compare` does; see :func:`compare_encoders`.
+
+    ``neighbors``: nearest genes looked at; ``genes``: size of the sample, all if None.
+
+    Examples
+    --------
+    >>> import genekb as gk
+    >>> found = gk.compare(gk.encode("demo", "hash-8"), neighbors=5)
+    >>> len(found.pairs), found.pairs[0].neighbor_overlap > found.chance_overlap
+    (1, True)
+    """
+    encoders, vocabularies = several(encoder) or None, several(vocabulary) or None
+    return compare_encoders(
+        open(kb), encoders=encoders, n_neighbors=neighbors, n_genes=genes, seed=random_state, vocabularies=vocabularies
     )

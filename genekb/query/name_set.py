@@ -10,11 +10,12 @@ import numpy as np
 
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.core.messages import counted
+from genekb.core.python import for_python
 from genekb.core.words import split_sentences
 from genekb.encoders import Encoder
 from genekb.files.tables import write_table
 from genekb.genes.texts import prose_of
-from genekb.query.gene_sets import SetName, shared_phrases, stored_vocabulary
+from genekb.query.gene_sets import SetName, read_gene_sets, read_vocabulary, shared_phrases, stored_vocabulary
 from genekb.query.gene_theme import (
     NameScale,
     Universe,
@@ -24,17 +25,14 @@ from genekb.query.gene_theme import (
     make_universe,
     scale_names,
     share_reaching,
-    strata_of,
 )
 from genekb.query.knowledge import knowledge_vectors
+from genekb.query.universe import Genes, check_expression, resolve_sets, universe_of
 from genekb.schema import IntArray
+from genekb.share.open import open
 from genekb.store.reader import Store
 
-Genes = Sequence[str] | IntArray  # names of any kind; GeneIDs where it is an array of numbers
 SetKnowledge = Literal["real", "shuffled", "masked", "name"]
-_EXPRESSION_STRATA: Final = 10
-_LENGTH_STRATA: Final = 3  # of text length: well-studied genes have longer texts, which are nearer to one another
-MIN_UNIVERSE: Final = 20  # genes from which random sets can be drawn
 _DRAWS_KEPT: Final = 64  # compositions of sets whose random sets are kept
 
 
@@ -190,16 +188,16 @@ def name_sets(
     ('cd3 epsilon', 0.000999)
     """
     settings = config or NameSetConfig()
-    _check_expression(universe, expression)
+    check_expression(universe, expression)
     encoder_id = store.encoder_id(encoder) if encoder else reading_encoder(store)
     known = knowledge_vectors(store, encoder_id, knowledge=knowledge, seed=settings.seed, progress=progress)
-    found = _resolve(store, sets)
+    found = resolve_sets(store, sets)
     if found and not any(found.values()):
         raise SourceUnusable(
             f"none of {counted(len(found), 'gene name')} ({', '.join([*found][:3])}) is known to {store.store_id}; are "
             "they symbols or identifiers of its species, one a line?"
         )
-    gene_ids, strata = _universe_of(store, known.gene_ids, universe, expression)
+    gene_ids, strata = universe_of(store, known.gene_ids, universe, expression)
     rows = np.searchsorted(known.gene_ids, gene_ids)
     drawn_from = make_universe(known.vectors[rows], strata=strata, seed=settings.seed)
     row_of = {gene: row for row, gene in enumerate(gene_ids.tolist())}
@@ -240,56 +238,6 @@ def reading_encoder(store: Store) -> str:
         return usable[0]
     listed = "; ".join(f"{each}: {reason}" for each, reason in reasons.items()) or "it has none"
     raise NotAvailable(f"no encoder of {store.store_id} reads names ({listed}); add one (`wcp`) with `genekb encode`")
-
-
-def _check_expression(universe: Genes | None, expression: Sequence[float] | None) -> None:
-    if expression is None:
-        return
-    if universe is None or len(universe) != len(expression):
-        n_genes = "no universe" if universe is None else f"{len(universe)} genes of the universe"
-        raise ValueError(f"{len(expression)} values of expression for {n_genes}; give one of each gene")
-    if not np.isfinite(expression).all():
-        raise ValueError("expression holds values that are not finite; leave such genes out of the universe")
-
-
-def _gene_ids(store: Store, genes: Genes, *, is_checked: bool = False) -> IntArray:
-    """GeneIDs of genes; 0 where a name has none."""
-    if isinstance(genes, np.ndarray) and genes.dtype.kind in "iu":
-        return genes.astype(np.int64)
-    resolution = store.resolve([str(gene) for gene in genes])
-    if is_checked and len(genes):
-        store.check_species(resolution)
-    return resolution.gene_ids
-
-
-def _resolve(store: Store, sets: Mapping[str, Genes]) -> dict[str, int]:
-    """GeneID of each distinct name of a gene; 0 where it has none."""
-    every = list(sets.values())
-    if every and all(isinstance(genes, np.ndarray) for genes in every):
-        return {str(gene): int(gene) for genes in every for gene in genes}
-    names = list(dict.fromkeys(str(gene) for genes in every for gene in genes))
-    return dict(zip(names, _gene_ids(store, names, is_checked=True).tolist(), strict=True))
-
-
-def _universe_of(
-    store: Store, with_vector: IntArray, universe: Genes | None, expression: Sequence[float] | None
-) -> tuple[IntArray, IntArray | None]:
-    """GeneIDs from which random sets are drawn, ascending, and their strata of expression or, of all, text length."""
-    gene_ids, strata = with_vector, None
-    if universe is None:
-        lengths = np.array([len(text or "") for text in store.texts(gene_ids)], dtype=np.float64)
-        strata = strata_of(lengths, at_most=_LENGTH_STRATA)
-    else:
-        gene_ids, first = np.unique(_gene_ids(store, universe), return_index=True)
-        is_kept = np.isin(gene_ids, with_vector)
-        gene_ids, first = gene_ids[is_kept], first[is_kept]
-        strata = None if expression is None else strata_of(np.asarray(expression)[first], at_most=_EXPRESSION_STRATA)
-    if len(gene_ids) < MIN_UNIVERSE:
-        raise SourceUnusable(
-            f"{counted(len(gene_ids), 'gene')} of the universe {'has' if len(gene_ids) == 1 else 'have'} a text in "
-            f"{store.store_id}, {MIN_UNIVERSE} are needed to draw random sets; give all genes that were measured"
-        )
-    return gene_ids, strata
 
 
 def _sorted_genes(
@@ -421,3 +369,49 @@ def write_names(found: SetNaming, path: Path, *, overwrite: bool = False) -> Non
         for one in found.sets
     ]
     write_table(path, _TABLE, rows, overwrite=overwrite)
+
+
+@for_python
+def name_set(
+    genes: "Sequence[str] | Mapping[str, Sequence[str]] | str | Path",
+    kb: str | Store,
+    *,
+    vocabulary: Sequence[str] | str | Path | None = None,
+    universe: Sequence[str] | None = None,
+    encoder: str | None = None,
+    random_state: int = 0,
+) -> SetNaming:
+    """Name gene sets by the texts of their genes, as `genekb name-set` does, or say that they have no common theme.
+
+    Parameters
+    ----------
+    genes
+        One set, sets by name, or a file of them (a gene a line, .gmt, .tsv).
+    kb
+        Store.
+    vocabulary
+        Names to choose from, or a file of them; those of the store's terms, else phrases of the texts, if None.
+    universe
+        Genes that the sets were chosen from; all with a text if None.
+    encoder
+        Encoder of the store.
+    random_state
+        Of the random sets.
+
+    Examples
+    --------
+    >>> import genekb as gk
+    >>> found = gk.name_set(["CD3D", "CD3E", "CD3G", "CD2", "CD7"], "demo", vocabulary=["T cell", "B cell"])
+    >>> found.sets[0].names[0].name
+    'T cell'
+    """
+    if isinstance(genes, str | Path):
+        sets: Mapping[str, Sequence[str]] = read_gene_sets(Path(genes))
+    else:
+        sets = genes if isinstance(genes, Mapping) else {"genes": list(genes)}
+    chosen: Sequence[SetName] | None = None
+    if vocabulary is not None:
+        is_file = isinstance(vocabulary, str | Path)
+        chosen = read_vocabulary(Path(vocabulary)) if is_file else [SetName(name=each) for each in vocabulary]  # type: ignore[arg-type,union-attr]
+    config = NameSetConfig(seed=random_state)
+    return name_sets(open(kb), sets, vocabulary=chosen, universe=universe, encoder=encoder, config=config)

@@ -5,18 +5,29 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
 from genekb.core.errors import SourceUnusable
 from genekb.core.messages import counted, listed
+from genekb.core.python import for_python
 from genekb.encoders.base import unit_or_zero
-from genekb.files.endings import check_ending
+from genekb.files.endings import check_ending, vector_format
 from genekb.files.replace import Target, check_targets
 from genekb.files.tables import read_list, write_table
-from genekb.query.export import digits, opened, vector_lineage, write_json, write_npz
+from genekb.query.export import (
+    ExportKind,
+    ExportResult,
+    digits,
+    export_store,
+    opened,
+    vector_lineage,
+    write_json,
+    write_npz,
+)
 from genekb.schema import FloatArray, IntArray, rows_of
+from genekb.share.open import open
 from genekb.store.reader import Store
 
 TableProgram = Literal["gears", "genept", "scouter"]
@@ -175,3 +186,45 @@ def _similar_genes(found: NamedVectors) -> Iterator[tuple[str, str, float]]:
         for place in np.argsort(-cosines, kind="stable").tolist():
             if cosines[place] > 0:
                 yield found.names[nearest[row][place]], target, round(float(cosines[place]), 6)
+
+
+@for_python
+def export(
+    kb: str | Store,
+    path: str | Path,
+    *,
+    encoder: str | None = None,
+    format: ExportKind | None = None,
+    program: TableProgram | None = None,
+    genes: Sequence[str] | None = None,
+    allow_missing: bool = False,
+    overwrite: bool = False,
+) -> ExportResult:
+    """Write vectors of a store to a file, as `genekb export` does; see :func:`export_store`.
+
+    ``format``: by the ending of ``path`` if None; ``program``: in the form that GEARS, GenePT's users or Scouter read,
+    see :func:`export_for`; ``genes``: those to write, all with a vector if None;
+    ``allow_missing``: whether ``program`` may get fewer than those.
+
+    Examples
+    --------
+    >>> import genekb as gk
+    >>> gk.export("demo", "vectors.npz", genes=["CD3D", "MS4A1"]).n_genes
+    2
+    >>> [file.name for file in gk.export("demo", "genept.json", program="genept").files]
+    ['genept.json', 'genept.npz']
+    """
+    store, file = open(kb), Path(path)
+    if program is not None:
+        check_form(file, program, are_named=genes is not None)
+        found = named_vectors(store, genes, encoder=encoder, allow_missing=allow_missing)
+        export_for(found, file, program=program, overwrite=overwrite)
+        return ExportResult(
+            files=output_files(found, file, program),
+            encoders=(found.lineage["encoder_id"],),
+            n_genes=len(found.names),
+            n_without_vector=len(found.missing),
+        )
+    kind: Any = format or vector_format(file)
+    gene_ids = None if genes is None else store.gene_ids(list(genes))
+    return export_store(store, file, kind=kind, encoder=encoder, gene_ids=gene_ids, overwrite=overwrite)

@@ -1,3 +1,3 @@
 """Stores at remote addresses: pushed, pulled, locked, signed."""
 
-__all__ = ["catalog", "lock", "pull", "push", "remotes", "signing", "transfer"]
+__all__ = ["catalog", "lock", "open", "pull", "push", "remotes", "signing", "transfer"]

@@ -13,7 +13,8 @@ from genekb.core.python import for_python
 from genekb.files.atomic import write_toml
 from genekb.files.replace import Target, check_targets
 from genekb.net.retry import RetryPolicy
-from genekb.share.pull import PullConfig, Pulled, files_with, find_encoders, open_store, pull_store
+from genekb.share.open import open
+from genekb.share.pull import PullConfig, Pulled, files_with, find_encoders, pull_store
 from genekb.share.remotes import Address, at_digest, is_relative, parse_address
 from genekb.store.files import read_origin
 from genekb.store.home import find_home
@@ -140,7 +141,7 @@ def lock(
         raise ValueError(f"url goes with one store, not {len(names)}")
     encoders, place, where = [encoder] if isinstance(encoder, str) else encoder, url_for_lock(url or "", path), home
     home = None if where is None else Path(where)
-    new = [pin_store(open_store(str(name), home=home), encoders=encoders, url=place) for name in names]
+    new = [pin_store(open(str(name), home=home), encoders=encoders, url=place) for name in names]
     write_pins(new, path)
     note_lock_file(path, find_home(home))
     for pin in new:

@@ -1,29 +1,25 @@
-"""Pull a store, or open it where it lies: its manifest first, then the files that it promises, each with those bytes.
-
-A pull brings them all and ends with one rename; a store that was opened by address brings a file when it is first used.
-"""
+"""Pull a store: its manifest first, then the files that it promises, each with those bytes, then one rename."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import disk_usage, rmtree
 from typing import Final
 
 from genekb.core.errors import NotAvailable, StoreCorrupt
-from genekb.core.messages import known_names
-from genekb.files.atomic import TEMPORARY, write_text
+from genekb.core.messages import Names, known_names, several
+from genekb.core.python import for_python
+from genekb.files.atomic import TEMPORARY, user_path, write_text
 from genekb.net.client import Absent
 from genekb.net.download import size_on_disk
 from genekb.net.retry import RetryPolicy
-from genekb.share.remotes import Address, is_address, open_remote, parse_address
+from genekb.share.remotes import Address, parse_address
 from genekb.share.signing import SIGNATURE_LIMIT, check_signature
 from genekb.share.transfer import RemoteVersion, open_version, read_remote_file
 from genekb.store.files import Origin, absent_encoders, file_fault, note_origin
 from genekb.store.home import CURRENT, check_name, current_folder, find_home
 from genekb.store.manifest import MANIFEST, SIGNATURE, Manifest, StoredFile, is_of, parse_manifest
 from genekb.store.reader import Store
-from genekb.store.reader import open_store as open_local_store
 from genekb.store.writer import locked, make_current, writing_to
 
 PULLING: Final = ".pulling-"
@@ -51,6 +47,31 @@ class Pulled:
     left: tuple[str, ...]  # encoders that were left where they are
     replaced: str = ""  # digest that the name mapped to before, if it was another
     signed: str = ""  # signed comment, if a signature was asked for
+
+
+@for_python
+def pull(
+    url: str,
+    *,
+    encoder: Names | None = None,
+    digest: str | None = None,
+    public_key: str | None = None,
+    home: str | Path | None = None,
+) -> Store:
+    """Bring a shared store to this machine, as `genekb pull` does, every byte checked; it is opened then.
+
+    ``url``: folder, web server, ``s3://`` or ``hf://``; ``encoder``: those to bring, all if None; ``digest``,
+    ``public_key``: what the store must have, and by which key it must be signed.
+
+    Examples
+    --------
+    >>> import genekb as gk
+    >>> _ = gk.push("demo", "shared/demo")
+    >>> gk.pull("shared/demo", home="home-of-a-colleague").manifest.full_name
+    'demo@1'
+    """
+    wanted = PullConfig(encoders=tuple(several(encoder)), digest=digest or "", public_key=public_key or "")
+    return Store(pull_store(parse_address(url), wanted, home=user_path(home)).folder)
 
 
 def pull_store(address: Address, config: PullConfig | None = None, *, home: Path | None = None) -> Pulled:
@@ -211,57 +232,3 @@ def _mend(staging: Path, target: Path) -> None:
         final.parent.mkdir(parents=True, exist_ok=True)
         path.replace(final)
     rmtree(staging, ignore_errors=True)
-
-
-_WAIT_S: Final = 600.0  # for another process that brings files of the same store
-REMOTE: Final = "remote"  # beside `stores`: files of stores that were opened by address
-
-
-def open_store(reference: str | Path, *, home: Path | None = None, trust_remote_code: bool = False) -> Store:
-    """Open a store by name (``human@2022-11``, or ``human`` for the newest release), digest, path or address.
-
-    A name that the ``genekb.lock`` of the working directory's project pins maps to the pinned digest. Of a store
-    opened by address (``hf://...``, ``https://...``, ``s3://...``) only the manifest is read now, and each file when it
-    is first used. Files are kept in the home, and each is compared with its digest before it is used: a range of a file
-    could not be, so a file is always read whole.
-
-    What it takes and raises: :func:`genekb.open`. Code of a model that may not be run is refused when its encoder is
-    first used; nothing else of a store ever runs code.
-    """
-    if isinstance(reference, str) and is_address(reference):
-        return _open_remote_store(parse_address(reference), home, trust_remote_code=trust_remote_code)
-    return open_local_store(reference, home=home, trust_remote_code=trust_remote_code)
-
-
-def _open_remote_store(address: Address, home: Path | None, *, trust_remote_code: bool) -> Store:
-    with open_version(address, head=MANIFEST, retry=RetryPolicy()) as version:
-        manifest = parse_head(version)
-        if address.scheme == "hf":
-            address = parse_address(version.remote.name)  # the commit, wherever its branch points later
-    name_folder = find_home(home) / REMOTE / check_name(manifest.full_name)
-    folder = name_folder / manifest.digest
-    if not (folder / MANIFEST).is_file():
-        with writing_to(folder), locked(name_folder, wait_s=_WAIT_S):
-            write_text(version.head.decode("utf-8"), folder / MANIFEST)
-    fetch = partial(_fetch, address=address, folder=folder, manifest=manifest, version=version)
-    return Store(folder, fetch=fetch, trust_remote_code=trust_remote_code)
-
-
-def _fetch(prefix: str, *, address: Address, folder: Path, manifest: Manifest, version: RemoteVersion) -> None:
-    """Bring the files whose path starts with ``prefix``, those that are not here yet."""
-    files = [
-        file
-        for file in manifest.files
-        if file.path.startswith(prefix) and file_fault(folder / file.path, file, only_size=True)
-    ]
-    if not files:
-        return
-    with (
-        writing_to(folder),
-        locked(folder.parent, wait_s=_WAIT_S),
-        open_remote(address, timeout_s=version.retry.timeout_s) as remote,
-    ):
-        try:
-            replace(version, remote=remote).fetch(files, folder)
-        except Absent as error:
-            raise StoreCorrupt(f"{remote.name} lacks files of {prefix or 'its manifest'}; ask its owner") from error

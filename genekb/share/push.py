@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Final
 
 from genekb.core.errors import SourceUnusable
+from genekb.core.messages import Names, several
+from genekb.core.python import for_python
 from genekb.files.replace import Target, check_targets
 from genekb.net.retry import RetryPolicy
+from genekb.share.open import open
 from genekb.share.pull import files_with, find_encoders
-from genekb.share.remotes import Address, open_remote, push_to_hub
+from genekb.share.remotes import Address, open_remote, parse_address, push_to_hub
 from genekb.share.transfer import send_files, write_file
 from genekb.store.files import absent_encoders, check_files
 from genekb.store.home import CURRENT
@@ -32,6 +35,30 @@ class Pushed:
     n_bytes: int
     n_sent: int  # bytes that were sent now
     left: tuple[str, ...]  # encoders that were not pushed
+
+
+@for_python
+def push(
+    store: str | Store,
+    url: str,
+    *,
+    encoder: Names | None = None,
+    allow_licence: Names = (),
+    home: str | Path | None = None,
+) -> Pushed:
+    """Copy a store to where others can pull it, as `genekb push` does; ``encoder``: those to push, all if None.
+
+    ``allow_licence``: sources that may be shared though their licence is not stated, or not free.
+
+    Examples
+    --------
+    >>> import genekb as gk
+    >>> gk.push("demo", "shared/demo").n_sent > 0
+    True
+    """
+    return push_store(
+        open(store, home=home), parse_address(url), encoders=several(encoder), allow_licence=several(allow_licence)
+    )
 
 
 def push_store(

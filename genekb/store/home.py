@@ -9,6 +9,8 @@ from typing import Final
 from genekb.core.addresses import looks_like_address
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.core.messages import known_names
+from genekb.core.python import for_python
+from genekb.files.atomic import user_path
 from genekb.store.lockfile import pinned_digest
 from genekb.store.manifest import MANIFEST
 
@@ -132,3 +134,28 @@ def find_by_digest(stores: Path, text: str) -> list[Path]:
     if not _DIGEST.match(text) or not stores.is_dir():
         return []
     return sorted(folder for folder in stores.glob(f"*/{text}*") if (folder / MANIFEST).is_file())
+
+
+def list_stores(*, home: str | Path | None = None) -> list[str]:
+    """List the stores of the home by name, as `genekb list` does.
+
+    Examples
+    --------
+    >>> import genekb as gk
+    >>> "demo@1" in gk.list_stores()
+    True
+    """
+    return [folder.parent.name for folder in list_store_folders(find_home(user_path(home)))]
+
+
+@for_python
+def path(store: str, *, home: str | Path | None = None) -> Path:
+    """Find the folder of a store, ``NotAvailable`` if there is none.
+
+    Examples
+    --------
+    >>> import genekb as gk
+    >>> (gk.path("demo") / "manifest.json").is_file()
+    True
+    """
+    return find_store(store, user_path(home)).absolute()

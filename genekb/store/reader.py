@@ -31,7 +31,6 @@ from genekb.store.files import (
     read_origin,
     recall_place,
 )
-from genekb.store.home import find_home, find_store
 from genekb.store.manifest import Manifest, read_manifest
 from genekb.store.vectors import GeneVectorSelection, VectorTable, open_vectors
 
@@ -509,13 +508,3 @@ class Store:
         database = open_database(self.folder, self.manifest)
         weakref.finalize(self, database.close)
         return database
-
-
-def open_store(reference: str | Path, *, home: Path | None = None, trust_remote_code: bool = False) -> Store:
-    """Open a store by name (``human@2022-11``, or ``human`` for the newest release), digest or path.
-
-    Raises ``NotAvailable`` if there is no such store; ``StoreCorrupt`` or ``SchemaMismatch`` if it cannot be read.
-    """
-    folder = find_store(reference, home)
-    in_home = folder.parent.resolve().is_relative_to(find_home(home).resolve())
-    return Store(folder, trust_remote_code=trust_remote_code, in_home=in_home)

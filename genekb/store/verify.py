@@ -10,11 +10,15 @@ import pyarrow.parquet as pq
 
 from genekb.core.errors import SchemaMismatch, StoreCorrupt
 from genekb.core.messages import counted
+from genekb.core.python import for_python
+from genekb.files.atomic import user_path
 from genekb.genes.texts import text_id
 from genekb.genes.words import words_table
 from genekb.schema import TABLES, WORDS, numbers
 from genekb.store.files import absent_encoders, file_fault, files_here, read_columns
+from genekb.store.home import find_store
 from genekb.store.manifest import Manifest, read_manifest
+from genekb.store.reader import Store
 from genekb.store.vectors import open_vectors, read_vectors, vector_files
 
 
@@ -111,3 +115,19 @@ def _vector_faults(folder: Path, manifest: Manifest, encoder_id: str) -> tuple[i
     if n_vectors != expected:
         faults.append(f"{encoder_id} has {n_vectors} vectors, the manifest says {expected}")
     return n_vectors, faults
+
+
+@for_python
+def verify(store: str | Path | Store, *, home: str | Path | None = None) -> Verification:
+    """Check every byte, key and vector of a store, as `genekb verify` does; ``StoreCorrupt`` if there is a fault.
+
+    Examples
+    --------
+    >>> import genekb as gk
+    >>> gk.verify("demo").faults
+    ()
+    """
+    found = verify_store(store.folder if isinstance(store, Store) else find_store(store, user_path(home)))
+    if found.faults:
+        raise StoreCorrupt(f"{found.store_id}: {'; '.join(map(str, found.faults[:3]))}; build or pull it again")
+    return found

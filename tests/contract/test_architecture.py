@@ -22,8 +22,8 @@ FLOORS = {  # rooms, lowest first; those of one floor do not import one another
         {"sources"},
         {"encoders"},
         {"store"},
-        {"builder", "query", "share"},
-        {"api"},
+        {"share"},
+        {"builder", "query"},
     ],
     "cellmodel": [
         {"core"},

@@ -25,9 +25,9 @@ def models(json: options.Json = False) -> None:
 
     Example: genekb models
     """
-    from genekb.encoders import list_models
+    from genekb.encoders import models
 
-    entries = list_models()
+    entries = models()
     columns: Columns = {
         "name": "name",
         "dim": lambda entry: entry.dim or "",

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genekb.core.errors import EncoderFailed, NotAvailable, SchemaMismatch, StoreCorrupt
-from genekb.encoders import EncoderSpec, list_models, load_encoder, reopen_encoder
+from genekb.encoders import EncoderSpec, load_encoder, models, reopen_encoder
 from genekb.encoders.kinds import entries
 from genekb.encoders.local.cutting import cut_to_tokens
 
@@ -217,7 +217,7 @@ def test_a_folder_that_is_no_model_says_what_is_missing(tmp_path):
 
 def test_models_are_listed_without_loading_anything_heavy():
     code = (
-        "import sys; from genekb.encoders import list_models; names = [m.name for m in list_models()];"
+        "import sys; from genekb.encoders import models; names = [m.name for m in models()];"
         "print(len(names), sorted({'torch', 'transformers', 'sklearn', 'sentence_transformers'} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", code]
@@ -227,7 +227,7 @@ def test_models_are_listed_without_loading_anything_heavy():
     n_models, loaded = result.stdout.strip().split(" ", 1)
     assert int(n_models) == len(entries()) >= 25
     assert loaded == "[]"
-    assert all(model.licence for model in list_models())
+    assert all(model.licence for model in models())
 
 
 def test_an_encoder_without_weights_loads_no_library_of_models(tmp_path):

@@ -1,11 +1,13 @@
-"""Stores, built and updated, and vectors added to them."""
+"""Build a store, update it, add encoders or vectors to it."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genekb.api.opening import Names, open, several, user_path
+from genekb.core.messages import Names, several
 from genekb.core.python import for_python
+from genekb.files.atomic import user_path
+from genekb.share.open import open
 from genekb.store.reader import Store
 
 if TYPE_CHECKING:
