@@ -1,4 +1,4 @@
-"""What `cellmodel bench`, `sweep`, `ablate`, and `eval` do, as functions: ``cm.bench.sweep(...)``."""
+"""Benchmark recipes, score clusters and predicted effects: `cellmodel bench`, `eval`, `perturb --truth`."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -39,7 +39,6 @@ def bench(
     n_clusters: int | Literal["given", "estimated", "both", "auto"] | None = None,
     settings: str | Sequence[str] = (),
     off: bool = False,
-    oracle: bool = False,
     batch_key: str | None = None,
     jobs: int = 1,
     read: ReadConfig | None = None,
@@ -56,7 +55,7 @@ def bench(
     cells to leave out, of the values above zero to set to zero; with ``off`` each part of a recipe is replaced or left
     out: knowledge, text paths, objectives.
 
-    ``output``, ``oracle``, ``batch_key``: see :class:`cellmodel.bench.jobs.BenchConfig`; ``listing``, ``data``: see
+    ``output``, ``batch_key``: see :class:`cellmodel.bench.jobs.BenchConfig`; ``listing``, ``data``: see
     :func:`cellmodel.bench.jobs.find_datasets`. Raises ``InputUnusable`` if there is nothing to score; ``ValueError`` if
     arguments do not go together.
     """
@@ -78,7 +77,6 @@ def bench(
         n_clusters=(GIVEN, ESTIMATED) if ways == "both" else (ESTIMATED if ways == "auto" else str(ways),),
         changes=tuple(changes) if changes else None,
         with_parts_off=off,
-        with_oracle=oracle,
         n_processes=jobs,
         batch_key=batch_key,
     )

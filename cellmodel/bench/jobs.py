@@ -25,7 +25,7 @@ from cellmodel.explain.attribution import neighbour_agreement
 from cellmodel.io.cells import Cells, ReadConfig, obs_categories, obs_columns, read_cells
 from cellmodel.nn.similarity import layer_similarities, mean_cosine
 from cellmodel.recipes.base import CellViews, Recipe, Representation
-from cellmodel.recipes.heads import find_head, kmeans_head
+from cellmodel.recipes.heads import find_head
 from cellmodel.recipes.registry import find_recipe
 from cellmodel.tl._run.pipeline import prepare
 from genekb.core.messages import check_choice, counted
@@ -91,7 +91,6 @@ GIVEN: Final = "given"
 ESTIMATED: Final = "estimated"
 LAYER: Final = "cosine."  # begins the columns with the mean cosine between cells after a layer
 LAST_LAYER: Final = "features"
-ORACLE_EVERY: Final = 10  # epochs
 Row = dict[str, Any]
 
 
@@ -112,9 +111,6 @@ class BenchConfig:
     # is compared
     changes: tuple[Change, ...] | None = None
     with_parts_off: bool = False  # each part of a recipe is a change, too: knowledge, text paths, objectives
-    # whether to score, with k given and the first seed, the best of every tenth epoch by label too. It is the figure
-    # that published code reports, and is never used to choose anything here
-    with_oracle: bool = False
     n_processes: int = 1  # jobs at once; each has one thread
     # column of obs with the batch of each cell: recipes integrate the batches, and their embeddings are scored by scIB
     batch_key: str | None = None
@@ -195,8 +191,6 @@ def run_job(job: Job, *, complete: Sequence[list[int]] = ()) -> JobResult:
             embeddings.append(part.representation.z)
     if job.config.batch_key is not None and labels is not None and job.change is None:
         rows = _with_integration(rows, embeddings, cells, labels=labels, batch_key=job.config.batch_key)
-    if job.config.with_oracle and labels is not None and job.change is None:
-        rows[0] |= _oracle(job, cells, kb, labels=labels, n_types=_n_types(labels))
     origin = {"data": job.data.name, "origin": job.data.origin, "peak_mb": round(peak_mb())}
     return JobResult(rows=[origin | row for row in rows], clusters=found)
 
@@ -357,31 +351,6 @@ def _represent(job: Job, recipe: Recipe, views: CellViews, seed: int) -> _Made:
         )
         layers = {"pcs": first, "smoothed": second, **layers, LAST_LAYER: last}
     return _Made(representation=representation, seconds=seconds, layers=layers)
-
-
-def _oracle(job: Job, cells: Cells, kb: genekb.Store | None, *, labels: np.ndarray, n_types: int) -> Row:
-    """Best and last epoch by label, both clustered by k-means; nothing for a recipe that is not trained."""
-    recipe = find_recipe(job.recipe)
-    if recipe.train is None:
-        return {}
-    seed = job.config.seeds[0]
-    views = replace(prepare(cells, kb, _config(job, kb, seed)).views, n_clusters=n_types)
-    snapshots: list[Embedding] = []
-
-    def keep(epoch: int, z: Embedding) -> None:
-        if epoch % ORACLE_EVERY == 0:
-            snapshots.append(z.copy())
-
-    snapshots.append(recipe.train(views, seed, on_epoch=keep).features)
-    has_label = labels != ""
-
-    def mean_score(z: Embedding) -> float:
-        representation = Representation(z=z, z_expr=z, z_text=None, features=np.ascontiguousarray(z))
-        found = kmeans_head(representation, views, seed)
-        return score(labels[has_label].tolist(), found[has_label].tolist()).mean
-
-    means = [mean_score(z) for z in snapshots]
-    return {"oracle_best_epoch": max(means), "last_epoch": means[-1]}
 
 
 def peak_mb() -> float:

@@ -41,7 +41,7 @@ class BenchResult:
 
 
 def run_bench(datasets: Sequence[DataSet], config: BenchConfig) -> BenchResult:
-    """Run every variant on every data set and write ``results.json``, ``.csv``, ``.parquet`` and ``.md``.
+    """Run every variant on every data set and write ``results.json``, ``.csv`` and ``.md``.
 
     Runs with one thing changed come after all complete ones, with whose clusters they are compared. A job that is
     refused, for example because a recipe needs text and there is no store, is listed and the others go on. Raises
@@ -108,7 +108,7 @@ def job_key(job: Job) -> dict[str, Any]:
     content = {
         "data": asdict(job.data) | {"path": job.data.path.name},
         **{name: getattr(job, name) for name in ("recipe", "knowledge", "heads", "change")},
-        **{name: getattr(config, name) for name in ("seeds", "encoder", "n_clusters", "with_oracle")},
+        **{name: getattr(config, name) for name in ("seeds", "encoder", "n_clusters")},
         "stores": [folder.name for folder in config.stores],
         "is_compared": config.is_compared,
     }
@@ -193,18 +193,12 @@ def _one_thread_each() -> Iterator[None]:
 
 
 def write_results(found: BenchResult, output: Path) -> None:
-    """Write the rows as JSON, CSV and Parquet, and the tables as Markdown."""
+    """Write the rows as JSON and CSV, and the tables as Markdown."""
     if not found.rows:
         raise InputUnusable(f"no result: {found.failures[0][2] if found.failures else 'nothing was asked for'}")
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    from pyarrow import csv
+    import pandas as pd
 
     failures = [{"data": data, "recipe": recipe, "why": why} for data, recipe, why in found.failures]
     files.write_json({"rows": list(found.rows), "failures": failures}, output / "results.json")
-    names = list(dict.fromkeys(name for row in found.rows for name in row))
-    table = pa.Table.from_pylist([{name: row.get(name) for name in names} for row in found.rows])
-    for name, write in (("results.parquet", pq.write_table), ("results.csv", csv.write_csv)):
-        with files.atomic_file(output / name) as part:
-            write(table, part)
+    files.write_text(pd.DataFrame(found.rows).to_csv(index=False), output / "results.csv")
     files.write_text(printable(results_markdown(found.rows, failures=found.failures)), output / "results.md")

@@ -146,7 +146,6 @@ def benchmark_markdown(rows: Sequence[Row], *, failures: Sequence[tuple[str, str
         lines += [f"## Number of clusters {k}", "", *_means(part), "", *_comparisons(part), ""]
         lines += _integration(part)
         lines += ["### By data set, mean ± standard deviation over seeds", "", *_by_data_table(part), ""]
-    lines += _oracles(table)
     return "\n".join([*lines, *_failed(failures)])
 
 
@@ -203,17 +202,6 @@ def _by_data_table(rows: "pd.DataFrame") -> Iterator[str]:
         numbers = f"{own['n_clusters'].mean():.1f} / {own['n_types'].iloc[0]}"
         spread = (f"{own[metric].mean():.3f} ± {own[metric].std(ddof=0):.3f}" for metric in shown)
         yield line(data, own["origin"].iloc[0], recipe, numbers, *spread, *_costs(own))
-
-
-def _oracles(rows: "pd.DataFrame") -> Iterator[str]:
-    if "oracle_best_epoch" not in rows:
-        return
-    yield from ("## What choosing the epoch by label would add (k given, one seed, k-means; not used)", "")
-    yield from header("recipe", "data sets", "last epoch", "oracle_best_epoch", "difference")
-    for recipe, own in rows.dropna(subset="oracle_best_epoch").groupby("recipe", sort=False):
-        last, best = own["last_epoch"].mean(), own["oracle_best_epoch"].mean()
-        yield line(recipe, len(own), f"{last:.3f}", f"{best:.3f}", f"{best - last:+.3f}")
-    yield ""
 
 
 def _costs(rows: "pd.DataFrame") -> tuple[str, str]:

@@ -57,9 +57,6 @@ def bench(
         Path | None, typer.Option(help="Figure of what changes to write: .svg, .png or .pdf."), options.A_PLOT
     ] = None,
     overwrite: options.Overwrite = False,
-    oracle: Annotated[
-        bool, typer.Option("--oracle", help="Also show what choosing the epoch by label would add; never used.")
-    ] = False,
     batch_key: Annotated[
         str | None,
         typer.Option(help="Column of obs with the batch of each cell: integrated by recipes, scored by scIB."),
@@ -103,7 +100,6 @@ def bench(
             n_clusters=n_clusters,  # type: ignore[arg-type]
             settings=changed,
             off=off,
-            oracle=oracle,
             batch_key=batch_key,
             jobs=jobs,
             read=read.config(),
