@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import sys
 import time
 import tomllib
@@ -143,11 +144,17 @@ def bar_line(what: str, value: float, bar: float) -> str:
     return f"- {'ok' if value >= bar else 'MISSED'}: {what} {value:+.3f}, at least {bar:+.3f}"
 
 
-def command_line(about: str) -> argparse.ArgumentParser:
-    """Arguments of every benchmark that reads stores: where results go, and where the stores are."""
+def peak_mb() -> float:
+    """Peak memory of this process alone; the ru_maxrss of a child starts at that of its parent."""
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+
+
+def command_line(about: str, *, with_home: bool = True) -> argparse.ArgumentParser:
+    """Arguments of every benchmark: where results go and, of those that read stores, where the stores are."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("results"))
-    parser.add_argument("--home", type=Path, help="Artifact home with the stores.")
+    if with_home:
+        parser.add_argument("--home", type=Path, help="Artifact home with the stores.")
     return parser
 
 

@@ -7,7 +7,6 @@ each. Figure and peer come from the same run. Of seconds, the smaller of wall an
 budget: on a busy machine wall time tells of others. ``--scale`` adds 100,000 cells: half an hour more.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from benchmarks.lib.protocol import build_stores
+from benchmarks.lib.protocol import build_stores, command_line
 from benchmarks.quality.genes import update
 from benchmarks.speed import chain, cluster, encode, open, parse, scale, startup
 
@@ -261,8 +260,7 @@ def report(figures: list[Figure], output: Path) -> int:
 
 def main() -> int:
     """Measure, write, and say what is missed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("results"))
+    parser = command_line(__doc__, with_home=False)
     parser.add_argument("--parts", default=SHORT, help=f"Some of {', '.join(PARTS)}.")
     parser.add_argument("--scale", action="store_true", help="Also 100,000 cells, as the part scale does.")
     options = parser.parse_args()

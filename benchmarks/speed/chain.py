@@ -8,8 +8,6 @@ bytecode of the libraries, as installers do, to a folder of its own. Writes ``ch
 1 where a budget is missed, by the smaller of wall and processor time.
 """
 
-import argparse
-import json
 import os
 import sys
 import tempfile
@@ -17,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.lib.protocol import build_stores, data_folder, markdown
+from benchmarks.lib.protocol import build_stores, command_line, data_folder, markdown, write_results
 from benchmarks.speed.cluster import COMMAND, LARGE, measure
 
 SMALL = "pbmc3k.h5ad"
@@ -87,16 +85,13 @@ def table(timings: list[Timing]) -> str:
 
 def main() -> int:
     """Measure, write, and compare with the budgets."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("results"))
+    parser = command_line(__doc__, with_home=False)
     parser.add_argument("--store")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     store = options.store or str(build_stores(options.output / "home")[0])
     timings = list(measure_all(store))
-    (options.output / "chain.json").write_text(json.dumps([asdict(one) for one in timings], indent=1))
-    (options.output / "chain.md").write_text(table(timings))
-    sys.stdout.write(table(timings))
+    write_results(options.output, "chain", [asdict(one) for one in timings], table(timings))
     return 1 if any(one.is_missed for one in timings) else 0
 
 

@@ -10,7 +10,6 @@ by `fused` and the baseline. Scanpy's steps are run without UMAP, as `cellmodel 
 tutorials do.
 """
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -20,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.lib.protocol import build_stores, data_folder
+from benchmarks.lib.protocol import build_stores, command_line, data_folder
 from cellmodel.recipes.registry import BASELINES
 
 RECIPES = "fused,scllm-dsc,scsiameseclu,scrcl,pca-leiden"
@@ -177,8 +176,7 @@ def table(runs: list[Run]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("results"))
+    parser = command_line(__doc__, with_home=False)
     parser.add_argument("--recipes", default=RECIPES)
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)

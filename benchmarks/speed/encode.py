@@ -11,7 +11,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import re
 import sys
 import time
 from importlib.metadata import version
@@ -22,7 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the commands do, for e
 
 import numpy as np
 
-from benchmarks.lib.protocol import data_folder
+from benchmarks.lib.protocol import data_folder, peak_mb
 
 SEED = 0
 CONTENDERS = ("sentence-transformers", "float32", "bfloat16")
@@ -116,12 +115,6 @@ def run_all(texts: list[str]) -> list[dict]:
     for process in processes:
         process.join()
     return runs
-
-
-def peak_mb() -> float:
-    """Peak memory of this process alone; Linux's ru_maxrss would count the parent's as well."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 
 
 def neighbors(vectors: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.lib.protocol import data_folder
+from benchmarks.lib.protocol import command_line, data_folder, write_results
 
 N_GENES = 2000
 N_REPEATS = 20
@@ -195,8 +195,7 @@ def table(rows: list[dict[str, float | str]]) -> str:
 
 def main() -> int:
     """Measure, write, and compare with the budget."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("results"))
+    parser = command_line(__doc__, with_home=False)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--traced", action="store_true", help=argparse.SUPPRESS)
@@ -205,10 +204,7 @@ def main() -> int:
         sys.stdout.write(json.dumps(run_way(options.way, options.folder, traced=options.traced)))
         return 0
     rows = measure_all()
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "open.json").write_text(json.dumps(rows, indent=1))
-    (options.output / "open.md").write_text(table(rows))
-    sys.stdout.write(table(rows))
+    write_results(options.output, "open", rows, table(rows))
     store = rows[0]
     sys.stdout.write(
         f"genekb search from the shell: {store['search_s']:.2f} s ({store['search_cpu_s']:.2f} processor)\n"

@@ -10,7 +10,6 @@ peak of that process. The store adds to the join: every name of a gene, the text
 import argparse
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.lib.protocol import data_folder
+from benchmarks.lib.protocol import command_line, data_folder, peak_mb, write_results
 
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # as the commands do, for both ways alike
 
@@ -66,8 +65,7 @@ def run_way(way: str) -> dict[str, float | str]:
         started, started_cpu = time.perf_counter(), time.process_time()
         n_genes = run(Path(folder))
         seconds, cpu_s = time.perf_counter() - started, time.process_time() - started_cpu
-    peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
-    return {"way": way, "n_genes": n_genes, "seconds": seconds, "cpu_s": cpu_s, "peak_mb": peak}
+    return {"way": way, "n_genes": n_genes, "seconds": seconds, "cpu_s": cpu_s, "peak_mb": peak_mb()}
 
 
 def measure_all() -> list[dict]:
@@ -94,18 +92,14 @@ def table(rows: list[dict]) -> str:
 
 def main() -> int:
     """Measure, write, and compare with the budgets."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("results"))
+    parser = command_line(__doc__, with_home=False)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.way:
         sys.stdout.write(json.dumps(run_way(options.way)))
         return 0
     rows = measure_all()
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "parse.json").write_text(json.dumps(rows, indent=1))
-    (options.output / "parse.md").write_text(table(rows))
-    sys.stdout.write(table(rows))
+    write_results(options.output, "parse", rows, table(rows))
     return 0 if min(rows[0]["seconds"], rows[0]["cpu_s"]) <= BUDGET_S and rows[0]["peak_mb"] <= BUDGET_MB else 1
 
 

@@ -13,7 +13,6 @@ source cells. Writes ``scale.json`` and ``scale.md`` after each size; exits with
 time or memory to scanpy's or a budget; seconds are the smaller of wall and processor time, as in speed/cluster.py.
 """
 
-import argparse
 import json
 import math
 import statistics
@@ -29,7 +28,7 @@ import h5py
 from anndata.io import read_elem
 from sklearn.metrics import adjusted_rand_score
 
-from benchmarks.lib.protocol import build_stores
+from benchmarks.lib.protocol import build_stores, command_line
 from benchmarks.speed.cluster import COMMAND, SCANPY, measure
 
 SIZES = "3000,12000,50000,100000,300000"
@@ -190,8 +189,7 @@ def table(runs: list[Run]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("results"))
+    parser = command_line(__doc__, with_home=False)
     parser.add_argument("--sizes", default=SIZES, help=f"Numbers of cells; {LARGE} brings {BASE} with it.")
     parser.add_argument("--source", default="kang_ctrl_stim_12261", help="Data set that the cells are made of.")
     parser.add_argument("--recipes", default="fused", help="Recipes that are run.")

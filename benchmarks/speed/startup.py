@@ -8,8 +8,6 @@ agree.
 Writes ``startup.json`` and ``startup.md``; exits with 1 where a budget is missed.
 """
 
-import argparse
-import json
 import os
 import statistics
 import sys
@@ -18,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks.lib.protocol import command_line, write_results
 
 ROOT = Path(__file__).parents[2]
 N_REPEATS = 5
@@ -103,14 +103,10 @@ def table(starts: list[Start]) -> str:
 
 def main() -> int:
     """Measure, write, and compare with the budgets."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("results"))
+    parser = command_line(__doc__, with_home=False)
     options = parser.parse_args()
     starts = measure_all()
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "startup.json").write_text(json.dumps([asdict(start) for start in starts], indent=1))
-    (options.output / "startup.md").write_text(table(starts))
-    sys.stdout.write(table(starts))
+    write_results(options.output, "startup", [asdict(start) for start in starts], table(starts))
     return 1 if any(start.is_missed for start in starts) else 0
 
 

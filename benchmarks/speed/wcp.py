@@ -6,17 +6,15 @@ Each encoder has a process of its own, with the texts alone in it. Writes ``wcp.
 where wcp misses a bar: 60 s of processor time for fit and vectors, 1 GB, the same encoder from texts in another order.
 """
 
-import argparse
 import json
 import multiprocessing
-import resource
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lib.protocol import data_folder, markdown, write_results
+from benchmarks.lib.protocol import command_line, data_folder, markdown, peak_mb, write_results
 
 BAR_SECONDS, BAR_MB, BAR_STATE_MB = 60.0, 1000.0, 60.0
 QUERY = "hormones that regulate blood glucose"
@@ -54,14 +52,14 @@ def measure(name: str, path: Path, report: Path) -> None:
     from genekb.encoders import load_encoder, reopen_encoder
 
     texts = json.loads(path.read_text())
-    libraries = _peak_mb()
+    libraries = peak_mb()
     started = time.process_time()
     encoder = load_encoder(name, corpus=texts)
     fitted = time.process_time()
     for start in range(0, len(texts), 512):
         encoder.encode(texts[start : start + 512])
     encoded = time.process_time()
-    peak = _peak_mb()
+    peak = peak_mb()
     with tempfile.TemporaryDirectory() as folder:
         encoder.save(Path(folder))
         state = sum(file.stat().st_size for file in Path(folder).iterdir())
@@ -80,10 +78,6 @@ def measure(name: str, path: Path, report: Path) -> None:
         "same in any order": load_encoder(name, corpus=texts[::-1]).spec == encoder.spec,
     }
     report.write_text(json.dumps(row))
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def report_rows(rows: list[dict[str, Any]], *, taxon: str, n_texts: int) -> tuple[str, list[str]]:
@@ -107,8 +101,7 @@ def report_rows(rows: list[dict[str, Any]], *, taxon: str, n_texts: int) -> tupl
 
 def main() -> int:
     """Run everything and compare with the bars."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("results"))
+    parser = command_line(__doc__, with_home=False)
     parser.add_argument("--taxon", default="human")
     parser.add_argument("--encoders", default="wcp-256,wcp")
     options = parser.parse_args()

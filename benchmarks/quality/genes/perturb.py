@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import genekb
+from benchmarks.lib.protocol import command_line
 from cellmodel.bench.perturbations import evaluate_predictions
 from cellmodel.perturb.predict import PerturbConfig, predict_files
 
@@ -70,8 +71,7 @@ def report(rows: list[dict[str, Any]]) -> tuple[str, list[str]]:
 
 def main() -> int:
     """Run what is missing, score everything and compare with the bars."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("results"))
+    parser = command_line(__doc__, with_home=False)
     parser.add_argument("--kb", default="human")
     parser.add_argument("--encoder")
     parser.add_argument("--also", action="store_true")

@@ -5,7 +5,6 @@
 Clusters are the annotators' types, read here alone. Exits with 1 where a bar is missed.
 """
 
-import argparse
 import csv
 import resource
 import sys
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 
 import genekb
-from benchmarks.lib.protocol import DataSet, build_stores, load_datasets, markdown, write_results
+from benchmarks.lib.protocol import DataSet, build_stores, command_line, load_datasets, markdown, write_results
 from cellmodel.core.config import RunConfig
 from cellmodel.core.random import generator
 from cellmodel.explain.evidence import AttributeConfig, Evidence, attribute_clusters
@@ -243,8 +242,7 @@ def bars(found: dict[str, Rows]) -> list[str]:
 
 def main() -> int:
     """Run everything and compare with the bars."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("results"))
+    parser = command_line(__doc__, with_home=False)
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     human, mouse = build_stores(options.output / "home")

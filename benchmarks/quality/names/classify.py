@@ -5,7 +5,6 @@
 Labels of test cells are read for scoring alone. Exits with 1 where a bar is missed.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 import genekb
-from benchmarks.lib.protocol import DataSet, build_stores, data_folder, load_datasets, write_results
+from benchmarks.lib.protocol import DataSet, build_stores, command_line, data_folder, load_datasets, write_results
 from cellmodel.annotate.classify import ClassifyConfig, stratified_splits
 from cellmodel.annotate.label_transfer import TransferConfig, read_labels, transfer_labels
 from cellmodel.bench.metrics import score_classes
@@ -301,8 +300,7 @@ def bars(rows: Rows) -> list[str]:
 
 def main() -> int:
     """Run everything and compare with the bars."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("results"))
+    parser = command_line(__doc__, with_home=False)
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     started = time.perf_counter()

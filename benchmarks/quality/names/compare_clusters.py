@@ -7,7 +7,6 @@ sets are one, and which pairs were looked at while the comparison was worked out
 `compare_clusters.json` and `compare_clusters.md`.
 """
 
-import argparse
 import sys
 import time
 import tomllib
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import genekb
-from benchmarks.lib.protocol import SEEDS, build_stores, data_folder, markdown, write_results
+from benchmarks.lib.protocol import SEEDS, build_stores, command_line, data_folder, markdown, write_results
 from cellmodel.annotate.match_clusters import UNMATCHED, ClusterMatch, CompareConfig, match_clusters
 from cellmodel.annotate.shared_genes import ComparedSide, GenesBy, bring_together
 from cellmodel.core.config import RunConfig
@@ -204,8 +203,7 @@ def report(rows: Rows) -> str:
 
 def main() -> int:
     """Run everything."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("results"))
+    parser = command_line(__doc__, with_home=False)
     options = parser.parse_args()
     started = time.perf_counter()
     human, mouse = map(genekb.open, build_stores(options.output / "home"))
