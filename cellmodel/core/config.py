@@ -205,13 +205,13 @@ class RunConfig:
         if self.n_clusters is not None and self.n_clusters < 1:
             raise ValueError(f"n_clusters must be >= 1, got {self.n_clusters}")
         if self.resolution is not None and not 0 < self.resolution < float("inf"):
-            raise ValueError(f"resolution must be a number > 0, got {self.resolution}")
+            raise ValueError(f"`resolution` must be a number > 0, got {self.resolution}")
         if self.resolution is not None and self.n_clusters is not None:
-            raise ValueError("n_clusters and resolution each say how many clusters there are; leave one out")
+            raise ValueError("`n_clusters` and `resolution` each say how many clusters there are; leave one out")
         if not 0 <= self.min_coverage <= 1:
             raise ValueError(f"min_coverage must lie in [0, 1], got {self.min_coverage}")
         if self.low_data and self.use_rep is not None:
-            raise ValueError("low_data weighs genes in the principal components, which use_rep replaces; leave one out")
+            raise ValueError("`low_data` weighs genes in the components, which `use_rep` replaces; leave one out")
         check_choice("knowledge", self.knowledge, get_args(Knowledge))
         check_choice("sentences", self.semantics.sentences, get_args(Sentences))
         check_seed(self.seed)

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cellmodel.core.config import Values
 from cellmodel.core.tools import tool
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
 from cellmodel.io.writers import check_targets
@@ -66,6 +67,7 @@ def report(
     layer: str | None = None,
     use_raw: bool = False,
     gene_key: str | None = None,
+    values: Values = "auto",
     other_store: bool = False,
     overwrite: bool = False,
 ) -> Path:
@@ -93,6 +95,8 @@ def report(
         Whether the values are those of ``.raw``.
     gene_key
         Column of var with the gene names; the index of var if None.
+    values
+        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
     other_store
         Whether names and evidence may be of another store than the clusters.
     overwrite
@@ -112,7 +116,7 @@ def report(
     """
     page = Path(path)
     check_targets([Target(page)], overwrite=overwrite)
-    cells = cells_from_anndata(adata, ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key))
+    cells = cells_from_anndata(adata, ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values))
     report_cells(
         cells,
         page,

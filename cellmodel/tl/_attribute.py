@@ -113,6 +113,9 @@ def attribute(  # noqa: PLR0913 - those of the command
     condition_key: str | None = None,
     sample_key: str | None = None,
     reference: str | None = None,
+    batch_key: str | None = None,
+    confounded_ok: bool = False,
+    min_cells: int = 10,
     cluster: str | None = None,
     permutations: int = 200,
     gmt: Paths = (),
@@ -154,6 +157,12 @@ def attribute(  # noqa: PLR0913 - those of the command
         Column of obs with the samples that are the replicates, as for :func:`markers`; cells are if None.
     reference
         With samples: condition that the others are compared with; the first one if None.
+    batch_key
+        With samples and conditions: column of obs with batches of whole samples, which conditions are adjusted for.
+    confounded_ok
+        With samples: whether conditions are compared that are confounded with batches, which are not adjusted for then.
+    min_cells
+        With samples: cells of a sample in a cluster, to be used there.
     cluster
         With conditions: this cluster alone.
     permutations
@@ -203,8 +212,9 @@ def attribute(  # noqa: PLR0913 - those of the command
     samples = None
     if sample_key is not None:
         samples = SampleConfig(
-            sample_key=sample_key, cluster_key=cluster_key, condition_key=condition_key, reference=reference
-        )
+            sample_key=sample_key, cluster_key=cluster_key, condition_key=condition_key, reference=reference,
+            batch_key=batch_key, confounded_ok=confounded_ok, min_cells=min_cells,
+        )  # fmt: skip
     choice = AttributeConfig(
         cluster_key=cluster_key,
         samples=samples,

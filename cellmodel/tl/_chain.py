@@ -247,11 +247,11 @@ def run(  # noqa: PLR0913 - those of the tools that it does
     n_clusters
         Number of clusters; estimated without labels if None or ``"auto"``.
     resolution
-        In place of it, > 0: as many clusters as there are Leiden communities at this resolution; higher gives more.
+        In place of ``n_clusters``, > 0: as many clusters as Leiden finds at this resolution; higher gives more.
     recipe
         Name of a recipe, or a `Recipe`.
     knowledge
-        ``real`` gene vectors, ``shuffled`` among the genes, ``random`` ones, or ``none``.
+        Gene vectors: ``real``, ``shuffled`` among the genes, ``random``, or ``none``; shows what the text adds.
     encoder
         Encoder of the store; its first one if None.
     batch_key

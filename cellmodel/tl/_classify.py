@@ -278,6 +278,7 @@ def predict(
     layer: str | None = None,
     use_raw: bool = False,
     gene_key: str | None = None,
+    values: Values = "auto",
     key_added: str = "cellmodel",
     overwrite: bool = False,
     copy: bool = False,
@@ -305,6 +306,8 @@ def predict(
         Whether the values are those of ``.raw``.
     gene_key
         Column of var with the gene names; the index of var if None.
+    values
+        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
     key_added
         Name of the slots.
     overwrite
@@ -330,5 +333,5 @@ def predict(
     store = open_kb(kb)
     check_store(fitted, store)
     task = PredictJob(fitted, store, folder=folder, new_batch_key=batch_key)
-    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
     return run_on_anndata(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)[0]

@@ -152,7 +152,7 @@ def embed(  # noqa: PLR0913 - those of the command
     recipe
         Name of a recipe, or a `Recipe`.
     knowledge
-        ``real`` gene vectors, ``shuffled`` among the genes, ``random`` ones, or ``none``.
+        Gene vectors: ``real``, ``shuffled`` among the genes, ``random``, or ``none``; shows what the text adds.
     encoder
         Encoder of the store; its first one if None.
     spatial
@@ -277,14 +277,14 @@ def cluster(  # noqa: PLR0913 - what users of a clustering tool look for among i
     n_clusters
         Number of clusters; estimated without labels if None or ``"auto"``.
     resolution
-        In place of it, > 0: as many clusters as there are Leiden communities at this resolution; higher gives more.
+        In place of ``n_clusters``, > 0: as many clusters as Leiden finds at this resolution; higher gives more.
     within
         ``COLUMN=CLUSTER[,CLUSTER]``, such as ``cellmodel=3``: the cells of these clusters of obs are clustered again,
         with genes and components of their own, into ``3.0``, ``3.1``, ...; others keep their clusters.
     recipe
         Name of a recipe, or a `Recipe`.
     knowledge
-        ``real`` gene vectors, ``shuffled`` among the genes, ``random`` ones, or ``none``.
+        Gene vectors: ``real``, ``shuffled`` among the genes, ``random``, or ``none``; shows what the text adds.
     encoder
         Encoder of the store; its first one if None.
     batch_key

@@ -194,7 +194,7 @@ def compare(  # noqa: PLR0913 - those of the command
     overwrite
         Whether that file may be replaced.
     random_state
-        The run's one seed; ``seed`` is taken, too.
+        The run's one seed.
 
     Returns
     -------

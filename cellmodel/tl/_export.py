@@ -67,7 +67,7 @@ def export_graph(
     label_key
         Column of obs to write as ``y`` of the cells; nothing is computed from it.
     knowledge
-        ``real`` gene vectors, ``shuffled`` among the genes, ``random`` ones, or ``none``.
+        Gene vectors: ``real``, ``shuffled`` among the genes, ``random``, or ``none``; shows what the text adds.
     encoder
         Encoder of the store; its first one if None.
     config
@@ -81,7 +81,7 @@ def export_graph(
     overwrite
         Whether a graph in that folder may be replaced.
     random_state
-        The run's one seed; ``seed`` is taken, too.
+        The run's one seed.
 
     Raises
     ------

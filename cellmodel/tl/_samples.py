@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import scipy.sparse as sp
 
+from cellmodel.core.config import Values
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, MemoryStages, Stages
 from cellmodel.core.tools import tool
@@ -210,6 +211,7 @@ def markers(
     layer: str | None = None,
     use_raw: bool = False,
     gene_key: str | None = None,
+    values: Values = "auto",
     key_added: str | None = None,
     overwrite: bool = False,
     copy: bool = False,
@@ -252,6 +254,8 @@ def markers(
         Whether the values are those of ``.raw``.
     gene_key
         Column of var with the gene names; the index of var if None.
+    values
+        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
     key_added
         Name of the slot; ``cellmodel_markers`` if None, with conditions ``cellmodel_conditions``.
     overwrite
@@ -278,7 +282,7 @@ def markers(
         batch_key=batch_key, confounded_ok=confounded_ok, method=method, min_cells=min_cells,
     )  # fmt: skip
     target = adata.copy() if copy else adata
-    cells = cells_from_anndata(target, ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key))
+    cells = cells_from_anndata(target, ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values))
     run_on_cells(cells, MarkersJob(config), key_added=key_added or marker_slot(config), overwrite=overwrite)
     return target if copy else None
 

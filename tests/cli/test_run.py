@@ -219,7 +219,7 @@ def test_one_cluster_is_neither_named_nor_explained(cells, store, tmp_path):
         (["--n-cluster", "3"], 2, "--n-clusters"),
         (["--skip", "anotate"], 2, "step 'anotate' is not one of annotate, attribute; did you mean 'annotate'?"),
         (["--skip", "annotate", "--tissue", "blood"], 2, "--skip annotate gives no names"),
-        (["--n-clusters", "3", "--resolution", "1"], 2, "--resolution and --n-clusters each say"),
+        (["--n-clusters", "3", "--resolution", "1"], 2, "--n-clusters and --resolution each say"),
         (["--tissue", "blod"], 3, "no cell type of tissue 'blod'"),
         (["-o", "{cells}"], 3, "is an input"),
         (["-o", "{cells}", "--overwrite"], 3, "is an input"),

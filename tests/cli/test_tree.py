@@ -26,7 +26,7 @@ def test_a_resolution_gives_the_number_and_goes_with_no_other(cluster):
     found = json.loads(cluster("cells.h5ad", "--resolution", "0.5", "-o", "out.h5ad", "--json").out)
     assert (found["n_clusters"], found["n_clusters_by"]) == (4, "Leiden at resolution 0.5")
     for more, message in (
-        (("--n-clusters", "3"), "give --resolution for finer or coarser ones, or --n-clusters for a number"),
+        (("--n-clusters", "3"), "--n-clusters and --resolution each say how many clusters there are"),
         (("--resolution", "0"), "--resolution is a number > 0, not 0"),
     ):
         refused = cluster("cells.h5ad", "--resolution", "0.5", *more, "-o", "no.h5ad")

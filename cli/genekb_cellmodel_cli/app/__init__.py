@@ -1,3 +1,3 @@
 """What both commands share: options, output, errors, interruption."""
 
-__all__ = ["options", "output", "running"]
+__all__ = ["options", "output", "running", "signature"]

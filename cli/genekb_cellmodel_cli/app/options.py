@@ -11,10 +11,11 @@ import typer
 
 import genekb
 from cellmodel.core import config as settings
-from cellmodel.core.config import SEEDS, BatchConfig, RunConfig
+from cellmodel.core.config import SEEDS, BatchConfig
 from cellmodel.core.device import check_device
 from genekb.core.progress import progress, show_progress
 from genekb.files.endings import CELLS, ENDINGS, PLOT, REPORT, TABLE, check_ending
+from genekb_cellmodel_cli.app.signature import Arguments, OptionsOf
 
 if TYPE_CHECKING:
     from cellmodel.io.cells import ReadConfig
@@ -53,7 +54,9 @@ def _parameters(target: Callable[..., Any], defaults: Any = inspect.Parameter.em
     for parameter in inspect.signature(target).parameters.values():
         hint, name = hints[parameter.name], parameter.name
         default = parameter.default if defaults is inspect.Parameter.empty else getattr(defaults, name)
-        if is_dataclass(hint):
+        if isinstance(default, OptionsOf):
+            yield from default.parameters()
+        elif is_dataclass(hint):
             yield from _parameters(hint, default)  # type: ignore[arg-type]  # a class
         else:
             yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=hint, default=default)
@@ -62,8 +65,13 @@ def _parameters(target: Callable[..., Any], defaults: Any = inspect.Parameter.em
 def _call(target: Callable[..., Any], values: Mapping[str, Any]) -> Any:
     """Call a command, or make a dataclass, with values by the names of the options."""
     hints = get_type_hints(target)
-    names = inspect.signature(target).parameters
-    return target(**{name: _call(hints[name], values) if is_dataclass(hints[name]) else values[name] for name in names})
+    given = dict[str, Any]()
+    for name, parameter in inspect.signature(target).parameters.items():
+        if isinstance(parameter.default, OptionsOf):
+            given[name] = Arguments({each.name: values[each.name] for each in parameter.default.parameters()})
+        else:
+            given[name] = _call(hints[name], values) if is_dataclass(hints[name]) else values[name]
+    return target(**given)
 
 
 @contextmanager
@@ -157,16 +165,6 @@ TrainDevice = Annotated[
         callback=check_train_device,
     ),
 ]
-Recipe = Annotated[
-    str,
-    typer.Option(
-        "--recipe",
-        help="How cells are clustered.",
-        metavar=RECIPES,  # QuickGroup puts the names in its place
-        callback=check_recipe,
-        autocompletion=complete_recipe,
-    ),
-]
 Knowledge = Annotated[
     settings.Knowledge,
     typer.Option(help="Gene vectors as they are, permuted, drawn at random, or none: shows what text adds."),
@@ -199,17 +197,11 @@ TrustRemoteCode = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Report what would be done, its time and size; write nothing.")]
 LockFile = Annotated[Path | None, typer.Option("--file", help="Lock file; else the project's genekb.lock.")]
-NameLevel = Annotated[
-    Literal["auto", "fine", "broad"],
-    typer.Option(help="A type (fine), its group such as T cell (broad), or the group where types disagree (auto)."),
-]
-GeneSets = Annotated[list[Path] | None, typer.Option("--gmt", help="Gene sets, .gmt; repeatable.")]
+Transpose = Annotated[bool, typer.Option("--transpose", help="Rows of a .csv or .tsv are genes, not cells.")]
 Tables = Annotated[Path | None, typer.Option(help="Folder for the tables as .tsv.")]
 # in the annotation of a path: the kinds of output of which it has to have an ending
 A_TABLE, A_PLOT, A_REPORT, THE_CELLS, TABLE_OR_CELLS = (TABLE,), (PLOT,), (REPORT,), (CELLS,), (TABLE, CELLS)
 Report = Annotated[Path | None, typer.Option(help="HTML report to write."), A_REPORT]
-SaveModel = Annotated[Path | None, typer.Option(help="Folder to keep the model in, for `cellmodel predict`.")]
-ClusterKey = Annotated[str, typer.Option(help="Column of obs with the clusters.")]
 CellFile = Annotated[Path, typer.Argument(help="Cells: .h5ad, .h5mu, .zarr, 10x .h5 or mtx folder, .csv, .tsv.")]
 CellFiles = Annotated[
     list[Path],
@@ -224,6 +216,11 @@ SampleKey = Annotated[
 ]
 ClusteredFile = Annotated[Path, typer.Argument(help="Cells with clusters, for example of `cellmodel cluster`.")]
 StoreName = Annotated[str, typer.Argument(help="NAME[@RELEASE], digest or path.")]
+
+
+def arguments_of(function: str, *without: str, **special: Mapping[str, Any]) -> Any:
+    """Give options for the arguments of a function, see :class:`OptionsOf`; a default of :class:`Arguments`."""
+    return OptionsOf(function=function, without=without, special={**_SPECIAL, **special})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,13 +307,6 @@ class Reading:
 
         with wrong_usage():
             return ReadConfig(**asdict(self))
-
-
-@dataclass(frozen=True, kw_only=True)
-class TableReading(Reading):
-    """The same for commands that also read tables of genes x cells."""
-
-    transpose: Annotated[bool, typer.Option("--transpose", help="Rows of a .csv or .tsv are genes, not cells.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -474,36 +464,31 @@ class Batches:
         return BatchConfig(key=self.batch_key, integration=self.integration, confounded_ok=self.confounded_ok, **theta)
 
 
-@dataclass(frozen=True, kw_only=True)
-class GeneMatching:
-    """How genes are looked up in the store, and the seed: what every run with a store is given."""
+_SPECIAL: Final[Mapping[str, Mapping[str, Any]]] = {  # what an option has that its function does not say
+    "random_state": {"names": ("--seed",), "callback": check_seed},
+    "recipe": {"metavar": RECIPES, "callback": check_recipe, "autocompletion": complete_recipe},
+    "n_clusters": {"default": "auto", "callback": parse_n_clusters},
+    "resolution": {"callback": parse_resolution},
+    "within": {"metavar": "COLUMN=CLUSTER"},
+    "device": {"callback": check_train_device},
+    "integration": {"callback": check_integration},
+    "min_coverage": {"min": 0.0, "max": 1.0},
+    "harmony_theta": {"min": 0.0, "max": settings.MOST_THETA},
+    "permutations": {"min": 1},
+    "report": {"written": A_REPORT},
+    "gmt": {"type": list[Path], "default": None, "help": "Gene sets, .gmt; repeatable."},
+    "skip": {"default": "", "show_default": False},
+    "overwrite": {"help": "Replace existing output files and slots."},
+}
 
-    encoder: Encoder = None
-    min_coverage: MinCoverage = 0.3
-    orthologs: Orthologs = False
-    seed: Seed = 0
 
-    def config(self, **more: Any) -> RunConfig:
-        """Give the settings of a run."""
-        return RunConfig(
-            encoder=self.encoder, min_coverage=self.min_coverage, use_orthologs=self.orthologs, seed=self.seed, **more
-        )
+def set_threads(threads: int | None) -> None:
+    """Set the number of threads; to be called before any numerical library is loaded."""
+    if threads:
+        import os
 
-
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """Where models are trained."""
-
-    device: TrainDevice = "cpu"
-    threads: Threads = None
-
-    def set_threads(self) -> None:
-        """Set the number of threads; to be called before any numerical library is loaded."""
-        if self.threads:
-            import os
-
-            for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-                os.environ[name] = str(self.threads)
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ[name] = str(threads)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,7 @@ from genekb_cellmodel_cli.app.output import (
     print_lines,
     print_traceback,
 )
+from genekb_cellmodel_cli.app.panels import PanelCommand, command_panels
 
 INTERRUPTED: Final = 130  # for SIGTERM too: whoever starts commands has to know one number
 _SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
@@ -204,9 +205,11 @@ class QuickGroup(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the first sentence of every command whole, over as many lines as it needs."""
-        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, (command.help or "").split("\n\n")[0]) for name, command in commands if command])
+        found = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        texts = [(name, (command.help or "").split("\n\n")[0]) for name, command in found if command]
+        for title, rows in command_panels(ctx.info_name if ctx.parent is None else "", texts):
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
 
 def _print_version(ctx: typer.Context, is_asked: bool) -> None:
@@ -310,7 +313,7 @@ def make_group(
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=word)
         else:
-            app.command(word)(expand_groups(command, before=before))
+            app.command(word, cls=PanelCommand)(expand_groups(command, before=before))
     return app
 
 

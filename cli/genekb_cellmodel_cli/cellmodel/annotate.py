@@ -10,8 +10,9 @@ import typer
 from genekb.core.messages import p_text
 from genekb.files.endings import CELLS, TABLE, check_ending
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.options import wrong_usage
+from genekb_cellmodel_cli.app.options import arguments_of, wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, show, table
+from genekb_cellmodel_cli.app.signature import Arguments
 from genekb_cellmodel_cli.cellmodel.samples import Out
 
 if TYPE_CHECKING:
@@ -29,34 +30,26 @@ _SHOWN = 6  # genes of a cluster that are shown
 _LISTED = 3  # clusters whose genes are shown with a sentence
 
 
+OnlyTissue = Annotated[
+    str | None, typer.Option(help="Types of these tissues of the table and no others: blood,pancreas.")
+]
+Markers = Annotated[
+    Path | None,
+    typer.Option(
+        help="Marker genes: .tsv or .csv with cell_type and gene, or .json of type to genes; without --kb, names come "
+        "from their overlap alone."
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Candidates:
     """The cell types to choose from."""
 
-    candidates: Annotated[
-        Path | None,
-        typer.Option(
-            help="Cell types to choose from: .tsv or .csv with cell_type and, if you like, definition and genes, else "
-            "a name a line; the table of the package, without cell lines and tumors, if left out."
-        ),
-    ] = None
-    tissue: Annotated[
-        str | None,
-        typer.Option(
-            help="Types of these tissues of the table, with commas between (gut,pancreas), and the immune, stromal, "
-            "vascular, neural and blood cells of every tissue; cell lines and tumors: cell-line, tumor."
-        ),
-    ] = None
-    only_tissue: Annotated[
-        str | None, typer.Option(help="Types of these tissues of the table and no others: blood,pancreas.")
-    ] = None
-    markers: Annotated[
-        Path | None,
-        typer.Option(
-            help="Marker genes: .tsv or .csv with cell_type and gene, or .json of type to genes; without --kb, names "
-            "come from their overlap alone."
-        ),
-    ] = None
+    candidates: Path | None = None
+    tissue: str | None = None
+    only_tissue: str | None = None
+    markers: Path | None = None
 
     def read(self) -> "tuple[CellType, ...]":
         """Read the cell types to choose from."""
@@ -106,18 +99,11 @@ class Lists:
 def annotate(
     out: Out,
     store: options.MaybeStore,
-    candidates: Candidates,
     lists: Lists,
-    genes: options.GeneMatching,
-    read: options.Reading,
     path: Annotated[
         Path | None, typer.Argument(help="Cells with clusters; left out with --marker-lists.", show_default=False)
     ] = None,
-    cluster_key: options.ClusterKey = "cellmodel",
-    permutations: Annotated[int, typer.Option(help="How often genes are permuted.", min=1)] = 200,
-    level: options.NameLevel = "auto",
-    other_store: options.OtherStore = False,
-    slots: options.Slots = options.Slots(key_added="cellmodel_name"),
+    arguments: Arguments = arguments_of("cellmodel.tl.annotate"),
     trust_remote_code: options.TrustRemoteCode = False,
 ) -> None:
     """Name clusters by the text of cell types and their marker genes; where the evidence is weak, unassigned.
@@ -126,34 +112,34 @@ def annotate(
     """
     if out.output is not None:
         check_ending(out.output, CELLS if path else TABLE, error=typer.BadParameter)
+    candidates = Candidates(**arguments.take("candidates", "tissue", "only_tissue", "markers"))
+    slots, level = options.Slots(**arguments.take("key_added", "overwrite")), arguments.pop("level")
     kb = store.open(trust_remote_code=trust_remote_code)
-    panel = read_panel_alone(candidates, encoder=genes.encoder, level=level) if kb is None else {}
+    panel = read_panel_alone(candidates, encoder=arguments["encoder"], level=level) if kb is None else {}
+    naming = {"n_permutations": arguments.pop("permutations"), "level": level}
+    chosen = {**arguments.take("cluster_key", "other_store"), "types": candidates.read() if kb else ()}
+    with wrong_usage():
+        reading, config = arguments.read(), arguments.config()
     if lists.are_given(path) or path is None:
-        choice = lists.choice(types=candidates.read() if kb else None, level=level, n_permutations=permutations)
+        choice = lists.choice(types=chosen["types"] or None, **naming)
         _name_lists(
-            lists,
-            kb,
-            genes.config(),
-            choice=choice,
-            panel=panel,
-            output=out.output,
-            overwrite=slots.overwrite,
-            json=out.json,
+            lists, kb, config, choice=choice, panel=panel, output=out.output, overwrite=slots.overwrite, json=out.json
         )
         return
     from cellmodel.annotate.name_cells import TypeChoice, TypeNaming
     from cellmodel.tl._annotate import AnnotateJob, OverlapJob
     from cellmodel.tl._run.task import run_on_file
 
-    reading, write = read.config(), slots.write_or_print(out, path, json=out.json)
+    write = slots.write_or_print(out, path, json=out.json)
     given = {"input": str(path), "output": str(write.output if write else "")}
     if kb is None:
-        naming = run_on_file(path, OverlapJob(panel=panel, cluster_key=cluster_key), read=reading, write=write)
-        _print_names(given | names_content(naming), _BY_OVERLAP, json=out.json)
+        by_overlap = run_on_file(
+            path, OverlapJob(panel=panel, cluster_key=chosen["cluster_key"]), read=reading, write=write
+        )
+        _print_names(given | names_content(by_overlap), _BY_OVERLAP, json=out.json)
         return
-    how, types = TypeNaming(n_permutations=permutations, level=level), candidates.read()
-    chosen = TypeChoice(cluster_key=cluster_key, types=types, naming=how, other_store=other_store)
-    named = run_on_file(path, AnnotateJob(kb, genes.config(), choice=chosen), read=reading, write=write)
+    choice_of_types = TypeChoice(naming=TypeNaming(**naming), **chosen)
+    named = run_on_file(path, AnnotateJob(kb, config, choice=choice_of_types), read=reading, write=write)
     _print_names(given | names_content(named), _BY_TYPES, json=out.json)
 
 
@@ -305,17 +291,12 @@ def search(
     path: Annotated[Path, typer.Argument(help="Cells, with clusters or without.")],
     query: Annotated[str, typer.Argument(help="Free text.")],
     store: options.Store,
-    genes: options.GeneMatching,
-    read: options.Reading,
     out: options.CellsOut,
-    cluster_key: Annotated[
-        str | None, typer.Option(help="Column of obs with the clusters; cellmodel if it is there.")
-    ] = None,
-    no_types: Annotated[
-        bool, typer.Option("--no-types", help="Do not bring in the markers of cell types that the query names.")
-    ] = False,
-    other_store: options.OtherStore = False,
-    slots: options.Slots = options.Slots(key_added="cellmodel_search"),
+    arguments: Arguments = arguments_of(
+        "cellmodel.tl.search",
+        "query",
+        use_types={"names": ("--types/--no-types",)},
+    ),
     trust_remote_code: options.TrustRemoteCode = False,
     json: options.Json = False,
 ) -> None:
@@ -327,11 +308,13 @@ def search(
     from cellmodel.tl._run.task import run_on_file
     from cellmodel.tl._search import SearchJob
 
+    slots = options.Slots(**arguments.take("key_added", "overwrite"))
     with wrong_usage():
-        wanted = SearchConfig(query=query, cluster_key=cluster_key, use_types=not no_types, other_store=other_store)
-    task = SearchJob(store.open(trust_remote_code=trust_remote_code), genes.config(), search=wanted)
+        wanted = SearchConfig(query=query, **arguments.take("use_types", "cluster_key", "other_store"))
+        reading, config = arguments.read(), arguments.config()
+    task = SearchJob(store.open(trust_remote_code=trust_remote_code), config, search=wanted)
     write = slots.write_cells(out, path) if out.is_given else None
-    found = run_on_file(path, task, read=read.config(), write=write)
+    found = run_on_file(path, task, read=reading, write=write)
     content = {"input": str(path), "query": query, "output": str(write.output if write else ""), **found.to_dict()}
     written = ["", f"output: {write.output}"] if write else []
     show(content, [*_found_lines(found), *written], json=json)

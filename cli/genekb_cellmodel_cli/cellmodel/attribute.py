@@ -1,44 +1,34 @@
 """The command `cellmodel attribute`: what sets clusters apart, from which genes, and why to believe it."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from genekb.core.messages import p_text
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.options import wrong_usage
+from genekb_cellmodel_cli.app.options import arguments_of, wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, show, table
-from genekb_cellmodel_cli.cellmodel.samples import KeyAdded, Samples
+from genekb_cellmodel_cli.app.signature import Arguments
+from genekb_cellmodel_cli.cellmodel.samples import sample_config
 
 if TYPE_CHECKING:
     from cellmodel.explain.evidence import Evidence, GroupEvidence
+    from cellmodel.explain.samples.design import SampleConfig
 
 _LISTED = 20  # genes of a group in --json; the tables and the slot have all
 _SHOWN = 5
 _MAX_P = 0.05
+_CELLS = 10  # of a sample in a cluster, where nothing else is asked for
 
 
 def attribute(
     path: options.ClusteredFile,
     store: options.Store,
     out: options.CellsOut,
-    genes: options.GeneMatching,
-    read: options.Reading,
-    samples: Samples,
-    cluster_key: options.ClusterKey = "cellmodel",
-    between: Annotated[
-        tuple[str, str] | None, typer.Option(help="Two clusters to compare with one another, not each with the rest.")
-    ] = None,
-    condition_key: Annotated[
-        str | None, typer.Option(help="Column of obs with conditions to compare inside each cluster.")
-    ] = None,
-    cluster: Annotated[str | None, typer.Option(help="With --condition-key: this cluster alone.")] = None,
-    gmt: options.GeneSets = None,
+    arguments: Arguments = arguments_of(
+        "cellmodel.tl.attribute", between={"type": tuple[str, str]}, min_cells={"min": 1}
+    ),
     tables: options.Tables = None,
-    permutations: Annotated[int, typer.Option(help="How often texts are permuted.", min=1)] = 200,
-    other_store: options.OtherStore = False,
-    key_added: KeyAdded = None,
-    overwrite: options.Overwrite = False,
     json: options.Json = False,
 ) -> None:
     """Explain what sets clusters apart: markers, contributions of genes, themes and enriched gene sets, with evidence.
@@ -49,27 +39,39 @@ def attribute(
     from cellmodel.tl._attribute import AttributeJob, attribution_slot
     from cellmodel.tl._run.task import run_on_file
 
+    condition_key, key_added = arguments["condition_key"], arguments.pop("key_added")
+    slots = options.Slots(
+        key_added=attribution_slot(condition_key) if key_added is None else key_added, **arguments.take("overwrite")
+    )
     with wrong_usage():
         choice = AttributeConfig(
-            cluster_key=cluster_key,
-            samples=samples.config(cluster_key, condition_key),
-            between=between or None,
-            condition_key=condition_key,
-            cluster=cluster,
-            gmt=tuple(gmt or ()),
-            n_permutations=permutations,
-            other_store=other_store,
+            samples=_samples(arguments),
+            between=arguments.pop("between") or None,
+            gmt=tuple(arguments.pop("gmt") or ()),
+            n_permutations=arguments.pop("permutations"),
+            **arguments.take("cluster_key", "condition_key", "cluster", "other_store"),
         )
-    task = AttributeJob(store.open(), genes.config(), choice=choice, tables=tables)
-    key = attribution_slot(condition_key) if key_added is None else key_added
-    slots = options.Slots(key_added=key, overwrite=overwrite)
+        reading, config = arguments.read(), arguments.config()
+    task = AttributeJob(store.open(), config, choice=choice, tables=tables)
     write = slots.write_or_print(out, path, json=json and tables is None)
-    found, output = run_on_file(path, task, read=read.config(), write=write), str(write.output if write else "")
+    found, output = run_on_file(path, task, read=reading, write=write), str(write.output if write else "")
     content = {"input": str(path), "output": output, "tables": str(tables or ""), **evidence_content(found)}
     notes = ["", *found.notes] if found.notes else []
     sets = ["", *table(("cluster", "gene set", "p adjusted", "genes"), _set_rows(found))] if found.sources else []
     written = ["", f"output: {output}", *([f"tables: {tables}"] if tables else [])]
     show(content, [*table(_COLUMNS, found.groups), *sets, *notes, *written], json=json)
+
+
+def _samples(arguments: Arguments) -> "SampleConfig | None":
+    """Take out how samples are compared; None where cells are."""
+    settings = arguments.take("sample_key", "reference", "batch_key", "confounded_ok", "min_cells")
+    if settings["sample_key"] is not None:
+        return sample_config(cluster_key=arguments["cluster_key"], condition_key=arguments["condition_key"], **settings)
+    if settings["reference"] or settings["batch_key"] or settings["confounded_ok"] or settings["min_cells"] != _CELLS:
+        raise typer.BadParameter(
+            "--reference, --batch-key, --confounded-ok and --min-cells go with --sample-key, the column of samples"
+        )
+    return None
 
 
 def _title(group: "GroupEvidence") -> str:

@@ -4,15 +4,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.options import wrong_usage
+from genekb_cellmodel_cli.app.options import arguments_of, wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, show, table
+from genekb_cellmodel_cli.app.signature import Arguments
 from genekb_cellmodel_cli.cellmodel import annotate, attribute
-from genekb_cellmodel_cli.cellmodel.cluster import Clusters, RunJob, add_names, summarise, summary_lines
+from genekb_cellmodel_cli.cellmodel.cluster import RunJob, add_names, summarise, summary_lines
 
 if TYPE_CHECKING:
     from cellmodel.tl._chain import ChainConfig
@@ -20,33 +21,29 @@ if TYPE_CHECKING:
 
 def run(
     job: RunJob,
-    clusters: Clusters,
-    candidates: annotate.Candidates,
-    level: options.NameLevel = "auto",
-    gmt: options.GeneSets = None,
+    arguments: Arguments = arguments_of("cellmodel.tl.run"),
+    only_tissue: annotate.OnlyTissue = None,
+    markers: annotate.Markers = None,
     tables: options.Tables = None,
-    skip: Annotated[
-        str, typer.Option(help="Steps to leave out, with commas between: annotate, attribute.", show_default=False)
-    ] = "",
-    report: options.Report = None,
-    save_model: options.SaveModel = None,
 ) -> None:
     """Cluster cells, name the clusters, explain what sets them apart, and report it: all in one go.
 
     Example: cellmodel run cells.h5ad --kb human -o out.h5ad --report report.html
     """
-    settings = clusters.settings()
-    job.training.set_threads()
+    options.set_threads(job.threads)
     from cellmodel.core.errors import UnknownName
     from cellmodel.tl._chain import ChainConfig, ChainJob
 
-    steps = tuple(name.strip() for name in skip.split(",") if name.strip())
+    candidates = annotate.Candidates(**arguments.take("candidates", "tissue"), only_tissue=only_tissue, markers=markers)
+    steps = tuple(name.strip() for name in arguments.pop("skip").split(",") if name.strip())
     with wrong_usage(UnknownName):
-        chain = ChainConfig(skip=steps, level=level, gmt=tuple(gmt or ()), tables=tables)
-    chain = replace(chain, **_candidates(candidates, chain, job))
-    found = job.do(
-        partial(ChainJob, chain=chain, key_added=job.slots.key_added), settings, report=report, model=save_model
-    )
+        chain = ChainConfig(
+            skip=steps, level=arguments.pop("level"), gmt=tuple(arguments.pop("gmt") or ()), tables=tables
+        )
+    chain = replace(chain, **_candidates(candidates, chain, job, encoder=arguments["encoder"]))
+    report = arguments["report"]
+    make_task = partial(ChainJob, chain=chain, key_added=arguments["key_added"])
+    found = job.do(make_task, arguments)
     content: dict[str, Any] = {"cluster": summarise(found["cluster"], job.output, report)}
     if "annotate" in found:
         content["annotate"] = annotate.names_content(found["annotate"])
@@ -55,7 +52,9 @@ def run(
     show(content, _lines(content["cluster"], found, tables), json=job.json)
 
 
-def _candidates(candidates: annotate.Candidates, chain: "ChainConfig", job: RunJob) -> dict[str, Any]:
+def _candidates(
+    candidates: annotate.Candidates, chain: "ChainConfig", job: RunJob, *, encoder: str | None
+) -> dict[str, Any]:
     """Read the types to choose names from; without a store, the marker genes that name clusters by overlap."""
     if "annotate" in chain.skip:
         if candidates != annotate.Candidates():
@@ -65,7 +64,7 @@ def _candidates(candidates: annotate.Candidates, chain: "ChainConfig", job: RunJ
         return {"types": candidates.read()}
     if candidates.markers is None:
         return {}
-    return {"panel": annotate.read_panel_alone(candidates, encoder=job.run.encoder, level=chain.level)}
+    return {"panel": annotate.read_panel_alone(candidates, encoder=encoder, level=chain.level)}
 
 
 _EVIDENCE: Columns = {

@@ -1,7 +1,7 @@
 """The commands `cellmodel classify` and `predict`: labels of a reference or clusters of a model for new cells."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -9,8 +9,9 @@ import typer
 
 from genekb.files.endings import CELLS, ENDINGS
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.options import wrong_usage
+from genekb_cellmodel_cli.app.options import arguments_of, wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, show, table
+from genekb_cellmodel_cli.app.signature import Arguments
 from genekb_cellmodel_cli.cellmodel.cluster import count_clusters
 
 if TYPE_CHECKING:
@@ -65,10 +66,7 @@ class Trials:
 
 def classify(
     path: options.CellFile,
-    label_key: Annotated[str, typer.Option(help="Column of obs with the labels: of the reference, or of the cells.")],
     store: options.MaybeStore,
-    genes: options.GeneMatching,
-    read: options.Reading,
     trials: Trials,
     batches: options.Batches,
     out: options.CellsOut,
@@ -76,27 +74,10 @@ def classify(
         Path | None,
         typer.Option(help="Labelled cells to learn from; without, the n-shot protocol is run on the cells."),
     ] = None,
-    head: Annotated[Literal["logistic", "centroid", "knn"], typer.Option(help="The classifier.")] = "logistic",
-    contrastive: Annotated[
-        Literal["none", "supervised", "self"],
-        typer.Option(help="Contrastive projection before it, fitted to the labelled cells, or to all without labels."),
-    ] = "none",
-    genes_by: Annotated[
-        Literal["ids", "orthologs", "text"],
-        typer.Option(help="With --reference: how genes of the two files are matched."),
-    ] = "ids",
-    unassigned_below: Annotated[
-        float | None,
-        typer.Option(
-            help="Confidence below which a cell gets no class. Left out: what nine in ten cells of the reference reach "
-            "when held out; 0.5 with --genes-by text; 0 without --reference.",
-            min=0.0,
-            max=1.0,
-        ),
-    ] = None,
+    arguments: Arguments = arguments_of(
+        "cellmodel.tl.classify", "reference", "batch_key", unassigned_below={"min": 0.0, "max": 1.0}
+    ),
     knowledge: options.Knowledge = "real",
-    other_store: options.OtherStore = False,
-    slots: options.Slots = options.Slots(key_added="cellmodel_class"),
     device: options.TrainDevice = "cpu",
     json: options.Json = False,
 ) -> None:
@@ -107,25 +88,29 @@ def classify(
     from cellmodel.annotate.classify import ClassifyConfig
     from cellmodel.core.device import find_device
 
-    if contrastive != "none":
+    how = arguments.take("head", "unassigned_below") | {"contrast": arguments.pop("contrastive"), "device": device}
+    if how["contrast"] != "none":
         find_device(device)  # else it would be missed after most of the work
-    classifier = ClassifyConfig(head=head, contrast=contrastive, unassigned_below=unassigned_below, device=device)
-    config = genes.config(knowledge=knowledge, batch=batches.batch())
+    classifier, slots = ClassifyConfig(**how), options.Slots(**arguments.take("key_added", "overwrite"))
+    choice = arguments.take("label_key", "genes_by", "other_store")
+    with wrong_usage():
+        read = arguments.read()
+        config = replace(arguments.config(), knowledge=knowledge, batch=batches.batch())
     if reference is None:
         if out.is_given:
             raise typer.BadParameter("--output and --in-place go with --reference; the n-shot protocol writes no cells")
-        protocol = trials.config(label_key, classifier)
+        protocol = trials.config(choice["label_key"], classifier)
         kb = _open(store) if store.kb is not None or trials.features in NEED_STORE else None
-        _try_out(path, kb, config, protocol, read.config(), json=json)
+        _try_out(path, kb, config, protocol, read, json=json)
         return
     write = slots.write_cells(out, path)
     from cellmodel.annotate.label_transfer import TransferConfig
     from cellmodel.tl._classify import TransferJob
     from cellmodel.tl._run.task import run_on_file
 
-    transfer = TransferConfig(label_key=label_key, genes_by=genes_by, classify=classifier, other_store=other_store)
-    task = TransferJob(_open(store), config, reference=reference, transfer=transfer, read=read.config())
-    found = run_on_file(path, task, read=read.config(), write=write)
+    transfer = TransferConfig(classify=classifier, **choice)
+    task = TransferJob(_open(store), config, reference=reference, transfer=transfer, read=read)
+    found = run_on_file(path, task, read=read, write=write)
     content = {"input": str(path), **_summary(found), "output": str(write.output)}
     show(content, _transfer_lines(content), json=json)
 
@@ -214,13 +199,9 @@ def predict(
     model: Annotated[Path, typer.Option(help="Folder that `cellmodel cluster --save-model` wrote.")],
     out: options.CellsOrFolderOut,
     store: options.MaybeStore,
-    read: options.TableReading,
-    slots: options.Slots,
     engine: options.Engine,
-    batch_key: Annotated[
-        str | None,
-        typer.Option(help="Column of obs with the new cells' batches, for a model of batches; one batch if left out."),
-    ] = None,
+    arguments: Arguments = arguments_of("cellmodel.tl.predict", "model"),
+    transpose: options.Transpose = False,
     json: options.Json = False,
 ) -> None:
     """Embed new cells with a fitted model and give each the cluster of the fitted cells around it.
@@ -236,45 +217,45 @@ def predict(
     from cellmodel.tl._run.task import run_on_file
     from cellmodel.tl.model.fitted import load_model
 
+    with wrong_usage():
+        reading = arguments.read(transpose=transpose)
     if len(paths) > 1 or (out.output is not None and not out.output.suffix):
-        _predict_files(paths, model, out, store, read, slots, engine, batch_key=batch_key, json=json)
+        folder = _folder(out, n_files=len(paths))
+        _predict_files(paths, folder, model, store.open(), read=reading, engine=engine, json=json, **arguments)
         return
     if engine != options.Engine():
         raise typer.BadParameter("--engine ray and its options are for several files, written to --output FOLDER")
-    path = paths[0]
-    kb, reading, write = store.open(), read.config(), slots.write_cells(out, path)
+    path, batch_key = paths[0], arguments.pop("batch_key")
+    kb, write = store.open(), options.Slots(**arguments).write_cells(out, path)
     fitted = load_model(model)
     found = run_on_file(path, PredictJob(fitted, kb, folder=model, new_batch_key=batch_key), read=reading, write=write)
     content = {"input": str(path), **_prediction(fitted, found), "output": str(write.output)}
     show(content, _prediction_lines(content), json=json)
 
 
+def _folder(out: options.CellsOut, *, n_files: int) -> Path:
+    """Give the folder for the cells of several files."""
+    if out.output is None or out.in_place or out.output.suffix in ENDINGS[CELLS]:
+        raise typer.BadParameter(f"{n_files} files are written to a folder: --output FOLDER")
+    return out.output
+
+
 def _predict_files(
     paths: list[Path],
+    folder: Path,
     model: Path,
-    out: options.CellsOut,
-    store: options.MaybeStore,
-    read: options.TableReading,
-    slots: options.Slots,
-    engine: options.Engine,
+    kb: "Store | None",
     *,
-    batch_key: str | None,
+    read: "ReadConfig",
+    engine: options.Engine,
     json: bool,
+    **slots: Any,
 ) -> None:
     from cellmodel.tl.model.predict_files import PredictConfig, predict_files
 
-    if out.output is None or out.in_place or out.output.suffix in ENDINGS[CELLS]:
-        raise typer.BadParameter(f"{len(paths)} files are written to a folder: --output FOLDER")
-    kb = store.open()
-    config = PredictConfig(
-        model=model.absolute(),
-        store=kb.folder.absolute() if kb else None,
-        read=read.config(),
-        batch_key=batch_key,
-        key_added=slots.key_added,
-        overwrite=slots.overwrite,
-    )
-    found = predict_files([path.absolute() for path in paths], out.output.absolute(), config, engine.config())
+    store = kb.folder.absolute() if kb else None
+    config = PredictConfig(model=model.absolute(), store=store, read=read, **slots)
+    found = predict_files([path.absolute() for path in paths], folder.absolute(), config, engine.config())
     files = [asdict(file) | {"input": str(file.input), "output": str(file.output)} for file in found]
     columns: Columns = {name: name for name in ("input", "n_cells", "share_genes", "mean_confidence", "is_kept")}
     show({"model": str(model), "files": files}, table(columns, files), json=json)

@@ -11,67 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 import genekb
-from cellmodel.core.config import HeadName, RunConfig, SemanticsConfig, Sentences, SpatialConfig
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.options import parse_n_clusters, parse_resolution, wrong_usage
+from genekb_cellmodel_cli.app.options import arguments_of, wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, note, show, table
+from genekb_cellmodel_cli.app.signature import Arguments
 
 if TYPE_CHECKING:
+    from cellmodel.core.config import RunConfig
     from cellmodel.tl._cluster import CellRun
     from cellmodel.tl._run.task import Task
     from genekb import Store
 
 Found = TypeVar("Found")
 _MARKERS, _WORDS = 5, 4  # of a cluster that are shown
-
-
-@dataclass(frozen=True, kw_only=True)
-class Views(options.GeneMatching):
-    """Settings of what recipes see of the cells."""
-
-    batches: options.Batches
-    knowledge: options.Knowledge = "real"
-    sentences: Annotated[
-        Sentences,
-        typer.Option(
-            help="Path 2: gene vectors pooled by rank; the same, compared with sentences of 1,000 cells that the "
-            "encoder reads; or every cell's sentence read (slow)."
-        ),
-    ] = "pooled"
-    spatial: Annotated[bool, typer.Option("--spatial", help='Use the coordinates in obsm["spatial"] as a graph.')] = (
-        False
-    )
-    low_data: Annotated[
-        bool, typer.Option("--low-data", help="For few cells: weigh genes by how informative they are, also by text.")
-    ] = False
-
-    use_rep: Annotated[
-        str | None,
-        typer.Option(help="Key of obsm with an embedding, such as X_scVI, in place of the principal components."),
-    ] = None
-
-    def config(self, *, smooth_labels: bool = False, **more: Any) -> RunConfig:
-        """Give the settings of a run."""
-        if self.low_data and self.use_rep:
-            raise typer.BadParameter("--low-data weighs genes in the components, which --use-rep replaces")
-        if smooth_labels and not self.spatial:
-            raise typer.BadParameter("--smooth-labels needs coordinates; give --spatial too")
-        return super().config(
-            knowledge=self.knowledge,
-            semantics=SemanticsConfig(sentences=self.sentences),
-            spatial=SpatialConfig(smooth_labels=smooth_labels) if self.spatial else None,
-            low_data=self.low_data,
-            batch=self.batches.batch(),
-            use_rep=self.use_rep,
-            **more,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run(Views):
-    """Settings of a run, with clusters or without."""
-
-    recipe: options.Recipe = "fused"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +46,9 @@ class RunJob:
     paths: options.CellFiles
     out: options.CellsOut
     store: RunStore
-    run: Run
-    read: options.TableReading
-    slots: options.Slots
     out_of_core: options.OutOfCore
-    training: options.Training
+    transpose: options.Transpose = False
+    threads: options.Threads = None
     sample_key: options.SampleKey = "auto"
     json: options.Json = False
 
@@ -107,29 +57,25 @@ class RunJob:
         """The file to write."""
         return self.out.file(*self.paths)
 
-    def do(
-        self,
-        make_task: "Callable[[Store | None, RunConfig], Task[Found]]",
-        settings: Mapping[str, Any],
-        *,
-        report: Path | None = None,
-        model: Path | None = None,
-    ) -> "Found":
-        """Do a task with further settings of the run, and write what was found.
+    def do(self, make_task: "Callable[[Store | None, RunConfig], Task[Found]]", arguments: Arguments) -> "Found":
+        """Do a task with the arguments of its function, and write what was found.
 
         ``make_task``: makes it of the store and the settings.
         """
-        self.training.set_threads()
+        options.set_threads(self.threads)
         from cellmodel.io.concat import JoinConfig
         from cellmodel.tl._run.files import CellFiles, run_on_files
 
-        config = self.run.config(**settings, recipe=self.run.recipe, device=self.training.device)
-        kb = self.store.open_for(self.run.knowledge)
-        write = self.slots.write_cells(self.out, *self.paths, report=report, model=model, command=_command_line())
+        outputs = {"report": arguments.pop("report", None), "model": arguments.pop("save_model", None)}
+        slots = options.Slots(**arguments.take("key_added", "overwrite"))
+        with wrong_usage():
+            read, config = arguments.read(transpose=self.transpose), arguments.config()
+        kb = self.store.open_for(config.knowledge)
+        write = slots.write_cells(self.out, *self.paths, **outputs, command=_command_line())
         task = make_task(kb, config)
         files = CellFiles(
             paths=tuple(self.paths),
-            read=self.read.config(),
+            read=read,
             join=JoinConfig(sample_key=self.sample_key, overwrite=write.overwrite),
             kb=kb,
             use_orthologs=config.use_orthologs,
@@ -142,77 +88,30 @@ class RunJob:
         show(content, summary_lines(content), json=self.json)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Clusters:
-    """How many clusters there are, and how they are cut."""
-
-    n_clusters: Annotated[str, typer.Option(help="A number, or auto to estimate it without labels.")] = "auto"
-    resolution: Annotated[
-        float | None,
-        typer.Option(
-            help="In place of --n-clusters: as many as there are Leiden communities at this resolution (> 0); higher "
-            "gives more clusters."
-        ),
-    ] = None
-    head: Annotated[
-        HeadName | None, typer.Option(help="How the embedding is cut; the recipe's own way if left out.")
-    ] = None
-    smooth_labels: Annotated[
-        bool, typer.Option("--smooth-labels", help="With --spatial: the majority around a cell decides its cluster.")
-    ] = False
-
-    def settings(self) -> dict[str, Any]:
-        """Give the settings of a run; choices that exclude one another are wrong usage."""
-        if self.resolution is not None and self.n_clusters != "auto":
-            raise typer.BadParameter(
-                "--resolution and --n-clusters each say how many clusters there are; give --resolution for finer or "
-                "coarser ones, or --n-clusters for a number"
-            )
-        return {
-            "smooth_labels": self.smooth_labels,
-            "n_clusters": parse_n_clusters(self.n_clusters),
-            "resolution": parse_resolution(self.resolution),
-            "head": self.head,
-        }
-
-
 def cluster(
     job: RunJob,
-    clusters: Clusters,
-    within: Annotated[
-        str | None,
-        typer.Option(
-            help="Cluster some clusters of an earlier run again: COLUMN=CLUSTER[,CLUSTER], such as cellmodel=3, gives "
-            "3.0, 3.1, ...; others keep theirs.",
-            metavar="COLUMN=CLUSTER",
-        ),
-    ] = None,
+    arguments: Arguments = arguments_of("cellmodel.tl.cluster"),
+    report: options.Report = None,
     no_clusters: Annotated[
         bool, typer.Option("--no-clusters", help="Only embed the cells by expression and text.")
     ] = False,
-    report: options.Report = None,
-    save_model: options.SaveModel = None,
 ) -> None:
-    """Cluster cells, and say by genes and words what each cluster is.
+    """Cluster cells, and describe clusters by markers and keywords.
 
     Example: cellmodel cluster cells.h5ad --kb human --n-clusters auto -o out.h5ad --report report.html
     """
-    settings = clusters.settings()
-    job.training.set_threads()
+    options.set_threads(job.threads)
     from cellmodel.tl._cluster import ClusterJob
     from cellmodel.tl._run.within import parse_within
 
-    part = None
-    if within is not None:
-        with wrong_usage():
-            part = parse_within(within)
-    if no_clusters:
-        if within or report or save_model or clusters != Clusters():
-            raise typer.BadParameter("--no-clusters embeds alone; leave out what is of clusters, reports and models")
-        job.print(job.do(partial(ClusterJob, with_clusters=False), {}))
-        return
-    found = job.do(partial(ClusterJob, within=part), settings, report=report, model=save_model)
-    job.print(found, report=report)
+    within = arguments.pop("within")
+    with wrong_usage():
+        part = None if within is None else parse_within(within)
+    of_clusters = ("n_clusters", "resolution", "head", "smooth_labels", "save_model")
+    if no_clusters and (within or report or any(arguments[name] for name in of_clusters)):
+        raise typer.BadParameter("--no-clusters embeds alone; leave out what is of clusters, reports and models")
+    make_task = partial(ClusterJob, with_clusters=False) if no_clusters else partial(ClusterJob, within=part)
+    job.print(job.do(make_task, Arguments(arguments | {"report": report})), report=report)
 
 
 def _command_line() -> str:

@@ -3,23 +3,18 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from genekb_cellmodel_cli.app import options
+from genekb_cellmodel_cli.app.options import arguments_of, wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, show, table
+from genekb_cellmodel_cli.app.signature import Arguments
 
 if TYPE_CHECKING:
     from cellmodel.annotate.match_clusters import CellComparison
 
-GenesBy = Annotated[
-    Literal["ids", "orthologs", "text"] | None,
-    typer.Option(
-        help="How genes of the two files are matched; ids within a species and orthologs across two if left out. With "
-        "text no gene has to be shared, and meaning decides alone."
-    ),
-]
 _COLUMNS: Columns = {
     "cluster": "cluster",
     "cells": "n_cells",
@@ -36,31 +31,14 @@ def compare(
     a: options.ClusteredFile,
     b: options.ClusteredFile,
     store: options.Store,
-    read: options.Reading,
-    kb_b: Annotated[
-        str | None, typer.Option("--kb-b", help="Store of the second file, if that is of another species.")
-    ] = None,
-    cluster_key: options.ClusterKey = "cellmodel",
-    cluster_key_b: Annotated[
-        str | None, typer.Option(help="The same in the second file, if it is another there.")
-    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Table of the matches to write: .tsv or .csv."),
         options.A_TABLE,
     ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(help="Sankey diagram of the matches to write: .svg, .png or .pdf."),
-        options.A_PLOT,
-    ] = None,
-    genes_by: GenesBy = None,
-    encoder: options.Encoder = None,
-    permutations: Annotated[int, typer.Option(help="Permutations of the genes, for the p values.", min=1)] = 200,
-    min_coverage: options.MinCoverage = 0.3,
-    other_store: options.OtherStore = False,
-    overwrite: options.Overwrite = False,
-    seed: options.Seed = 0,
+    arguments: Arguments = arguments_of(
+        "cellmodel.tl.compare", "a", "b", kb_b={"type": str}, plot={"written": options.A_PLOT}
+    ),
     trust_remote_code: options.TrustRemoteCode = False,
     json: options.Json = False,
 ) -> None:
@@ -69,25 +47,18 @@ def compare(
     Example: cellmodel compare a.h5ad b.h5ad --kb human --kb-b mouse -o compare.tsv --plot sankey.svg
     """
     from cellmodel.annotate.match_clusters import CompareConfig
-    from cellmodel.core.config import RunConfig
     from cellmodel.tl._compare import CompareOutputs, SideFile, compare_files
 
-    first = SideFile(
-        path=a,
-        kb=store.open(trust_remote_code=trust_remote_code),
-        cluster_key=cluster_key,
-        read=read.config(),
-        other_store=other_store,
-    )
+    plot, kb_b, cluster_key_b = arguments.pop("plot"), arguments.pop("kb_b"), arguments.pop("cluster_key_b")
+    outputs = CompareOutputs(table=output, plot=plot, **arguments.take("overwrite"))
+    how, genes_by = CompareConfig(n_permutations=arguments.pop("permutations")), arguments.pop("genes_by")
+    side = arguments.take("cluster_key", "other_store")
+    with wrong_usage():
+        read, config = arguments.read(), arguments.config()
+    first = SideFile(path=a, kb=store.open(trust_remote_code=trust_remote_code), read=read, **side)
     other = first.kb if kb_b is None else store.open(kb_b, trust_remote_code=trust_remote_code)
-    found = compare_files(
-        first,
-        replace(first, path=b, kb=other, cluster_key=cluster_key_b or cluster_key),
-        RunConfig(encoder=encoder, min_coverage=min_coverage, seed=seed),
-        compare=CompareConfig(n_permutations=permutations),
-        genes_by=genes_by,
-        outputs=CompareOutputs(table=output, plot=plot, overwrite=overwrite),
-    )
+    second = replace(first, path=b, kb=other, cluster_key=cluster_key_b or first.cluster_key)
+    found = compare_files(first, second, config, compare=how, genes_by=genes_by, outputs=outputs)
     written = {name: str(path) for name, path in (("table", output), ("plot", plot)) if path is not None}
     content = {"a": str(a), "b": str(b), **_content(found), **written}
     lines = [*_match_lines(found, (a, b)), "", *(f"{name}: {path}" for name, path in written.items())]

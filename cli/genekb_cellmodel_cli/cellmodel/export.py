@@ -7,16 +7,20 @@ from typing import Annotated, Any
 import typer
 
 from genekb_cellmodel_cli.app import options
+from genekb_cellmodel_cli.app.options import arguments_of
 from genekb_cellmodel_cli.app.output import show, table
-from genekb_cellmodel_cli.cellmodel.cluster import RunStore, Views
+from genekb_cellmodel_cli.app.signature import Arguments
+from genekb_cellmodel_cli.cellmodel.cluster import RunStore
 
 
 def graph(
     path: options.CellFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write: safetensors and JSON.")],
     store: RunStore,
-    views: Views,
-    read: options.TableReading,
+    arguments: Arguments = arguments_of(
+        "cellmodel.tl.embed", "recipe", "head", "smooth_labels", "device", "key_added", "overwrite"
+    ),
+    transpose: options.Transpose = False,
     label_key: Annotated[
         str | None, typer.Option(help="Column of obs to write as labels of the cells; nothing is computed from it.")
     ] = None,
@@ -33,8 +37,9 @@ def graph(
     from cellmodel.io.graph import IDS
     from cellmodel.tl._export import export_file
 
-    config, reading = views.config(), read.config()
-    kb = store.open_for(views.knowledge)
+    with options.wrong_usage():
+        reading, config = arguments.read(transpose=transpose), arguments.config()
+    kb = store.open_for(config.knowledge)
     found = export_file(path, output, kb, config, read=reading, label_key=label_key, overwrite=overwrite)
     ids = {name: found.record[name] for name in IDS if name in found.record}
     nodes = {kind: {name: list(values.shape) for name, values in held.items()} for kind, held in found.nodes.items()}

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 import typer
 
 from genekb_cellmodel_cli.app import options
+from genekb_cellmodel_cli.app.options import arguments_of
 from genekb_cellmodel_cli.app.output import print_lines
+from genekb_cellmodel_cli.app.signature import Arguments
 
 Kind = Literal["umap", "embedding", "dotplot", "confusion", "sankey", "heatmap", "composition"]
 
@@ -14,21 +16,15 @@ Kind = Literal["umap", "embedding", "dotplot", "confusion", "sankey", "heatmap",
 def report(
     path: Annotated[Path, typer.Argument(help="Cells with clusters, of `cellmodel cluster` or any other program.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write."), options.A_REPORT],
-    read: options.Reading,
-    slots: options.Slots,
-    cluster_key: Annotated[
-        str | None, typer.Option(help="Column of obs with the clusters; that of --key-added if left out.")
-    ] = None,
-    sample_key: Annotated[
-        str | None,
-        typer.Option(
-            help="Column of obs with the sample of each cell; that of the run's files, or of its batches, if left out."
-        ),
-    ] = None,
-    genes: Annotated[
-        str | None, typer.Option(help="Genes that can colour the map, with commas, beside markers and variable genes.")
-    ] = None,
-    other_store: options.OtherStore = False,
+    arguments: Arguments = arguments_of(
+        "cellmodel.report",
+        "path",
+        genes={
+            "type": str,
+            "default": None,
+            "help": "Genes that can color the map, with commas, beside markers and variable genes.",
+        },
+    ),
 ) -> None:
     """Write the HTML report of the clusters in a file, whoever made them.
 
@@ -36,17 +32,10 @@ def report(
     """
     from cellmodel.pl.report.write import report_file
 
-    report_file(
-        path,
-        output,
-        cluster_key=cluster_key,
-        sample_key=sample_key,
-        key_added=slots.key_added,
-        genes=[name.strip() for name in (genes or "").split(",") if name.strip()],
-        read=read.config(),
-        overwrite=slots.overwrite,
-        other_store=other_store,
-    )
+    genes = [name.strip() for name in (arguments.pop("genes") or "").split(",") if name.strip()]
+    with options.wrong_usage():
+        read = arguments.read()
+    report_file(path, output, genes=genes, read=read, **arguments)
     print_lines([f"report: {output}"])
 
 

@@ -1,16 +1,18 @@
 """The commands `cellmodel markers` and `composition`: tests between samples, not between cells."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
 import typer
 
 from genekb.core.messages import listed
 from genekb.files.endings import ENDINGS, TABLE
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.options import wrong_usage
+from genekb_cellmodel_cli.app.options import arguments_of, wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, show, table
+from genekb_cellmodel_cli.app.signature import Arguments
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,15 +25,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 _SHOWN, _LISTED = 5, 20  # genes of a comparison that are shown; in --json
-SampleKey = Annotated[
-    str,
-    typer.Option(
-        help="Column of obs with the sample, or the donor, of each cell; that which several files were joined with, if "
-        "left out.",
-        show_default=False,
-    ),
-]
-KeyAdded = Annotated[str | None, typer.Option(help="Name of the slot of uns in annotated cells.")]
+_SAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {"sample_key": {"show_default": False}, "min_cells": {"min": 1}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,59 +61,8 @@ class Out(options.CellsOut):
         return None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Design:
-    """How samples are compared."""
-
-    reference: Annotated[
-        str | None, typer.Option(help="Condition that the others are compared with; the first if left out.")
-    ] = None
-    batch_key: Annotated[
-        str | None, typer.Option(help="With --condition-key: column of obs with batches of samples, to adjust for.")
-    ] = None
-    confounded_ok: Annotated[
-        bool,
-        typer.Option(
-            "--confounded-ok", help="Compare conditions that are confounded with batches, which are not adjusted for."
-        ),
-    ] = False
-    min_cells: Annotated[int, typer.Option(help="Cells of a sample in a cluster, to be used there.", min=1)] = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class Conditions(Design):
-    """What is compared between samples."""
-
-    condition_key: Annotated[
-        str | None, typer.Option(help="Column of obs with conditions to compare; clusters are compared if left out.")
-    ] = None
-
-    def config(self, sample_key: str, cluster_key: str, **more: Any) -> "SampleConfig":
-        """Give the settings; choices that exclude one another are wrong usage."""
-        return _config(sample_key=sample_key, cluster_key=cluster_key, **asdict(self), **more)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Samples(Design):
-    """Samples as replicates, where the user names them."""
-
-    sample_key: Annotated[
-        str | None,
-        typer.Option(help="Column of obs with the sample, or the donor, of each cell: these are the replicates then."),
-    ] = None
-
-    def config(self, cluster_key: str, condition_key: str | None) -> "SampleConfig | None":
-        """Give the settings; None where cells are compared."""
-        if self.sample_key is not None:
-            return _config(cluster_key=cluster_key, condition_key=condition_key, **asdict(self))
-        if self != Samples():
-            raise typer.BadParameter(
-                "--reference, --batch-key, --confounded-ok and --min-cells go with --sample-key, the column of samples"
-            )
-        return None
-
-
-def _config(**settings: Any) -> "SampleConfig":
+def sample_config(**settings: Any) -> "SampleConfig":
+    """Give the settings; choices that exclude one another are wrong usage."""
     from cellmodel.explain.samples.design import SampleConfig
 
     with wrong_usage():
@@ -129,17 +72,8 @@ def _config(**settings: Any) -> "SampleConfig":
 def markers(
     path: options.ClusteredFile,
     out: Out,
-    conditions: Conditions,
-    read: options.Reading,
     out_of_core: options.OutOfCore,
-    sample_key: SampleKey = "",
-    cluster_key: options.ClusterKey = "cellmodel",
-    method: Annotated[
-        Literal["auto", "limma", "deseq2"],
-        typer.Option(help="Moderated t of log counts, or PyDESeq2; auto: the latter for conditions of 3 samples each."),
-    ] = "auto",
-    key_added: KeyAdded = None,
-    overwrite: options.Overwrite = False,
+    arguments: Arguments = arguments_of("cellmodel.tl.markers", **_SAMPLES),
 ) -> None:
     """Find genes that differ between samples: clusters inside each sample, or conditions inside each cluster.
 
@@ -147,11 +81,14 @@ def markers(
     """
     from cellmodel.tl._samples import MarkersJob, marker_slot, markers_of_file, write_frame
 
-    config = conditions.config(sample_key, cluster_key, method=method)
+    overwrite, key_added = arguments.pop("overwrite"), arguments.pop("key_added")
+    with wrong_usage():
+        read = arguments.read()
+    config = sample_config(**arguments)
     key = key_added or marker_slot(config)
     task = MarkersJob(config)
     write = out.write(path, task, key_added=key, overwrite=overwrite)
-    found = markers_of_file(path, task, read=read.config(), write=write, stream=out_of_core.config())
+    found = markers_of_file(path, task, read=read, write=write, stream=out_of_core.config())
     if out.table:
         write_frame(found.genes(), out.table, overwrite=overwrite)
     output = str(write.output if write else out.table or "")
@@ -162,21 +99,12 @@ def markers(
 def composition(
     path: options.ClusteredFile,
     out: Out,
-    conditions: Conditions,
-    sample_key: SampleKey = "",
-    cluster_key: options.ClusterKey = "cellmodel",
-    transform: Annotated[
-        Literal["arcsine", "logit"], typer.Option(help="How shares are transformed for the test.")
-    ] = "arcsine",
+    arguments: Arguments = arguments_of("cellmodel.tl.composition", **_SAMPLES),
     shares: Annotated[
         Path | None,
         typer.Option(help="Table to write beside: cells and shares of every cluster in every sample."),
         options.A_TABLE,
     ] = None,
-    key_added: Annotated[str, typer.Option(help="Name of the slot of uns in annotated cells.")] = (
-        "cellmodel_composition"
-    ),
-    overwrite: options.Overwrite = False,
 ) -> None:
     """Compare the shares of clusters between conditions, with samples as replicates.
 
@@ -184,8 +112,9 @@ def composition(
     """
     from cellmodel.tl._samples import CompositionJob, composition_of_file, write_frame
 
-    config = conditions.config(sample_key, cluster_key)
-    task = CompositionJob(config, transform, shares=shares)
+    overwrite, key_added = arguments.pop("overwrite"), arguments.pop("key_added")
+    transform = arguments.pop("transform")
+    task = CompositionJob(sample_config(**arguments), transform, shares=shares)
     write = out.write(path, task, key_added=key_added, overwrite=overwrite)
     found = composition_of_file(path, task, write=write)
     frame = found.clusters() if found.tests else found.shares

@@ -1,0 +1,173 @@
+"""Options of a command from the signature and the docstring of its function, which are read without importing it."""
+
+import ast
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from inspect import Parameter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import typer
+
+import cellmodel
+import genekb
+
+if TYPE_CHECKING:
+    from cellmodel.core.config import RunConfig
+    from cellmodel.io.cells import ReadConfig
+
+_ROOTS: Final = {package.__name__: Path(str(package.__file__)).parent for package in (cellmodel, genekb)}
+_PLAIN: Final[Mapping[str, Any]] = {"bool": bool, "int": int, "float": float, "str": str, "Path": Path}
+_NEVER: Final = ("adata", "kb", "config", "copy", "classifier")  # arguments that only Python has
+
+
+class Arguments(dict[str, Any]):
+    """Arguments of a function by name, as they were given on the command line."""
+
+    def take(self, *names: str) -> dict[str, Any]:
+        """Take some of them out."""
+        return {name: self.pop(name) for name in names if name in self}
+
+    def read(self, **more: Any) -> "ReadConfig":
+        """Take out where the values are."""
+        from cellmodel.io.cells import ReadConfig
+
+        return ReadConfig(**self.take("layer", "use_raw", "gene_key", "values"), **more)
+
+    def config(self) -> "RunConfig":
+        """Give the settings of a run: all that were not taken out."""
+        from cellmodel.core.options import settings_of
+
+        return settings_of(None, **self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptionsOf:
+    """Options for the arguments of a function: the default of a command's parameter of type :class:`Arguments`."""
+
+    function: str  # its full name, such as ``cellmodel.tl.cluster``
+    without: tuple[str, ...] = ()  # arguments that are no options, or are declared by hand
+    special: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # more of an option, by argument
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Give a parameter of Typer for each argument."""
+        function, module = _find(self.function)
+        texts = _described(ast.get_docstring(function) or "")
+        given = function.args
+        defaults = dict(zip([one.arg for one in reversed(given.args)], reversed(given.defaults), strict=False))
+        defaults |= {
+            one.arg: default for one, default in zip(given.kwonlyargs, given.kw_defaults, strict=True) if default
+        }
+        for argument in (*given.args, *given.kwonlyargs):
+            if argument.arg not in (*_NEVER, *self.without) and argument.annotation is not None:
+                default = ast.literal_eval(defaults[argument.arg]) if argument.arg in defaults else Parameter.empty
+                special = dict(self.special.get(argument.arg, {}))
+                kind = special.pop("type", None) or _kind(argument.annotation, module)
+                text = special.pop("help", None) or as_help(texts[argument.arg], texts)
+                yield _parameter(argument.arg, kind, default, text, special)
+
+
+def _parameter(name: str, kind: Any, default: Any, text: str, special: dict[str, Any]) -> Parameter:
+    """Make an option; a flag that is on unless it is left out is named ``--no-...`` by Typer."""
+    names = special.pop("names", ())
+    if kind is bool and default is False and not names:
+        names = (f"--{name.replace('_', '-')}",)
+    default = special.pop("default", default)
+    wanted: Any = kind if kind is bool or default not in (None, Parameter.empty) else kind | None
+    if default is Parameter.empty:
+        wanted = kind
+    written = special.pop("written", ())
+    annotation: Any = Annotated[wanted, typer.Option(*names, help=text, **special), written]
+    return Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def as_help(text: str, names: Collection[str]) -> str:
+    """Write the text of a parameter for the command line: no markup, nothing of Python alone, arguments as options."""
+
+    def option(found: re.Match[str]) -> str:
+        value = "" if found[2] in {None, "True"} else f" {found[2]}"
+        return f"--{found[1].replace('_', '-')}{value}" if found[1] in names else found[0]
+
+    text = re.sub(r"[;,] or an? `[A-Z]\w+`( that \w+ \w+)?", "", text)
+    text = re.sub(r":func:`~?(?:\w+\.)*(\w+)`", lambda found: f"`{found[1].replace('_', '-')}`", text)
+    text = re.sub(r'``(\w+)(?:="?(\w+)"?)?``', option, text.replace('if None or ``"auto"``', "if ``auto``"))
+    return text.replace("``", "").replace("if None", "if left out")
+
+
+def _described(doc: str) -> dict[str, str]:
+    """Give the text of each parameter of a numpydoc docstring."""
+    section = re.search(r"\nParameters\n-+\n(.*?)(?=\n\n\w+\n-+\n|\Z)", doc, flags=re.DOTALL)
+    rows = re.findall(r"^(\w[\w, ]*)\n((?:    .+\n?)+)", section[1] if section else "", flags=re.MULTILINE)
+    return {name: " ".join(text.split()) for names, text in rows for name in names.split(", ")}
+
+
+@cache
+def _source(module: str) -> ast.Module:
+    """Parse a module of ours; a package by its ``__init__``."""
+    package, *parts = module.split(".")
+    path = _ROOTS[package].joinpath(*parts)
+    return ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_bytes())
+
+
+@cache
+def _definition(module: str, name: str) -> tuple[ast.AST, str]:
+    """Find what a module defines or imports under a name, and the module where that stands."""
+    for node in ast.walk(_source(module)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+            return node, module
+        if isinstance(node, ast.Assign) and any(isinstance(one, ast.Name) and one.id == name for one in node.targets):
+            return node.value, module
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in _ROOTS:
+            for one in node.names:
+                if (one.asname or one.name) == name:
+                    return _definition(node.module, one.name)
+    raise LookupError(f"{module} has no {name}")
+
+
+def _find(function: str) -> tuple[ast.FunctionDef, str]:
+    found, module = _definition(*function.rsplit(".", 1))
+    assert isinstance(found, ast.FunctionDef), function
+    return found, module
+
+
+def _kind(annotation: ast.AST, module: str) -> Any:
+    """Give the type of an option: choices, a flag, a number, a path, else text."""
+    names, choices = set[str](), list[str]()
+    for one in _members(annotation, module):
+        names |= {one.id} if isinstance(one, ast.Name) else set()
+        if isinstance(one, ast.Subscript):
+            choices += [str(each) for each in _literals(one)]
+    if choices and not names:
+        return Literal[tuple(choices)]
+    for name in ("bool", "Path", "str", "float", "int"):
+        if name in names:
+            return _PLAIN["str" if choices else name]
+    return str
+
+
+def _literals(node: ast.Subscript) -> tuple[Any, ...]:
+    """Give the choices of a ``Literal``; none of another type with brackets."""
+    if not (isinstance(node.value, ast.Name) and node.value.id == "Literal"):
+        return ()
+    found = ast.literal_eval(node.slice)
+    return found if isinstance(found, tuple) else (found,)
+
+
+def _members(node: ast.AST, module: str) -> Iterator[ast.AST]:
+    """Give the members of a union, names of other types put in their place."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield from _members(ast.parse(node.value, mode="eval").body, module)
+    elif isinstance(node, ast.BinOp):
+        yield from _members(node.left, module)
+        yield from _members(node.right, module)
+    elif isinstance(node, ast.Name) and node.id not in _PLAIN:
+        try:
+            found, where = _definition(module, node.id)
+        except LookupError:
+            return
+        if not isinstance(found, ast.ClassDef):
+            yield from _members(found, where)
+    else:
+        yield node
