@@ -254,7 +254,7 @@ def _contributions(
                 difference=float(difference[gene]),
                 contribution=float(contribution[gene]),
                 p_value=float(tested.gene_p[gene, group]),
-                term="" if term is None else genes.terms.names[term],
+                term="" if term is None else genes.terms.label(term),
                 sentence="" if term is None else genes.terms.sentence(gene, term),
             )
         )

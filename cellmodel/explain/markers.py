@@ -88,7 +88,8 @@ def rank_by_moments(
     if n_top < 1:
         raise ValueError(f"n_top must be >= 1, got {n_top}")
     figures = _figures(inside, rest)
-    strength = figures["t"] if order == "t" else _weighted_by_specificity(figures["t"], inside.linear_mean)
+    t = figures["t"]
+    strength = t if order == "t" else np.where(t > 0, t * specificity(inside), t)
     tables = []
     for cluster, n_cells in enumerate(inside.n_cells.tolist()):
         n_rest = int(rest.n_cells[cluster])
@@ -107,13 +108,10 @@ def rank_by_moments(
     return tuple(tables)
 
 
-def _weighted_by_specificity(
-    t: Float[np.ndarray, "cluster gene"], means: Float[np.ndarray, "cluster gene"]
-) -> Float[np.ndarray, "cluster gene"]:
-    """Multiply t above 0 by the share that each cluster has in the sum of a gene's means."""
-    total = means.sum(axis=0)
-    share = np.divide(means, total, out=np.zeros_like(means), where=total > 0)
-    return np.where(t > 0, t * share, t)
+def specificity(inside: GroupMoments) -> Float[np.ndarray, "cluster gene"]:
+    """Share that each cluster has in the sum of a gene's means of normalized counts; 0 where no cell expresses it."""
+    total = inside.linear_mean.sum(axis=0)
+    return np.divide(inside.linear_mean, total, out=np.zeros_like(inside.linear_mean), where=total > 0)
 
 
 def _figures(inside: GroupMoments, rest: GroupMoments) -> dict[str, Float[np.ndarray, "cluster gene"]]:

@@ -1,6 +1,7 @@
 """Terms of gene texts: words and two-word phrases that say something about a gene, and the sentences they stand in."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
@@ -15,8 +16,12 @@ from genekb.core.words import gene_stop_words, singular, split_clauses, split_se
 from genekb.genes.words import TextWords, split_texts
 from genekb.query.gene_theme import strata_of
 
+_MAX_WHOLE = 4  # words of a whole phrase
+_MOSTLY = 0.75  # share of the places of a phrase from which a word beside it is part of it
+_MIN_PLACES = 3  # of such a phrase
 _MIN_WORD = 3  # letters of a word that may stand alone; shorter ones ("T", "II") only inside a phrase
 
+_NUMBER = re.compile(r"\d+([pq]\d+)?")  # or the band of a chromosome
 _TOKEN = re.compile(r"[a-z0-9]+")
 SplitTexts = Callable[[Sequence[str]], TextWords]
 
@@ -46,6 +51,23 @@ class TermIndex:
             if sentence not in self.boilerplate and term in _sentence_terms(sentence, singulars=self.singulars):
                 return sentence
         raise ValueError(f"no sentence of the text {text[:40]!r}... holds the term {term!r}")
+
+    def whole(self, phrase: str, texts: Sequence[str]) -> str:
+        """Extend a phrase by the words that are mostly beside it: "antigen presenting" to "antigen presenting cell".
+
+        ``texts``: those that hold the phrase, or many of them. A word alone stays as it is.
+        """
+        found = phrase.split(" ")
+        if len(found) == 1:
+            return phrase
+        clauses = [
+            [self.singulars.get(word, word) for word in _words(clause)]
+            for text in texts
+            for clause in split_clauses(self.sentence(text, term=phrase))
+        ]
+        while len(found) < _MAX_WHOLE and (extended := _extended(found, clauses)):
+            found = extended
+        return " ".join(found)
 
 
 def index_terms(texts: Sequence[str], *, min_texts: int, split: SplitTexts = split_texts) -> TermIndex:
@@ -81,8 +103,8 @@ class _WordForms:
     singulars: Mapping[str, str]  # plurals whose singular occurs
     counted: Int[np.ndarray, " word"]  # the word that it is counted as
     is_stop: Bool[np.ndarray, " word"]  # whether no term holds it
-    is_broad: Bool[np.ndarray, " word"]  # whether the word that it is counted as is no term alone
-    is_short: Bool[np.ndarray, " word"]
+    half: Int[np.ndarray, " word"]  # kind of the word that it is counted as, see _half_words; else 0
+    is_alone: Bool[np.ndarray, " word"]  # whether the word that it is counted as may be a term alone
 
 
 def _word_forms(vocabulary: Sequence[str], words: Int[np.ndarray, " _"]) -> _WordForms:
@@ -90,17 +112,19 @@ def _word_forms(vocabulary: Sequence[str], words: Int[np.ndarray, " _"]) -> _Wor
     present = np.flatnonzero(np.bincount(words, minlength=len(vocabulary)))
     number = {vocabulary[word]: word for word in present.tolist()}
     singulars = {word: one for word in number if (one := singular(word)) != word and one in number}
-    stop_words, broad_words = _stop_words(), _broad_words()
+    stop_words, half_words = _stop_words(), _half_words()
     counted = np.arange(len(vocabulary))
-    is_stop, is_broad, is_short = np.zeros((3, len(vocabulary)), dtype=bool)
+    half = np.zeros(len(vocabulary), dtype=np.int64)
+    is_stop, is_alone = np.zeros((2, len(vocabulary)), dtype=bool)
     for written, at in number.items():
         word = singulars.get(written, written)
         counted[at] = number[word]
-        is_stop[at] = word.isdigit() or written in stop_words or word in stop_words
-        is_broad[at], is_short[at] = word in broad_words, len(word) < _MIN_WORD
+        is_stop[at] = _NUMBER.fullmatch(word) is not None or written in stop_words or word in stop_words
+        half[at] = half_words.get(word, 0)
+        is_alone[at] = not half[at] and len(word) >= _MIN_WORD
     return _WordForms(
-        vocabulary=vocabulary, singulars=singulars, counted=counted, is_stop=is_stop, is_broad=is_broad,
-        is_short=is_short,
+        vocabulary=vocabulary, singulars=singulars, counted=counted, is_stop=is_stop, half=half,
+        is_alone=is_alone,
     )  # fmt: skip
 
 
@@ -108,11 +132,11 @@ def _occurrences(
     forms: _WordForms, words: Int[np.ndarray, " word"], *, starts_clause: Bool[np.ndarray, " word"]
 ) -> tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]:
     """Terms in the words, and the words at which they stand: a word as its number, a phrase beyond those of words."""
-    is_stop, is_broad, counted = forms.is_stop[words], forms.is_broad[words], forms.counted[words]
-    alone = np.flatnonzero(~(is_stop | is_broad | forms.is_short[words]))
+    is_stop, half, counted = forms.is_stop[words], forms.half[words], forms.counted[words]
+    alone = np.flatnonzero(forms.is_alone[words] & ~is_stop)
     follows = ~(is_stop | starts_clause)
     follows[:1] = False
-    follows[1:] &= ~is_stop[:-1] & ~(is_broad[1:] & is_broad[:-1])
+    follows[1:] &= ~is_stop[:-1] & ~((half[1:] == half[:-1]) & (half[1:] > 0))
     second = np.flatnonzero(follows)
     phrases = (counted[second - 1] + 1) * len(forms.vocabulary) + counted[second]
     return np.concatenate([counted[alone], phrases]), np.concatenate([alone, second])
@@ -144,16 +168,20 @@ def _presence(
 
 
 @cache
-def _broad_words() -> frozenset[str]:
-    """Words that are a term only as one half of a phrase."""
-    lines = files("cellmodel.explain").joinpath("data", "broad_words.txt").read_text(encoding="utf-8").splitlines()
-    return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
+def _half_words() -> Mapping[str, int]:
+    """Words that are a term only as one half of a phrase, broad ones 1 and generic ones 2; no two of a kind are one."""
+    folder = files("cellmodel.explain").joinpath("data")
+    kinds: dict[str, int] = {}
+    for kind, name in enumerate(("broad_words.txt", "generic_words.txt"), start=1):
+        lines = folder.joinpath(name).read_text(encoding="utf-8").splitlines()
+        kinds |= {word: kind for line in lines if not line.startswith("#") for word in line.split()}
+    return kinds
 
 
 @cache
 def _stop_words() -> frozenset[str]:
     """English stop words and those of gene texts."""
-    return (stop_words() | gene_stop_words()) - _broad_words()
+    return (stop_words() | gene_stop_words()) - _half_words().keys()
 
 
 def _words(text: str) -> list[str]:
@@ -163,19 +191,38 @@ def _words(text: str) -> list[str]:
 
 def _sentence_terms(sentence: str, *, singulars: Mapping[str, str]) -> Iterator[str]:
     """Terms of one sentence, in reading order."""
-    stop_words, broad_words = _stop_words(), _broad_words()
+    stop_words, half_words = _stop_words(), _half_words()
     for clause in split_clauses(sentence):
         previous = None
         for written in _words(clause):
             word = singulars.get(written, written)
-            if word.isdigit() or written in stop_words or word in stop_words:
+            if _NUMBER.fullmatch(word) or written in stop_words or word in stop_words:
                 previous = None
                 continue
-            if len(word) >= _MIN_WORD and word not in broad_words:
+            if len(word) >= _MIN_WORD and word not in half_words:
                 yield word
-            if previous is not None and not (word in broad_words and previous in broad_words):
+            if previous is not None and not (word in half_words and half_words[word] == half_words.get(previous)):
                 yield f"{previous} {word}"
             previous = word
+
+
+def _extended(phrase: list[str], clauses: Sequence[Sequence[str]]) -> list[str]:
+    """Add the word that mostly stands behind or before a phrase; empty where there is none."""
+    size = len(phrase)
+    places = [
+        (clause, at)
+        for clause in clauses
+        for at in range(len(clause) - size + 1)
+        if list(clause[at : at + size]) == phrase
+    ]
+    behind = Counter(clause[at + size] for clause, at in places if at + size < len(clause))
+    before = Counter(clause[at - 1] for clause, at in places if at)
+    for counts, is_behind in ((behind, True), (before, False)):
+        word, times = counts.most_common(1)[0] if counts else ("", 0)
+        is_part = not _NUMBER.fullmatch(word) and word not in _stop_words()
+        if is_part and times >= max(_MIN_PLACES, _MOSTLY * len(places)):
+            return [*phrase, word] if is_behind else [word, *phrase]
+    return []
 
 
 _MAX_STRATA = 10  # of text length

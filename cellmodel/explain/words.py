@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
 from typing import Final
 
 import numpy as np
@@ -13,6 +14,7 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.random import generator
 from cellmodel.explain.attribution import AttributionTest, overall_mean_and_deviation, theme_weights
 from cellmodel.explain.enrichment import GeneSet
+from cellmodel.explain.markers import specificity
 from cellmodel.explain.terms import SplitTexts, SupportingGene, TermIndex, TermScores, index_terms, score_terms
 from cellmodel.pp.moments import GroupMoments
 from cellmodel.pp.text.align import GeneAlignment
@@ -32,6 +34,9 @@ _NESTED = 0.9  # fraction of a term's weight inside the genes of a chosen one fr
 _SAME_THEME = 0.5  # fraction of the lighter of two terms in common from which they are one theme
 _ALSO_SHOWN = 4
 _WORD_GENES, _THEME_GENES = 5, 10  # shown
+_LABEL_GENES = 100  # whose texts show what a phrase is a part of
+_MIN_STEM = 5  # letters
+_SAME_STEM = 0.6  # share of the longer of two words that both begin with, from which they count as one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -44,6 +49,13 @@ class NamedTerms:
     texts: tuple[str, ...]  # one per gene
     index: TermIndex  # of the texts
     cite: Callable[[str, str], str] = uncited  # adds the source to a sentence of a text
+
+    def label(self, term: int) -> str:
+        """Name of a term, as the whole phrase that it is a part of."""
+        if term >= len(self.index.terms):
+            return self.names[term]
+        genes = self.presence[:, [term]].nonzero()[0][:_LABEL_GENES].tolist()
+        return self.index.whole(self.names[term], [self.texts[gene] for gene in genes])
 
     def source(self, term: int) -> str:
         """Say where a term comes from."""
@@ -179,8 +191,8 @@ def _genes_of(term: int, scored: _ScoredTerms, weights: Float[np.ndarray, " gene
 class Word:
     """A term that upregulated genes of a cluster share."""
 
-    term: str  # one word or two, in lower case
-    score: float  # normal score of the summed contrast of its genes, against permuted texts
+    term: str  # a word or a phrase, in lower case
+    score: float  # normal score of its genes' contrasts times specificity, against permuted texts
     p_value: float  # permutation p value of this term looked at alone
     # permutation p value of the highest score of any term in the cluster: the one to judge by, since words are found by
     # searching all terms
@@ -215,8 +227,9 @@ def words_by_moments(
 
     The contrast of a gene is its mean in the cluster, less its mean in the rest, less one standard error of that
     difference, in standard deviations over all cells. A term adds up the contrasts, between 0 and 2, of the genes whose
-    text holds it, and is scored against permuted texts (:func:`cellmodel.explain.terms.score_terms`). Words describe
-    what upregulated genes do and do not name the cell: resting T cells, rich in ribosomal transcripts, are "ribosomal".
+    text holds it, each times the specificity of the gene (:func:`cellmodel.explain.markers.specificity`), and is scored
+    against permuted texts (:func:`cellmodel.explain.terms.score_terms`). Words describe what upregulated genes do and
+    do not name the cell.
     ``split``: gives the words of the texts, such as :meth:`genekb.Store.words`; ``cite``: adds the source to a
     sentence, such as :meth:`genekb.Store.cite`.
     """
@@ -229,7 +242,7 @@ def words_by_moments(
         [gene_names[row] for row in rows],
     )
     contrast = contrast[rows]
-    weights = np.clip(contrast, 0.0, _MAX_WEIGHT)
+    weights = np.clip(contrast, 0.0, _MAX_WEIGHT) * specificity(inside).T[rows]
     scores = score_terms(weights, terms.presence, n_permutations=n_permutations, rng=generator(seed, "words"))
     clusters = []
     for cluster, scored in enumerate(_scored_terms(terms, weights, scores)):
@@ -238,7 +251,7 @@ def words_by_moments(
             genes = _genes_of(term, scored, contrast[:, cluster])
             words.append(
                 Word(
-                    term=terms.names[term],
+                    term=terms.label(term),
                     n_genes=len(genes),
                     genes=terms.supporting(term, genes[:_WORD_GENES], contrast[:, cluster], names=names),
                     **scores.of(term, cluster),
@@ -266,10 +279,15 @@ def _same_words(scored: _ScoredTerms) -> Callable[[int], Bool[np.ndarray, " term
     """Which terms say the same as one of them: they share genes, or a word and genes."""
     total = scored.total()
     parts = np.array([(name.split()[0], name.split()[-1]) for name in scored.names]).reshape(-1, 2)
+    by_start: dict[str, list[str]] = {}
+    for word in np.unique(parts).tolist():
+        by_start.setdefault(word[:_MIN_STEM], []).append(word)
 
     def is_same(term: int) -> Bool[np.ndarray, " term"]:
         common = scored.common(term)
-        has_same_word = np.isin(parts, parts[term]).any(axis=1)
+        own = parts[term].tolist()
+        same = [other for word in own for other in by_start[word[:_MIN_STEM]] if _is_same_stem(word, other)]
+        has_same_word = np.isin(parts, same).any(axis=1)
         return np.asarray(
             (common >= _SAME_GENES * (total + total[term] - common))
             | (common >= _NESTED * total)
@@ -277,6 +295,12 @@ def _same_words(scored: _ScoredTerms) -> Callable[[int], Bool[np.ndarray, " term
         )
 
     return is_same
+
+
+def _is_same_stem(word: str, other: str) -> bool:
+    """Whether two words are one, or begin alike: "ribosome" and "ribosomal"."""
+    n_letters = max(_MIN_STEM, ceil(_SAME_STEM * max(len(word), len(other))))
+    return word == other or (min(len(word), len(other)) >= n_letters and word[:n_letters] == other[:n_letters])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -315,9 +339,9 @@ def choose_themes(
             genes = _genes_of(term, scored, scored.weights)
             themes.append(
                 Theme(
-                    term=terms.names[term],
+                    term=terms.label(term),
                     source=terms.source(term),
-                    also=tuple(terms.names[other] for other in also[:_ALSO_SHOWN]),
+                    also=tuple(terms.label(other) for other in also[:_ALSO_SHOWN]),
                     share=float(contributions[genes, group].sum() / tested.distances[group]),
                     n_genes=len(genes),
                     genes=terms.supporting(term, genes[:_THEME_GENES], contributions[:, group], names=gene_names),
