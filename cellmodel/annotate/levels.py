@@ -155,16 +155,91 @@ def place_gap(support: float, max_gap: float = MAX_GAP) -> float:
     return max_gap if support >= _SUPPORTED else max(max_gap, ELSEWHERE)
 
 
-def doubt(p_adjusted: float) -> str:
-    """Why a name is not given: it is not better than chance; empty if it is."""
-    return "" if p_adjusted <= _MAX_P else f"adjusted p {p_adjusted:.2g}"
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TypeGene:
+    """A gene that supports a name: its part of the score, and whether the type lists it as a marker."""
+
+    name: str
+    contribution: float
+    is_marker: bool
 
 
-def confidence(p_adjusted: float, margin: float) -> str:
-    """How sure a given name is: ``high`` where chance and the next type are both far off, ``low`` where neither is."""
-    if doubt(p_adjusted):
-        return ""
-    return ("low", "medium", "high")[(p_adjusted <= _SURE_P) + (margin >= _SURE_MARGIN)]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """Name of a cluster or of a list of marker genes, and what supports it."""
+
+    name: str  # a type, a group that it belongs to, or ``unassigned`` where chance reaches the score
+    confidence: str  # ``high``: chance and the next type are both far off; ``medium``: one of them; ``low``: neither
+    best: str  # of a cluster the type with the highest score; of a list the name also where it is rejected
+    # level, parent, ontology_id: of the name, or of what it would be; see :class:`LevelName`
+    level: str
+    parent: str
+    ontology_id: str
+    runner_up: str | None  # the type with the next score that ``name`` does not hold; None if there is none
+    # score, runner_up_score, margin: in standard deviations of scores with permuted genes, less what a type of
+    # another place loses; the difference of the two
+    score: float
+    runner_up_score: float
+    margin: float
+    text_score: float  # text_score, marker_score: by either evidence source alone
+    marker_score: float
+    p_value: float  # fraction of permutations, or of random lists, in which any candidate scores as high
+    p_adjusted: float  # that, adjusted over the clusters or lists
+    share_markers: float  # fraction of the measured markers that are upregulated, or in the list; 0 if there are none
+    genes: tuple[TypeGene, ...]  # those with the largest parts in ``score``
+    reason: str  # why ``best`` is rejected, such as ``adjusted p 0.31``; empty where it is the name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Support:
+    """What supports a name, see :class:`Verdict`."""
+
+    score: float
+    text_score: float
+    marker_score: float
+    share_markers: float
+    genes: tuple[TypeGene, ...]
+
+
+def give_verdict(
+    answer: LevelName,
+    types: Sequence[CellType],
+    scores: Float[np.ndarray, " type"],
+    *,
+    best: str,
+    support: Support,
+    tests: tuple[float, float],
+    reason: str = "",
+) -> Verdict:
+    """Give a name its confidence, or reject it: nothing but chance, or a ``reason`` of the caller, withholds a name.
+
+    ``tests``: its p value, and that adjusted over all that are named with it.
+    """
+    p_value, p_adjusted = tests
+    reason = reason or ("" if p_adjusted <= _MAX_P else f"adjusted p {p_adjusted:.2g}")
+    second = runner_up(types, scores, answer.name)
+    second_score = 0.0 if second is None else float(scores[second])
+    margin = support.score - second_score
+    sure = ("low", "medium", "high")[(p_adjusted <= _SURE_P) + (margin >= _SURE_MARGIN)]
+    return Verdict(
+        name=UNASSIGNED if reason else answer.name,
+        confidence="" if reason else sure,
+        best=best,
+        level=answer.level,
+        parent=answer.parent,
+        ontology_id=answer.ontology_id,
+        runner_up=None if second is None else types[second].name,
+        score=support.score,
+        runner_up_score=second_score,
+        margin=margin,
+        text_score=support.text_score,
+        marker_score=support.marker_score,
+        p_value=p_value,
+        p_adjusted=p_adjusted,
+        share_markers=support.share_markers,
+        genes=support.genes,
+        reason=reason,
+    )
 
 
 def runner_up(types: Sequence[CellType], scores: Float[np.ndarray, " type"], name: str) -> int | None:

@@ -6,22 +6,24 @@ from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from jaxtyping import Float, Int
 
 import genekb
-from cellmodel.annotate.cell_types import HUMAN, UNASSIGNED, CellType, TypeEvidence, evidence_of_genes, usual_types
+from cellmodel.annotate.cell_types import HUMAN, CellType, TypeEvidence, evidence_of_genes, usual_types
 from cellmodel.annotate.levels import (
     GROUP_WEIGHT,
     MAX_GAP,
     Level,
     LevelName,
-    confidence,
-    doubt,
+    Support,
+    TypeGene,
+    Verdict,
+    give_verdict,
     level_name,
     lineage_of,
     place_gap,
     places,
-    runner_up,
     weigh_by_place,
 )
 from cellmodel.annotate.marker_overlap import name_gene_lists
@@ -57,34 +59,11 @@ class ListChoice:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ListName:
-    """Name of one marker list, and what supports it."""
-
-    cluster: str
-    name: str  # a type or group, or ``unassigned`` where the evidence is weak
-    confidence: str  # ``high``, ``medium`` or ``low``, see :func:`cellmodel.annotate.levels.confidence`
-    level: str  # level, parent, ontology_id: of what is ``best``, see :class:`cellmodel.annotate.levels.LevelName`
-    parent: str
-    ontology_id: str
-    best: str  # the name also where it is rejected
-    # score: of the best type, or of the group that is named for its own genes: in standard deviations of permuted
-    # genes, less what a type of another place loses
-    score: float
-    p_value: float  # fraction of random lists of this size in which any candidate scores as high
-    p_adjusted: float  # that, adjusted over the lists
-    runner_up: str | None  # the type with the next score that ``name`` does not hold
-    runner_up_score: float
-    genes: tuple[str, ...]  # those with the largest parts in ``score``
-    n_genes: int  # genes of the list that count
-    unresolved: tuple[str, ...]  # genes of the list that the store does not know
-    reason: str = ""  # why ``best`` is rejected; empty where it is the name
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class NamedLists:
     """Names of marker lists."""
 
-    names: tuple[ListName, ...]  # one a cluster, in the order of the lists
+    names: tuple[Verdict, ...]  # one a cluster, in the order of the lists
+    lists: Mapping[str, Mapping[str, int]]  # the genes of each list that count, and their GeneIDs, 0 if unknown
     lineage: Lineage  # store and encoder that were used
     n_candidates: int
     n_universe: int  # genes that random lists are drawn from
@@ -92,7 +71,16 @@ class NamedLists:
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a list, for a table or JSON."""
-        return [asdict(one) for one in self.names]
+        return [
+            {"cluster": cluster}
+            | asdict(one)
+            | {
+                "genes": tuple(gene.name for gene in one.genes),
+                "n_genes": sum(map(bool, genes.values())),
+                "unresolved": tuple(gene for gene, gene_id in genes.items() if not gene_id),
+            }
+            for one, (cluster, genes) in zip(self.names, self.lists.items(), strict=True)
+        ]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -189,6 +177,7 @@ def name_lists(lists: MarkerLists, kb: genekb.Store, config: RunConfig, *, choic
     about = list_evidence(types, kb, gene_ids=gene_ids, encoder=config.encoder)
     return NamedLists(
         names=name_by_evidence(found, about, choice=choice, seed=config.seed),
+        lists=found,
         lineage=store_lineage(kb, kb.encoder_id(config.encoder)),
         n_candidates=len(types),
         n_universe=len(gene_ids),
@@ -198,7 +187,7 @@ def name_lists(lists: MarkerLists, kb: genekb.Store, config: RunConfig, *, choic
 
 def name_by_evidence(
     lists: Mapping[str, Mapping[str, int]], about: ListEvidence, *, choice: ListChoice, seed: int
-) -> tuple[ListName, ...]:
+) -> tuple[Verdict, ...]:
     """Name lists of genes with their GeneIDs, 0 for those that are unknown, best first."""
     null = cache(partial(random_scores, about, n_lists=choice.n_permutations, seed=seed))
     known = [np.array([gene_id for gene_id in genes.values() if gene_id], dtype=np.int64) for genes in lists.values()]
@@ -211,10 +200,10 @@ def name_by_evidence(
         for own, genes in zip(scores, rows, strict=True)
     ]
     tests = zip(p_values, false_discovery_rate(np.array(p_values)).tolist(), strict=True)
-    found = zip(lists.items(), rows, scores, support, tests, strict=True)
+    found = zip(lists.values(), rows, scores, support, tests, strict=True)
     return tuple(
-        _name(*each, place=place, scores=own, support=of_place, tests=test, about=about, choice=choice)
-        for each, place, own, of_place, test in found
+        _name(genes, place=place, scores=own, support=of_place, tests=test, about=about, choice=choice)
+        for genes, place, own, of_place, test in found
     )
 
 
@@ -282,7 +271,6 @@ def random_scores(about: ListEvidence, n_genes: int, *, n_lists: int, seed: int)
 
 
 def _name(
-    cluster: str,
     genes: Mapping[str, int],
     *,
     place: Int[np.ndarray, " known"],
@@ -291,36 +279,36 @@ def _name(
     tests: tuple[float, float],
     about: ListEvidence,
     choice: ListChoice,
-) -> ListName:
+) -> Verdict:
     """Name one list; one without known genes is unassigned."""
-    known = [gene for gene in genes if genes[gene]]
     own, of_groups = scores[: about.n_types], scores[about.n_types :]
     gap = place_gap(support[own.argmax()], choice.max_gap)
     answer = level_name(about.types, own, level=choice.level, max_gap=gap, groups=about.groups, group_scores=of_groups)
     row = _row_of(answer, about, scores)
+    supporting = _support(row, [gene for gene in genes if genes[gene]], place, about, score=float(scores[row]))
+    reason = "" if len(place) else "no gene known"
+    return give_verdict(answer, about.types, own, best=answer.name, support=supporting, tests=tests, reason=reason)
+
+
+def _support(
+    row: int, names: Sequence[str], place: Int[np.ndarray, " known"], about: ListEvidence, *, score: float
+) -> Support:
+    """Collect what supports a type or group: both evidence sources, genes of the list, markers among them."""
     profile, mean, size = _profile(len(place), len(about.gene_ids))
     parts = about.weights[place, row] * (profile - mean) / size
-    supporting = tuple(known[at] for at in np.argsort(-parts, kind="stable").tolist() if parts[at] > 0)
-    second = runner_up(about.types, own, answer.name)
-    second_score = 0.0 if second is None else float(own[second])
-    reason = doubt(tests[1]) if known else "no gene known"
-    return ListName(
-        cluster=cluster,
-        name=UNASSIGNED if reason else answer.name,
-        confidence="" if reason else confidence(tests[1], float(scores[row]) - second_score),
-        level=answer.level,
-        parent=answer.parent,
-        ontology_id=answer.ontology_id,
-        best=answer.name,
-        score=float(scores[row]),
-        p_value=tests[0],
-        p_adjusted=tests[1],
-        runner_up=None if second is None else about.types[second].name,
-        runner_up_score=second_score,
-        genes=supporting[:_N_GENES],
-        n_genes=len(place),
-        unresolved=tuple(gene for gene in genes if not genes[gene]),
-        reason=reason,
+    markers = about.evidence.markers[row].indices
+    sources = sp.vstack([about.evidence.text[row], about.evidence.markers[row]]).toarray().T
+    text_score, marker_score = list_scores(sources, place).tolist()
+    return Support(
+        score=score,
+        text_score=text_score,
+        marker_score=marker_score,
+        share_markers=float(np.isin(markers, place).mean()) if len(markers) else 0.0,
+        genes=tuple(
+            TypeGene(name=names[at], contribution=float(parts[at]), is_marker=bool(place[at] in markers))
+            for at in np.argsort(-parts, kind="stable").tolist()[:_N_GENES]
+            if parts[at] > 0
+        ),
     )
 
 

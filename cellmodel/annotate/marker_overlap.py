@@ -51,9 +51,8 @@ def cluster_rows(clusters: Sequence[str], labels: Labels, names: Sequence[Any]) 
     """One row a cluster: its name and size, and what is known of it."""
     sizes = np.bincount(labels).tolist()
     return [
-        {"cluster": clusters[one.cluster], "n_cells": sizes[one.cluster]}
-        | {key: part for key, part in asdict(one).items() if key != "cluster"}
-        for one in names
+        {"cluster": cluster, "n_cells": size} | {key: part for key, part in asdict(one).items() if key != "cluster"}
+        for cluster, size, one in zip(clusters, sizes, names, strict=True)
     ]
 
 

@@ -25,13 +25,14 @@ from cellmodel.annotate.levels import (
     ELSEWHERE,
     LEVELS,
     Level,
+    Support,
+    TypeGene,
+    Verdict,
     broad_group,
-    confidence,
-    doubt,
+    give_verdict,
     level_name,
     place_gap,
     places,
-    runner_up,
     shared_name,
     weigh_by_place,
 )
@@ -72,42 +73,6 @@ class TypeNaming:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TypeGene:
-    """A gene that supports a name: its part of the score, and whether the type lists it as a marker."""
-
-    name: str
-    contribution: float
-    is_marker: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TypeName:
-    """Name of one cluster, and what supports it."""
-
-    cluster: int  # its label
-    name: str  # the best type, or a group that it belongs to, or ``unassigned`` where the evidence is weak
-    confidence: str  # ``high``, ``medium`` or ``low``, see :func:`cellmodel.annotate.levels.confidence`
-    best: str  # the type with the highest score
-    # level, parent, ontology_id: of the name, or of what it would be; see :class:`cellmodel.annotate.levels.LevelName`
-    level: str
-    parent: str
-    ontology_id: str
-    runner_up: str | None  # the type with the next score that ``name`` does not hold; None if there is none
-    # score, runner_up_score, margin: in standard deviations of scores with permuted genes, less what a type of
-    # another place loses; the difference of the two
-    score: float
-    runner_up_score: float
-    margin: float
-    text_score: float  # text_score, marker_score: of ``best``, by either evidence source alone
-    marker_score: float
-    p_value: float  # fraction of permutations in which any candidate reaches ``score`` in this cluster
-    p_adjusted: float  # that, adjusted over the clusters
-    share_markers: float  # fraction of the measured markers of ``best`` that are upregulated; 0 if there are none
-    genes: tuple[TypeGene, ...]  # those with the largest parts in ``score``
-    reason: str = ""  # why ``best`` is rejected, such as ``adjusted p 0.31``; empty where it is the name
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class TypeChoice:
     """Which clusters are named, by what."""
 
@@ -132,7 +97,7 @@ class NamedCells:
     """Names of clusters and cells."""
 
     found: ClusteredCells  # the cells that have a cluster; rows of all below are of these
-    names: tuple[TypeName, ...]  # one a cluster
+    names: tuple[Verdict, ...]  # one a cluster
     cell_names: tuple[str, ...]  # best type of each cell, or ``unassigned``
     cell_scores: Float[np.ndarray, " cell"]  # (cell,) its score, averaged over its neighbours
     lineage: Lineage  # store and encoder that were used
@@ -169,7 +134,7 @@ def name_types(cells: Cells, kb: genekb.Store, config: RunConfig, *, choice: Typ
     )
 
 
-def name_groups(groups: Sequence[Sequence[int]], names: Sequence[TypeName]) -> tuple[str, ...]:
+def name_groups(groups: Sequence[Sequence[int]], names: Sequence[Verdict]) -> tuple[str, ...]:
     """Name groups of clusters by what the names of their clusters share; see :func:`levels.shared_name`."""
     return tuple(
         shared_name([names[cluster].name for cluster in group], [names[cluster].parent for cluster in group])
@@ -178,7 +143,7 @@ def name_groups(groups: Sequence[Sequence[int]], names: Sequence[TypeName]) -> t
 
 
 def name_each(
-    known: QueriedCells, evidence: TypeEvidence, *, clusters: Sequence[TypeName], graph: CellGraph, seed: int
+    known: QueriedCells, evidence: TypeEvidence, *, clusters: Sequence[Verdict], graph: CellGraph, seed: int
 ) -> tuple[tuple[str, ...], Float[np.ndarray, " cell"]]:
     """Name each cell by the type with the highest score, averaged over its neighbors; returns names and scores.
 
@@ -220,7 +185,7 @@ def name_by_types(
     gene_names: Sequence[str],
     config: TypeNaming | None = None,
     seed: int,
-) -> tuple[TypeName, ...]:
+) -> tuple[Verdict, ...]:
     """Name each cluster by the type whose weights agree best with its profile; equal scores go to the first type.
 
     ``profiles``: of :func:`~cellmodel.annotate.cell_types.cluster_profiles`. Each is compared with its nearest
@@ -240,13 +205,12 @@ def name_by_types(
     tests = zip(p_values.tolist(), false_discovery_rate(p_values).tolist(), strict=True)
     rows = zip(standard, profiles >= _UPREGULATED, scores, support, strict=True)
     return tuple(
-        _name_cluster(cluster, *row, tests=test, evidence=evidence, gene_names=gene_names, settings=settings)
-        for cluster, (row, test) in enumerate(zip(rows, tests, strict=True))
+        _name_cluster(*row, tests=test, evidence=evidence, gene_names=gene_names, settings=settings)
+        for row, test in zip(rows, tests, strict=True)
     )
 
 
 def _name_cluster(
-    cluster: int,
     profile: Float[np.ndarray, " gene"],
     is_leading: Bool[np.ndarray, " gene"],
     scores: Float[np.ndarray, " type"],
@@ -256,7 +220,7 @@ def _name_cluster(
     evidence: TypeEvidence,
     gene_names: Sequence[str],
     settings: TypeNaming,
-) -> TypeName:
+) -> Verdict:
     """Name one cluster by its scores."""
     best = int(scores.argmax())
     markers = evidence.markers[best].indices
@@ -265,33 +229,16 @@ def _name_cluster(
         TypeGene(name=gene_names[gene], contribution=part * kept, is_marker=gene in markers)
         for gene, part in score_parts(evidence.both[best], profile)
     )
-    is_up = is_leading[markers]
-    p_value, p_adjusted = tests
-    answer = level_name(evidence.types, scores, level=settings.level, max_gap=place_gap(support[best]))
-    second = runner_up(evidence.types, scores, answer.name)
-    second_score = 0.0 if second is None else float(scores[second])
-    margin = float(scores[best]) - second_score
-    reason = doubt(p_adjusted)
-    return TypeName(
-        cluster=cluster,
-        name=UNASSIGNED if reason else answer.name,
-        confidence=confidence(p_adjusted, margin),
-        best=evidence.types[best].name,
-        level=answer.level,
-        parent=answer.parent,
-        ontology_id=answer.ontology_id,
-        runner_up=None if second is None else evidence.types[second].name,
+    supporting = Support(
         score=float(scores[best]),
-        runner_up_score=second_score,
-        margin=margin,
         text_score=float((evidence.text[best] @ profile)[0]),
         marker_score=float((evidence.markers[best] @ profile)[0]),
-        p_value=p_value,
-        p_adjusted=p_adjusted,
-        share_markers=float(is_up.mean()) if len(is_up) else 0.0,
+        share_markers=float(is_leading[markers].mean()) if len(markers) else 0.0,
         genes=genes[: settings.n_genes],
-        reason=reason,
     )
+    answer = level_name(evidence.types, scores, level=settings.level, max_gap=place_gap(support[best]))
+    name = evidence.types[best].name
+    return give_verdict(answer, evidence.types, scores, best=name, support=supporting, tests=tests)
 
 
 def contrast_relatives(

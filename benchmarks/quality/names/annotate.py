@@ -47,7 +47,8 @@ from cellmodel.annotate.cell_types import (
     type_evidence,
     usual_types,
 )
-from cellmodel.annotate.name_cells import TypeName, TypeNaming, name_by_types, name_each
+from cellmodel.annotate.levels import Verdict
+from cellmodel.annotate.name_cells import TypeNaming, name_by_types, name_each
 from genekb.query.knowledge import KnowledgeVectors, knowledge_vectors
 
 N_DEALS = 5
@@ -99,7 +100,7 @@ def permuted(evidence: TypeEvidence, deal: int) -> TypeEvidence:
     return replace(evidence, text=text, markers=markers, both=both)
 
 
-def score_names(names: Sequence[TypeName], truth: TruthOfSet) -> list[float]:
+def score_names(names: Sequence[Verdict], truth: TruthOfSet) -> list[float]:
     """Score the names of true types, in the order of their labels; labels without a right name do not count."""
     rows = []
     for label, one in zip(np.unique(truth.labels).tolist(), names, strict=True):
@@ -118,7 +119,7 @@ def score_set(truth: TruthOfSet, store: genekb.Store, encoder: str) -> dict[str,
     profiles = cluster_profiles(known.expression, groups, balanced=True)
     columns = all_evidence(known, store)
 
-    def name(evidence: TypeEvidence) -> tuple[TypeName, ...]:
+    def name(evidence: TypeEvidence) -> tuple[Verdict, ...]:
         return name_by_types(profiles, evidence, gene_names=known.gene_names, seed=0)
 
     of_deals = [name(permuted(columns[COMMAND], deal)) for deal in range(N_DEALS)]
@@ -134,7 +135,7 @@ def score_set(truth: TruthOfSet, store: genekb.Store, encoder: str) -> dict[str,
     }
 
 
-def table_of_names(names: Sequence[TypeName], truth: TruthOfSet) -> list[dict[str, Any]]:
+def table_of_names(names: Sequence[Verdict], truth: TruthOfSet) -> list[dict[str, Any]]:
     """Tell what each true type was named."""
     return [
         {
@@ -191,7 +192,7 @@ def score_cells(truth: TruthOfSet, store: genekb.Store, encoder: str) -> dict[st
     """Fractions of the cells named right and unassigned, by cell and, with clusters, by cluster; names in use."""
     known = known_cells(truth, store, encoder)
     evidence = type_evidence(usual_types(), known.alignment, store)
-    clusters: tuple[TypeName, ...] = ()
+    clusters: tuple[Verdict, ...] = ()
     names_by: dict[str, Sequence[str]] = {}
     if len(truth.clusters):
         profiles = cluster_profiles(known.expression, truth.clusters, balanced=True)

@@ -19,11 +19,10 @@ import genekb
 from benchmarks.lib.protocol import finish, load_datasets, markdown
 from benchmarks.quality.names.sets import TruthOfSet, command_line_of_names, half, more_sets, named_sets, open_stores
 from cellmodel.annotate.cell_types import UNASSIGNED, CellType, combine_evidence, read_cell_types, usual_types
-from cellmodel.annotate.levels import broad_group, read_cell_groups
+from cellmodel.annotate.levels import Verdict, broad_group, read_cell_groups
 from cellmodel.annotate.marker_lists import (
     ListChoice,
     ListEvidence,
-    ListName,
     list_evidence,
     name_by_evidence,
     resolve_lists,
@@ -38,7 +37,7 @@ from cellmodel.pp.normalize import log_expression
 SIZES = (10, 25, 50)
 N_RANDOM = 200  # random lists of each species and size
 Lists = dict[str, tuple[str, ...]]
-Names = Mapping[str, ListName]
+Names = Mapping[str, Verdict]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,7 +131,7 @@ def score_taxon(labels: Labels, kb: genekb.Store, encoder: str) -> dict[int, dic
 
 def name_all(lists: Mapping[str, Mapping[str, int]], about: ListEvidence, **choice: Any) -> Names:
     """Name lists."""
-    return {one.cluster: one for one in name_by_evidence(lists, about, choice=ListChoice(**choice), seed=0)}
+    return dict(zip(lists, name_by_evidence(lists, about, choice=ListChoice(**choice), seed=0), strict=True))
 
 
 def right_names(names: Names, labels: Labels) -> dict[str, bool]:

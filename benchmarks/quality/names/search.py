@@ -14,6 +14,7 @@ import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,7 @@ from cellmodel.pp.neighbors import smooth
 from genekb.query.knowledge import knowledge_vectors
 
 N_DEALS, N_RANDOM, SIGNIFICANT = 3, 200, 0.05
+QUERIES = Path(__file__).with_name("search_queries.toml")
 TIMES = 3.0  # above permuted genes
 BARS = {"name": 0.55, "name and definition": 0.55, "plural": 0.70, "function": 0.55}
 CONTROLS = ("shuffled", "name", "random")

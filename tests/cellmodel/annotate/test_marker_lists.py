@@ -41,7 +41,8 @@ def test_ten_genes_of_t_cells_are_a_t_cell_and_a_kind_of_it_where_a_type_is_aske
     assert fine.level == "fine"
     assert fine.name.endswith(("T cell", "thymocyte", "helper cell"))
     assert fine.p_value == pytest.approx(1 / 201)
-    assert set(broad.genes) <= set(T_CELL)
+    assert {gene.name for gene in broad.genes} <= set(T_CELL)
+    assert broad.score == pytest.approx((0.1 * broad.text_score + broad.marker_score) / np.hypot(0.1, 1))
 
 
 def test_scores_are_correlations_of_profile_and_weights(kb):
@@ -66,9 +67,9 @@ def test_random_lists_stay_unassigned(kb):
 
 def test_unknown_genes_are_listed_and_a_list_of_them_alone_is_unassigned(kb):
     lists = MarkerLists(genes={"a": (*T_CELL, "NOSUCH1"), "b": ("NOSUCH1", "NOSUCH2")})
-    first, second = name_lists(lists, kb, RunConfig(), choice=ListChoice()).names
-    assert (first.name, first.unresolved, first.n_genes) == ("T cell", ("NOSUCH1",), 10)
-    assert (second.name, second.reason, second.n_genes) == ("unassigned", "no gene known", 0)
+    first, second = name_lists(lists, kb, RunConfig(), choice=ListChoice()).rows()
+    assert (first["name"], first["unresolved"], first["n_genes"]) == ("T cell", ("NOSUCH1",), 10)
+    assert (second["name"], second["reason"], second["n_genes"]) == ("unassigned", "no gene known", 0)
     with pytest.raises(AlignmentTooLow, match="none of the 2 genes of the lists is in markers"):
         name_lists(MarkerLists(genes={"b": lists.genes["b"]}), kb, RunConfig(), choice=ListChoice())
 
@@ -82,10 +83,10 @@ def test_one_marker_is_no_better_than_chance_among_all_types_and_three_are_a_nam
 def test_lists_of_mouse_symbols_are_read_as_the_human_genes_of_these_symbols(kb):
     lists = {"mouse": tuple(map(str.capitalize, T_CELL)), "human": T_CELL, "none": ("Spo11a", "nosuch")}
     named = name_lists(MarkerLists(genes=lists), kb, RunConfig(), choice=ListChoice())
-    mouse, human, none = named.names
-    assert (mouse.name, mouse.score, mouse.n_genes) == (human.name, human.score, len(T_CELL))
-    assert (mouse.genes[0].upper(), mouse.unresolved) == (human.genes[0], ())
-    assert (none.name, none.reason) == ("unassigned", "no gene known")
+    mouse, human, none = named.rows()
+    assert (mouse["name"], mouse["score"], mouse["n_genes"]) == (human["name"], human["score"], len(T_CELL))
+    assert (mouse["genes"][0].upper(), mouse["unresolved"]) == (human["genes"][0], ())
+    assert (none["name"], none["reason"]) == ("unassigned", "no gene known")
     assert named.n_orthologs == len(T_CELL)
     own = name_lists(MarkerLists(genes={"human": T_CELL}), kb, RunConfig(), choice=ListChoice())
     assert own.n_orthologs == 0
