@@ -3,7 +3,7 @@
 Measured before this was written: no fusion of text, fixed or trained, improves the clusters of ordinary data over the
 expression head, so the embedding and the clusters come from expression alone; the text earns its place in the joint
 space, in which cells, genes and free text can be compared. It is no embedding to cluster or to integrate by, as its
-contrast pushes cells of one type apart (docs/results/batches.md).
+contrast pushes cells of one type apart (docs/results/benchmarks.md).
 """
 
 from collections.abc import Callable, Mapping
