@@ -7,7 +7,7 @@ from shutil import disk_usage, rmtree
 from typing import Final
 
 from genekb.core.errors import NotAvailable, StoreCorrupt
-from genekb.core.messages import Names, known_names, several
+from genekb.core.messages import Names, several
 from genekb.core.python import for_python
 from genekb.files.atomic import TEMPORARY, user_path, write_text
 from genekb.net.client import Absent
@@ -192,15 +192,7 @@ def find_encoders(manifest: Manifest, names: Sequence[str], *, where: str) -> li
     """Find encoders by id or name; all of them if none is named."""
     if not names:
         return list(manifest.encoders)
-    found = []
-    for name in names:
-        fits = [key for key, entry in manifest.encoders.items() if name in {key, entry["recipe"]["name"]}]
-        if len(fits) != 1:
-            what = f"several encoders named {name!r}" if fits else f"no encoder {name!r}"
-            raise NotAvailable(
-                f"{where} has {what} (it has: {known_names(name, manifest.encoders)}); give one of these"
-            )
-        found += fits
+    found = (manifest.find_encoder(name, where=where, hint="give one of these") for name in names)
     return list(dict.fromkeys(found))
 
 

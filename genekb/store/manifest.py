@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import EllipsisType
 from typing import Any, Final
 
-from genekb.core.errors import SchemaMismatch, StoreCorrupt
+from genekb.core.errors import NotAvailable, SchemaMismatch, StoreCorrupt
+from genekb.core.messages import known_names
 from genekb.core.resources import raise_resource_fault
 from genekb.encoders.kinds import EncoderKind, kind_of
 from genekb.files.atomic import TEMPORARY, canonical_json, find_clash, is_plain_name, is_plain_path
@@ -95,6 +96,19 @@ class Manifest:
         """Recipe of an encoder, as JSON types."""
         found: Mapping[str, Any] = self.encoders[encoder_id]["recipe"]
         return found
+
+    def encoders_named(self, name: str, *, among: Iterable[str]) -> list[str]:
+        """Ids of the encoders ``among`` some that have an id or short name."""
+        return [key for key in among if name in {key, self.recipe(key)["name"]}]
+
+    def find_encoder(self, name: str, *, where: str, hint: str, among: Sequence[str] | None = None) -> str:
+        """Find the id of the one encoder of an id or short name; ``NotAvailable`` if there is none, or several."""
+        ids = tuple(self.encoders) if among is None else among
+        found = self.encoders_named(name, among=ids)
+        if len(found) == 1:
+            return found[0]
+        what = f"several encoders named {name!r}" if found else f"no encoder {name!r}"
+        raise NotAvailable(f"{where} has {what} (it has: {known_names(name, ids)}); {hint}")
 
     def kind(self, encoder_id: str) -> EncoderKind:
         """Properties of the family of an encoder."""

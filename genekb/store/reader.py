@@ -12,16 +12,16 @@ import pyarrow.compute as pc
 
 from genekb import schema
 from genekb.core.errors import NotAvailable
-from genekb.core.messages import html_table, known_names, listed
+from genekb.core.messages import html_table, listed
 from genekb.core.plugins import require
 from genekb.core.python import for_python
-from genekb.core.words import without_brackets
 from genekb.encoders.kinds import stored_name
+from genekb.genes.citations import Section, cite, text_sections
 from genekb.genes.coverage import Coverage, explain_missing_texts, measure_coverage
 from genekb.genes.resolve import Resolution, resolve_names
 from genekb.genes.species import check_species, count_other_case
 from genekb.genes.taxa import taxon_name
-from genekb.genes.texts import FUNCTION_VOCABULARIES, find_template
+from genekb.genes.texts import find_template
 from genekb.genes.words import TextWords, split_texts
 from genekb.schema import FloatArray, IntArray
 from genekb.store.files import (
@@ -83,9 +83,7 @@ class Store:
             check_files(folder, self.manifest, only_size=True)
         self._table = lru_cache(maxsize=None)(self._read_table)
         self._vector_table = lru_cache(maxsize=None)(self._open_vectors)
-        self._resolved = lru_cache(maxsize=4)(
-            self._resolve
-        )  # a run asks for the genes of the cells at each of its steps
+        self._resolved = lru_cache(maxsize=4)(self._resolve)  # a run asks for the genes of the cells at each step
 
     @property
     def store_id(self) -> str:
@@ -173,17 +171,12 @@ class Store:
         ids = self.encoder_ids
         if name is None and ids:
             return ids[0]
-        name = stored_name(name) if name else name
-        found = [key for key in ids if key == name or self.manifest.recipe(key)["name"] == name]
-        if len(found) == 1:
-            return found[0]
-        left = [key for key in self.not_pulled if name in {key, self.manifest.recipe(key)["name"]}]
+        name = stored_name(name or "")
+        left = self.manifest.encoders_named(name, among=self.not_pulled)
         origin = read_origin(self.folder)
-        if left and origin:
+        if left and origin and not self.manifest.encoders_named(name, among=ids):
             raise NotAvailable(f'{left[0]} was not pulled; `genekb pull {origin.url}` with encoder="{name}" brings it')
-        have = known_names(name or "", ids)
-        what = f"several encoders named {name!r}" if found else f"no encoder {name!r}"
-        raise NotAvailable(f"{self.store_id} has {what} (it has: {have}); add it with `genekb encode`")
+        return self.manifest.find_encoder(name, among=ids, where=self.store_id, hint="add it with `genekb encode`")
 
     def gene_encoder_id(self, name: str | None = None) -> str:
         """Find the id of an encoder whose vectors of genes are used and no text is read: a mix comes before others."""
@@ -235,14 +228,7 @@ class Store:
             raise ValueError(f"genes are a list of names or of GeneIDs, such as ['CD3D'], not {genes!r}")
         if wanted.dtype.kind in "UO":
             wanted = self.resolve([str(name) for name in genes]).gene_ids
-        wanted = wanted.astype(np.int64)
-        known, rows = table.locate(wanted)
-        has_vector = np.isin(np.arange(len(wanted)), known)
-        if len(rows) and has_vector.all() and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
-            return GeneVectorSelection(vectors=np.asarray(table.vectors[rows[0] : rows[-1] + 1]), has_vector=has_vector)
-        vectors = np.zeros((len(wanted), table.vectors.shape[1]), dtype=np.float32)
-        vectors[known] = table.vectors[rows]
-        return GeneVectorSelection(vectors=vectors, has_vector=has_vector)
+        return table.select(wanted.astype(np.int64))
 
     def texts(self, gene_ids: IntArray | Sequence[int]) -> list[str | None]:
         """Texts of some genes, None where there is none.
@@ -258,31 +244,12 @@ class Store:
 
     def cite(self, text: str, sentence: str) -> str:
         """Add to a sentence of a text of this store its source, ``[UniProt]``, where texts have more than NCBI's."""
-        sections = self._sections.get(text, []) if self._functions else []
-        wanted = sentence.strip().rstrip(".")
-        source = next((source for source, section in sections if wanted and wanted in without_brackets(section)), "")
-        return f"{sentence} [{source}]" if source else sentence
+        return cite(sentence, self._sections.get(text, ()))
 
     @cached_property
-    def _functions(self) -> dict[int, list[tuple[str, str]]]:
-        """Sources and texts of functions by gene."""
-        table = self.table("annotations")
-        table = table.filter(pc.is_in(table["vocabulary"], schema.strings(list(FUNCTION_VOCABULARIES))))
-        found: dict[int, list[tuple[str, str]]] = {}
-        for gene, source, text in zip(
-            *(table[name].to_pylist() for name in ("gene_id", "evidence", "term")), strict=True
-        ):
-            found.setdefault(gene, []).append((source or "annotations", text))
-        return found
-
-    @cached_property
-    def _sections(self) -> dict[str, list[tuple[str, str]]]:
-        """Sources and texts of the sections of each text."""
-        genes, texts = self.table("genes"), self.table("texts")
-        summaries = dict(zip(genes["gene_id"].to_pylist(), genes["summary"].to_pylist(), strict=True))
-        pairs = zip(texts["text"].to_pylist(), texts["gene_id"].to_pylist(), strict=True)
-        own = "NCBI" if any(licence.startswith("NCBI Gene") for licence in self.manifest.licences) else "summary"
-        return {text: [(own, summaries.get(gene) or ""), *self._functions.get(gene, [])] for text, gene in pairs}
+    def _sections(self) -> dict[str, list[Section]]:
+        genes, texts, annotations = map(self.table, ("genes", "texts", "annotations"))
+        return text_sections(genes, texts, annotations, licences=self.manifest.licences)
 
     def words(self, texts: Sequence[str]) -> TextWords:
         """Words of texts; those of this store's texts are stored, others are split now."""

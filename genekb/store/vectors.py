@@ -57,6 +57,16 @@ class VectorTable:
         known = np.flatnonzero(self.gene_ids[index] == gene_ids) if len(self.gene_ids) else np.empty(0, np.int64)
         return known, self.rows[index[known]]
 
+    def select(self, gene_ids: IntArray) -> GeneVectorSelection:
+        """Vectors of genes, in any order; a view where they are a run of rows, else a copy."""
+        known, rows = self.locate(gene_ids)
+        has_vector = np.isin(np.arange(len(gene_ids)), known)
+        if len(rows) and has_vector.all() and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
+            return GeneVectorSelection(vectors=np.asarray(self.vectors[rows[0] : rows[-1] + 1]), has_vector=has_vector)
+        vectors = np.zeros((len(gene_ids), self.vectors.shape[1]), dtype=np.float32)
+        vectors[known] = self.vectors[rows]
+        return GeneVectorSelection(vectors=vectors, has_vector=has_vector)
+
     def cosines(self, vector: FloatArray) -> FloatArray:
         """Cosine of a vector (dim,) with that of each gene, in the order of ``gene_ids``."""
         norms = np.empty(len(self.vectors), dtype=np.float32)

@@ -61,11 +61,14 @@ def parsed(path):
 
 
 @cache
-def imported(path, *, top_level_only=False):
+def imported(path, *, top_level_only=False, types_too=False):
+    """Names that a module imports; ``types_too``: under ``TYPE_CHECKING``, too."""
     tree = parsed(path)
     guarded = [node for node in tree.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
-    for_types = {id(node) for block in guarded for node in ast.walk(block)}
-    nodes = tree.body if top_level_only else [node for node in ast.walk(tree) if id(node) not in for_types]
+    for_types = [node for block in guarded for node in ast.walk(block)]
+    known = {id(node) for node in for_types}
+    nodes = tree.body if top_level_only else [node for node in ast.walk(tree) if id(node) not in known]
+    nodes = [*nodes, *for_types] if types_too else nodes
     names = set()
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -87,10 +90,11 @@ def test_packages_import_only_what_lies_below_them(package):
         assert not tops & forbidden, f"{path.relative_to(ROOT)} imports {tops & forbidden}"
 
 
-def edges(*, top_level_only):
+def edges(*, top_level_only, types_too=False):
     every = {module_name(path): path for package in PACKAGES for path in modules(package)}
     return {
-        name: (imported(path, top_level_only=top_level_only) & every.keys()) - {name} for name, path in every.items()
+        name: (imported(path, top_level_only=top_level_only, types_too=types_too) & every.keys()) - {name}
+        for name, path in every.items()
     }
 
 
@@ -116,6 +120,24 @@ def test_no_import_cycle():
     }
     for graph in (edges(top_level_only=True), rooms):
         TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
+
+
+CIRCLES_FOR_TYPES = {  # imports for types alone that close a circle: to be mended, none is added
+    ("cellmodel.core.config", "cellmodel.recipes.base"),
+    ("cellmodel.io.backed", "cellmodel.io.cells"),
+    ("cellmodel.io.records", "cellmodel.io.backed"),
+    ("cellmodel.pl.report.collect.data", "cellmodel.pl.report.collect.samples"),
+    ("genekb.store.reader", "genekb.store.search"),
+}
+
+
+def test_no_circle_of_imports_for_types_but_those_known():
+    graph = {
+        name: {target for target in targets if (name, target) not in CIRCLES_FOR_TYPES}
+        for name, targets in edges(top_level_only=True, types_too=True).items()
+        if name not in PACKAGES  # what users call is exported lazily
+    }
+    TopologicalSorter(graph).prepare()
 
 
 @pytest.mark.parametrize("package", FLOORS)
