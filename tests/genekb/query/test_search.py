@@ -120,7 +120,7 @@ def test_hybrid_scores_are_reciprocal_ranks_of_every_source(kb):
     assert {spec.rsplit("-", 1)[0] for spec in result.encoders} == {"hash-32", "wcp-16"}
     for hit in result.hits:
         assert set(hit.ranks) <= sources
-        assert hit.score == pytest.approx(sum(1 / (60 + rank) for rank in hit.ranks.values()))
+        assert hit.score == pytest.approx(sum(1 / (10 + rank) for rank in hit.ranks.values()))
     scores = [hit.score for hit in result.hits if not hit.is_named]
     assert scores == sorted(scores, reverse=True)
     assert result.hits[0].symbol == "INS"
