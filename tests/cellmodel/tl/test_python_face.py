@@ -110,7 +110,7 @@ def test_errors_are_in_the_words_of_python(adata):
         cm.tl.cluster(adata, **PLAIN)
     with pytest.raises(InputUnusable, match=r"give `kb`, or knowledge=\"none\""):
         cm.tl.cluster(adata, key_added="other")
-    with pytest.raises(InputUnusable, match=r"run `cm\.tl\.cluster` first, or name a column with `cluster_key`"):
+    with pytest.raises(InputUnusable, match=r"run `cellmodel cluster` first, or name a column with `cluster_key`"):
         cm.tl.annotate(adata, markers={"A": ["CD3D"]}, cluster_key="leidn", key_added="other")
     with pytest.raises(ValueError, match=r"knowledge 'reel' is not one of real, .*; did you mean 'real'"):
         cm.tl.embed(adata, knowledge="reel", key_added="other")

@@ -247,7 +247,7 @@ def test_the_composition_is_compared_stored_and_drawn(adata, tmp_path):
     axes = cm.pl.composition(found, save=tmp_path / "c.svg")
     assert len(axes.patches) == 16
     assert "share of cells" in (tmp_path / "c.svg").read_text()
-    with pytest.raises(InputUnusable, match=r"run `cm\.tl\.composition` first"):
+    with pytest.raises(InputUnusable, match=r"run `cellmodel composition` first"):
         cm.pl.composition(adata)
 
 

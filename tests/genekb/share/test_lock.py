@@ -87,7 +87,7 @@ def test_a_newer_store_of_the_name_does_not_move_a_project_that_is_locked(
     monkeypatch.chdir(project)
     assert genekb.open("human", home=home).manifest.digest == built.manifest.digest
     assert genekb.open("human@2022-11", home=home).manifest.digest == built.manifest.digest
-    with pytest.raises(NotAvailable, match=r"genekb.lock pins human to .* `gk.sync` brings it"):
+    with pytest.raises(NotAvailable, match=r"genekb.lock pins human to .* `genekb sync` brings it"):
         genekb.open("human", home=tmp_path / "other")
     sync(project.parent / "genekb.lock", home=tmp_path / "other", retry=QUICK)
     assert genekb.open("human", home=tmp_path / "other").manifest.digest == built.manifest.digest
