@@ -96,7 +96,7 @@ def read_stored(path: Path) -> Any:
                 return [sum(block.sum() for block in matrix.blocks()) for matrix in matrices], backed
         if how == "totals":
             return read_gene_totals(path)
-        return spatial_coordinates(read_cells(path))
+        return spatial_coordinates(read_cells(path).adata, source=str(path))
 
     return read_each(["cells", "totals", "blocks"], use)
 

@@ -201,7 +201,7 @@ def score_beside_rivals(
 def _stored(cells: Cells, key: str, use_rep: Sequence[str]) -> dict[str, Embedding]:
     """Embeddings of the file that are scored."""
     own = [name for name in cells.adata.obsm if name in {"X_pca", f"X_{key}"} or name.startswith(f"X_{key}_")]
-    return {name: obsm_embedding(cells, name) for name in dict.fromkeys([*own, *use_rep])}
+    return {name: obsm_embedding(cells.adata, name, source=cells.source) for name in dict.fromkeys([*own, *use_rep])}
 
 
 def plain_harmony(pcs: Embedding, batches: np.ndarray, *, seed: int = 0) -> Embedding:

@@ -1,13 +1,10 @@
 """Settings of a run: one frozen dataclass a component, one set of values for every data set; no NumPy is loaded."""
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import Any, Final, Literal, Protocol, get_args
 
 from cellmodel.core.device import check_device
 from genekb.core.messages import check_choice
-
-if TYPE_CHECKING:
-    from cellmodel.recipes.base import Recipe
 
 Knowledge = Literal["real", "shuffled", "random", "none"]
 Sentences = Literal["pooled", "sampled", "encoded"]
@@ -15,6 +12,14 @@ Values = Literal["auto", "counts", "linear", "log1p"]  # what the values of a ma
 HeadName = Literal["kmeans", "leiden", "ot", "gmm"]
 RESOLUTION: Final = 0.5  # of Leiden where neither a number of clusters nor a resolution is given
 SEEDS: Final = range(-(2**63), 2**63)  # what a file can hold
+
+
+class NamedRecipe(Protocol):
+    """What a record keeps of a `Recipe`, see :class:`cellmodel.recipes.base.Recipe`."""
+
+    @property
+    def name(self) -> str:
+        """Name of the recipe."""
 
 
 def check_seed(seed: int) -> None:
@@ -181,7 +186,7 @@ class RunConfig:
     8
     """
 
-    recipe: "str | Recipe" = "fused"
+    recipe: str | NamedRecipe = "fused"
     n_clusters: int | None = None
     resolution: float | None = None
     knowledge: Knowledge = "real"

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from cellmodel.core.arrays import CellByGene
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import Arrays, InputStages, Stages
-from cellmodel.io.cells import Cells, Matrices, ReadConfig, check_slots, matrix_name
+from cellmodel.io.cells import SAMPLE_KEY, Cells, FileRecord, Matrices, ReadConfig, check_slots, matrix_name
 from cellmodel.io.formats.anndata import check_is_anndata, check_transpose, open_file, open_zarr
 from cellmodel.io.formats.mudata import cells_group, find_modality, with_common_obs
 from cellmodel.io.formats.tenx import find_group, read_tables
@@ -31,7 +31,6 @@ from cellmodel.io.guard import (
     refused_by_anndata,
 )
 from cellmodel.io.matrix import ValueKind, ValueReport, as_csr, gene_columns
-from cellmodel.io.records import SAMPLE_KEY, FileRecord
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -25,7 +25,6 @@ from cellmodel.io.matrix import (
     name_genes,
     note_oddities,
 )
-from cellmodel.io.records import FileRecord
 from cellmodel.io.writers import check_key, check_tables
 from genekb.core.messages import check_choice, counted, known_names
 
@@ -33,9 +32,31 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from cellmodel.io.backed import AnyCells
-
 _COUNTS: Final = "layers/counts"
+SAMPLE_KEY: Final = "sample_key"  # of a record of what was read: the column of obs with the samples of several files
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileRecord:
+    """What one of several files gave."""
+
+    file: str
+    sample: str  # its name as a sample; empty where a column of obs has the samples
+    n_cells: int
+    n_genes: int
+    n_lost: int  # genes that not all files have
+    share_lost: float  # fraction of the file's counts (or expression) that they hold
+    n_resolved: int  # names that the store knows; 0 without a store
+    species: str  # whose genes most of them are; empty without a store
+    by_ortholog: bool  # whether its genes are matched as those of another species
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        lost = f"{self.n_lost:,} of {self.n_genes:,} genes, {self.share_lost:.1%} of the counts, are not shared"
+        species = (
+            f"; its genes are of another species ({self.species}), matched by orthologues" if self.by_ortholog else ""
+        )
+        return f"{self.file}: {self.n_cells:,} cells; {lost if self.n_lost else 'all genes are shared'}{species}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -212,56 +233,54 @@ def cells_from_anndata(adata: "AnnData", read: ReadConfig | None = None, *, sour
     )
 
 
-def spatial_coordinates(cells: "AnyCells") -> Float[np.ndarray, "cell axis"]:
+def spatial_coordinates(adata: "AnnData", *, source: str) -> Float[np.ndarray, "cell axis"]:
     """Coordinates of the cells, from ``obsm["spatial"]``: two or three finite numbers a cell, not the same for all."""
-    obsm = cells.adata.obsm
+    obsm = adata.obsm
     if "spatial" not in obsm:
         have = ", ".join(obsm) or "none"
-        raise InputUnusable(f'{cells.source} has no obsm["spatial"] (it has: {have}); leave `spatial` out')
+        raise InputUnusable(f'{source} has no obsm["spatial"] (it has: {have}); leave `spatial` out')
     found = np.asarray(obsm["spatial"])
     if found.ndim != 2 or found.shape[1] not in {2, 3} or found.dtype.kind not in "iuf":  # noqa: PLR2004 - a table
         raise InputUnusable(
-            f'obsm["spatial"] of {cells.source} has shape {found.shape} and type {found.dtype}; '
+            f'obsm["spatial"] of {source} has shape {found.shape} and type {found.dtype}; '
             "two or three numbers a cell are needed"
         )
     coordinates = found.astype(np.float64)
     bad = int((~np.isfinite(coordinates)).any(axis=1).sum())
     if bad:
-        raise InputUnusable(
-            f'obsm["spatial"] of {cells.source} is NaN or infinite for {counted(bad, "cell")}; remove them'
-        )
+        raise InputUnusable(f'obsm["spatial"] of {source} is NaN or infinite for {counted(bad, "cell")}; remove them')
     if (coordinates == coordinates[0]).all():
-        raise InputUnusable(f'obsm["spatial"] of {cells.source} puts all cells at one place; leave `spatial` out')
+        raise InputUnusable(f'obsm["spatial"] of {source} puts all cells at one place; leave `spatial` out')
     return coordinates
 
 
 _MOST_EMBEDDED: Final = 1e15  # squares of it, summed over dimensions, are far below the largest float32
 
 
-def obsm_embedding(cells: "AnyCells", key: str) -> Float[np.ndarray, "cell dim"]:
+def obsm_embedding(adata: "AnnData", key: str, *, source: str) -> Float[np.ndarray, "cell dim"]:
     """Give an embedding of the cells from ``obsm``: two or more finite numbers a cell."""
-    obsm = cells.adata.obsm
+    obsm = adata.obsm
     if key not in obsm:
         raise InputUnusable(
-            f"{cells.source} has no obsm[{key!r}] (it has: {known_names(key, obsm)}); name an embedding with `use_rep`"
+            f"{source} has no obsm[{key!r}] (it has: {known_names(key, obsm)}); name an embedding with `use_rep`"
         )
     value = obsm[key]
     found = value.toarray() if hasattr(value, "toarray") else np.asarray(value)
     if found.ndim != 2 or found.shape[1] < 2 or found.dtype.kind not in "iuf":  # noqa: PLR2004 - a line has no directions
         raise InputUnusable(
-            f"obsm[{key!r}] of {cells.source} has shape {found.shape} and type {found.dtype}; two or more numbers a "
+            f"obsm[{key!r}] of {source} has shape {found.shape} and type {found.dtype}; two or more numbers a "
             "cell are needed"
         )
     bad = int((~np.isfinite(found)).any(axis=1).sum())
     if bad:
         raise InputUnusable(
-            f"obsm[{key!r}] of {cells.source} is NaN or infinite for {counted(bad, 'cell')}; leave those cells out, or "
+            f"obsm[{key!r}] of {source} is NaN or infinite for {counted(bad, 'cell')}; leave those cells out, or "
             "make it again"
         )
     largest = float(np.abs(found).max(initial=0))
     if largest > _MOST_EMBEDDED:
         raise InputUnusable(
-            f"obsm[{key!r}] of {cells.source} holds {largest:.1g}, and distances between values above "
+            f"obsm[{key!r}] of {source} holds {largest:.1g}, and distances between values above "
             f"{_MOST_EMBEDDED:.0e} overflow; scale it, or make it again"
         )
     return found

@@ -12,16 +12,15 @@ import genekb
 from cellmodel.core.arrays import CellGraph
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import LineageMismatch
+from cellmodel.io.backed import AnyCells
+from cellmodel.io.cells import SAMPLE_KEY, FileRecord
 from cellmodel.io.writers import h5ad_safe
 from genekb.core.plugins import installed_version
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cellmodel.io.backed import AnyCells
-
 VERSIONED: Final = ("genekb-cellmodel", "numpy", "scipy", "scikit-learn", "scikit-network", "torch", "anndata")
-SAMPLE_KEY: Final = "sample_key"  # of a record of what was read: the column of obs with the samples of several files
 # Tables of a record of a run, and the columns that are read again
 _TABLES: Final[dict[tuple[str, ...], frozenset[str]]] = {
     ("markers",): frozenset({"cluster", "name", "log2_fold_change", "p_adjusted", "fraction_in", "fraction_out"}),
@@ -31,30 +30,7 @@ _TABLES: Final[dict[tuple[str, ...], frozenset[str]]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FileRecord:
-    """What one of several files gave."""
-
-    file: str
-    sample: str  # its name as a sample; empty where a column of obs has the samples
-    n_cells: int
-    n_genes: int
-    n_lost: int  # genes that not all files have
-    share_lost: float  # fraction of the file's counts (or expression) that they hold
-    n_resolved: int  # names that the store knows; 0 without a store
-    species: str  # whose genes most of them are; empty without a store
-    by_ortholog: bool  # whether its genes are matched as those of another species
-
-    def __str__(self) -> str:
-        """Say it in a line."""
-        lost = f"{self.n_lost:,} of {self.n_genes:,} genes, {self.share_lost:.1%} of the counts, are not shared"
-        species = (
-            f"; its genes are of another species ({self.species}), matched by orthologues" if self.by_ortholog else ""
-        )
-        return f"{self.file}: {self.n_cells:,} cells; {lost if self.n_lost else 'all genes are shared'}{species}"
-
-
-def input_record(cells: "AnyCells") -> dict[str, Any]:
+def input_record(cells: AnyCells) -> dict[str, Any]:
     """Versions that work on the cells, and what was read: the part of a record that needs no run."""
     return {
         "versions": {name: installed_version(name) for name in VERSIONED},
@@ -69,7 +45,7 @@ def input_record(cells: "AnyCells") -> dict[str, Any]:
     }
 
 
-def _file_frame(files: "Sequence[FileRecord]") -> "pd.DataFrame":
+def _file_frame(files: Sequence[FileRecord]) -> "pd.DataFrame":
     import pandas as pd
 
     return pd.DataFrame([asdict(each) for each in files])
@@ -96,7 +72,7 @@ _OF_GRAPH: Final = ("preprocess", "graph", "low_data", "spatial", "batch", "use_
 _OF_VALUES: Final = ("value_kind", "notes", "n_cells", "n_genes")
 
 
-def stored_graph(cells: "AnyCells", key: str, config: RunConfig) -> CellGraph | None:
+def stored_graph(cells: AnyCells, key: str, config: RunConfig) -> CellGraph | None:
     """Give the neighbors graph of a run, where these cells would have the same one again; else None.
 
     They would where the settings that decide it, the versions, and what was noted of the values are those of the run.
@@ -177,7 +153,7 @@ def _is_same(one: Lineage, other: Lineage, *, near: Path | None = None) -> bool:
 
 
 def check_lineage(
-    cells: "AnyCells",
+    cells: AnyCells,
     kb: genekb.Store,
     config: RunConfig | None,
     *,
@@ -232,7 +208,7 @@ def lineage_record(made_with: Lineage | None) -> dict[str, Any]:
     return {_CLUSTERS_FROM: {"store_id": made_with.store_id, "encoder_id": made_with.encoder_id}}
 
 
-def check_records(cells: "AnyCells", *, key: str, other_store: bool = False) -> None:
+def check_records(cells: AnyCells, *, key: str, other_store: bool = False) -> None:
     """Check that names, evidence and searches in a file were made with the store of the clusters that they are about.
 
     They were not where the clusters were made again with another store; what was made so on purpose has it in its

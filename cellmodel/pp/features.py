@@ -98,7 +98,7 @@ def make_features(
     stages = stages or MemoryStages()
     coordinates = spatial = None
     if config.spatial is not None:
-        coordinates = spatial_coordinates(cells)
+        coordinates = spatial_coordinates(cells.adata, source=cells.source)
         spatial = spatial_graph(coordinates, n_neighbors=config.spatial.n_neighbors)
     detected = _detected(scanned, config, n_genes=len(cells.names), source=cells.source)
     source = LogExpression(matrix=cells.matrix, kind=cells.kind, columns=detected)
@@ -242,7 +242,7 @@ def _reduce(
 ) -> Mapping[str, Any]:
     """Find principal components, of genes by their weights where data are few; or take the user's embedding."""
     if config.use_rep is not None:
-        arrays.save("pcs", principal_axes(obsm_embedding(cells, config.use_rep)))
+        arrays.save("pcs", principal_axes(obsm_embedding(cells.adata, config.use_rep, source=cells.source)))
         return {}
     n_components, weights = config.preprocess.n_components, None
     if config.low_data:

@@ -5,6 +5,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Final
 
+from cellmodel.core.config import NamedRecipe
 from cellmodel.core.errors import UnknownName
 from genekb.core.messages import check_choice
 from genekb.core.plugins import find_plugins, load_plugin, unusable
@@ -48,19 +49,27 @@ def check_name(name: str) -> str:
     return name
 
 
-def find_recipe(recipe: "str | Recipe") -> "Recipe":
+def find_recipe(recipe: str | NamedRecipe) -> "Recipe":
     """Find a recipe by name; a `Recipe` is given back as it is.
 
-    Raises ``UnknownName`` if there is none of that name; ``NotAvailable`` if it is a plug-in's that cannot be imported,
-    or is no `Recipe` of that name.
+    Raises ``TypeError`` if it is neither; ``UnknownName`` if there is none of that name; ``NotAvailable`` if it is a
+    plug-in's that cannot be imported, or is no `Recipe` of that name.
     """
     if not isinstance(recipe, str):
-        return recipe
+        return _check_recipe(recipe)
     plugin = plugins().get(check_name(recipe))
     if plugin is not None:
         return _of_plugin(plugin)
     module, _, attribute = BUILT_IN[recipe].partition(":")
     return getattr(import_module(f"cellmodel.recipes.{module}"), attribute)
+
+
+def _check_recipe(recipe: NamedRecipe) -> "Recipe":
+    from cellmodel.recipes.base import Recipe
+
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f"recipe is a name or a Recipe, not {type(recipe).__name__}")
+    return recipe
 
 
 def _of_plugin(plugin: EntryPoint) -> "Recipe":
@@ -73,7 +82,7 @@ def _of_plugin(plugin: EntryPoint) -> "Recipe":
     return found
 
 
-def plugin_version(recipe: "str | Recipe") -> dict[str, str]:
+def plugin_version(recipe: str | NamedRecipe) -> dict[str, str]:
     """Distribution of a plug-in's recipe and its version, for records; empty for all others."""
     plugin = plugins().get(recipe) if isinstance(recipe, str) else None
     return {plugin.dist.name: plugin.dist.version} if plugin is not None and plugin.dist is not None else {}

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from cellmodel.io.records import FileRecord
+from cellmodel.io.cells import FileRecord
 from cellmodel.pl.report.collect.data import GeneValues, Layout, ReportData
 from cellmodel.pl.report.collect.genes import by_cluster
 from cellmodel.pl.report.collect.samples import Samples

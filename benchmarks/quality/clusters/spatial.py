@@ -71,7 +71,7 @@ def score_variant(
     prepared = prepare(cells, kb if recipe.needs_text else None, config)
     representation = recipe.represent(prepared.views, seed)
     if is_plain:
-        near = spatial_graph(spatial_coordinates(cells), n_neighbors=6)
+        near = spatial_graph(spatial_coordinates(cells.adata, source=cells.source), n_neighbors=6)
         averaged = smooth(prepared.views.pcs, near, n_steps=2)
         representation = replace(representation, features=averaged)
     spent = time.perf_counter() - started

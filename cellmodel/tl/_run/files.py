@@ -13,7 +13,7 @@ from cellmodel.core.arrays import CellByGene
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import InputStages, Stages
 from cellmodel.io.backed import AnyCells, BackedCells, BackedFile, JoinedMatrix, check_in_blocks, open_backed
-from cellmodel.io.cells import Cells, ReadConfig, claim_slots, obs_categories, read_cells
+from cellmodel.io.cells import Cells, FileRecord, ReadConfig, claim_slots, obs_categories, read_cells
 from cellmodel.io.concat import (
     AUTO,
     SAMPLE,
@@ -28,7 +28,6 @@ from cellmodel.io.concat import (
     with_genes,
 )
 from cellmodel.io.matrix import note_oddities
-from cellmodel.io.records import FileRecord
 from cellmodel.io.writers import WriteConfig
 from cellmodel.pp.blocks import read_backed_cells, scan_joined
 from cellmodel.pp.gene_match import GeneTable, SharedGenes, match_genes

@@ -79,13 +79,13 @@ def test_coordinates_that_are_none_are_refused(spatial, message):
     if spatial is not None:
         adata.obsm["spatial"] = spatial
     with pytest.raises(InputUnusable, match=message.replace("remove these cells", "remove these cells")):
-        spatial_coordinates(cells_from_anndata(adata))
+        spatial_coordinates(adata, source="AnnData in memory")
 
 
 def test_whole_numbers_and_three_dimensions_are_coordinates():
     adata = tissue()
     adata.obsm["spatial"] = np.arange(432).reshape(144, 3)
-    found = spatial_coordinates(cells_from_anndata(adata))
+    found = spatial_coordinates(adata, source="AnnData in memory")
     assert found.dtype == np.float64
     np.testing.assert_array_equal(found, adata.obsm["spatial"])
 

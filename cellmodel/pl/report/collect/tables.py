@@ -8,7 +8,8 @@ from typing import Any, Final
 import pandas as pd
 
 from cellmodel.annotate.marker_overlap import display_name
-from cellmodel.io.records import FileRecord, stored_table
+from cellmodel.io.cells import FileRecord
+from cellmodel.io.records import stored_table
 from cellmodel.pl.report.collect.data import Row
 
 MOST_MARKERS: Final = 15
