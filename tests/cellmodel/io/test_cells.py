@@ -430,6 +430,7 @@ def has_whole_numbers(path):
     return bool(np.all(values == np.round(values)))
 
 
+@pytest.mark.slow
 def test_every_real_file_is_read_or_refused_in_one_line(real_data):
     paths, refused, logged = sorted(real_data.rglob("*.h5ad")), {}, []
     for path in paths:

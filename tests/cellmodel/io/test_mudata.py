@@ -91,7 +91,7 @@ def test_a_modality_in_another_file_is_not_read(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".h5mu", pytest.param(".zarr", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("mode", ["no", "yes"])
+@pytest.mark.parametrize("mode", [pytest.param("no", marks=pytest.mark.slow), "yes"])
 def test_clusters_are_those_of_the_modality_alone(tmp_path, suffix, mode):
     genes = modality(GENES)
     genes.write_h5ad(tmp_path / "alone.h5ad")

@@ -108,6 +108,7 @@ def test_the_same_store_by_name_release_digest_or_path_is_the_same(clustered, kb
         assert check_lineage(cells, given, RunConfig(), key="cellmodel") is None
 
 
+@pytest.mark.slow
 def test_a_store_of_the_same_name_and_other_texts_is_another(clustered, kb, tmp_path):
     namesake = build(tmp_path, "demo", "wcp-8", template=find_template("names"))
     assert namesake.store_id.partition(":")[0] == kb.store_id.partition(":")[0]
@@ -137,6 +138,7 @@ def test_labels_that_were_made_with_another_store_are_carried_over_only_if_that_
     assert "clusters_from" not in query.uns["same"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("job", ["attribute", "annotate", "search", "classify"])
 def test_a_store_that_gained_an_encoder_breaks_no_result(clustered, kb, longer, job):
     assert longer.store_id != kb.store_id
@@ -146,11 +148,13 @@ def test_a_store_that_gained_an_encoder_breaks_no_result(clustered, kb, longer, 
     check_records(cells_from_anndata(adata), key="cellmodel")  # as a report of all of it does
 
 
+@pytest.mark.slow
 def test_files_are_compared_with_a_store_that_gained_an_encoder(kb, longer, files):
     sides = [SideFile(path=files["a"], kb=store) for store in (kb, longer)]
     assert compared(*sides).made_with == (None, None)
 
 
+@pytest.mark.slow
 def test_other_vectors_of_an_encoder_of_the_same_name_are_refused(clustered, kb, tmp_path):
     precise = build(tmp_path, "demo", "wcp-8", vector_dtype="float32")
     assert precise.encoder_id() == kb.encoder_id()
@@ -158,6 +162,7 @@ def test_other_vectors_of_an_encoder_of_the_same_name_are_refused(clustered, kb,
         tl.search(clustered, precise, query="T lymphocytes")
 
 
+@pytest.mark.slow
 def test_a_part_of_a_longer_store_that_has_the_encoder_is_accepted_and_one_without_it_is_not(
     plain, kb, longer, tmp_path
 ):
@@ -199,6 +204,7 @@ def test_an_encoder_counts_where_the_store_chose_it(plain, kb):
     assert adata.uns["meant"]["clusters_from"]["encoder_id"] == hashed
 
 
+@pytest.mark.slow
 def test_clusters_from_elsewhere_and_those_made_without_knowledge_go_with_any_store(plain, clustered, kb, other):
     assert clustered.uns["cellmodel"]["store_id"] == kb.store_id
     tl.search(clustered.copy(), other, query="T lymphocytes", cluster_key="bulk_labels")
@@ -280,6 +286,7 @@ LONGER = [("attribute", "IN", *OUT), ("annotate", "IN", *OUT), ("search", "IN", 
 LONGER += [("classify", "IN", "--reference", "IN", "--label-key", "cellmodel", *OUT)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "args",
     [("search", "IN", "T lymphocytes"), *(pytest.param(args, marks=pytest.mark.slow) for args in LONGER)],

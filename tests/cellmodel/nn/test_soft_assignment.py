@@ -53,6 +53,7 @@ def test_the_target_is_the_plan_of_a_dense_solver(sharpness):
     np.testing.assert_allclose(target.p.numpy(), expected, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_the_target_is_the_plan_of_pot():
     import ot
 

@@ -135,12 +135,14 @@ def _plain_pcs(cells):
     return prepare(cells, None, RunConfig(knowledge="none")).features.pcs
 
 
+@pytest.mark.slow
 def test_a_model_fitted_to_few_cells_places_them_where_they_were(cells, kb):
     result = run(cells, kb, RunConfig(low_data=True, n_words=0, n_clusters=4))
     found = predict(fit_model(cells, result), cells, kb)
     assert (found.labels == result.labels).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_the_command_has_the_mode(tmp_path, cells):
     cells.adata.write_h5ad(tmp_path / "few.h5ad")
     args = ["cluster", tmp_path / "few.h5ad", "--knowledge", "none", "--n-clusters", "4", "--low-data"]

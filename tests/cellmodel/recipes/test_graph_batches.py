@@ -18,6 +18,8 @@ from cellmodel.recipes import scllm_dsc, scrcl, scsiameseclu
 from cellmodel.recipes.base import CellViews
 from cellmodel.recipes.graph_training import BATCHING, Batching, batches, in_blocks
 
+pytestmark = pytest.mark.slow  # trains networks; of the graph recipes, scllm-dsc is trained in the quick tests
+
 SIZES = (90, 60, 40)
 N_CELLS = sum(SIZES)
 SMALL = Batching(whole_cells=100, part_cells=12, batch_cells=96)

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 import cellmodel as cm
-from cellmodel.core.config import RunConfig
+from cellmodel.core.config import RunConfig, TrainingConfig
 from cellmodel.io.cells import cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.recipes.graph_training import BY_CELL, BY_PAIR
@@ -43,10 +43,11 @@ def result_bytes(adata):
 @pytest.fixture(scope="module")
 def some_cells(cells):
     """Fewer of them, for recipes that are trained."""
-    return cells[::4].copy()
+    return cells[::8].copy()
 
 
-IN_THE_QUICK_RUN = {"fused", "pca-kmeans", "scrcl"}
+FEW_EPOCHS = RunConfig(training=TrainingConfig(epochs=20))
+IN_THE_QUICK_RUN = {"fused", "pca-kmeans", "scllm-dsc"}
 RECIPES = [
     recipe if recipe in IN_THE_QUICK_RUN else pytest.param(recipe, marks=pytest.mark.slow) for recipe in BUILT_IN
 ]
@@ -63,12 +64,12 @@ def test_labels_change_no_byte(some_cells, kb, recipe):
         shuffled.obs[key] = cells.obs[key].to_numpy()[order]
     found = []
     for adata in (absent, present, shuffled):
-        cm.tl.cluster(adata, kb, recipe=recipe, n_clusters=5)
+        cm.tl.cluster(adata, kb, recipe=recipe, n_clusters=5, config=FEW_EPOCHS)
         found.append(result_bytes(adata))
     assert found[0] == found[1] == found[2]
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", ["fused", pytest.param("scllm-dsc", marks=pytest.mark.slow), *RECIPES[2:]])
 def test_permuting_the_cells_permutes_what_a_recipe_makes_of_them(some_cells, kb, recipe):
     views = prepare(cells_from_anndata(some_cells.copy()), kb, RunConfig(recipe=recipe, n_clusters=5)).views
     order = np.random.default_rng(1).permutation(some_cells.n_obs)
@@ -104,6 +105,7 @@ def test_copy_leaves_the_input_alone(cells, kb):
     assert cm.tl.embed(cells.copy(), kb) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "knowledge",
     ["shuffled", pytest.param("random", marks=pytest.mark.slow), pytest.param("none", marks=pytest.mark.slow)],

@@ -12,6 +12,8 @@ from cellmodel.recipes import lowsample
 from cellmodel.recipes.base import CellViews, NewCells
 from cellmodel.recipes.lowsample import MOST_KEPT, RECIPE, represent
 
+pytestmark = pytest.mark.slow  # trains networks; of the graph recipes, scllm-dsc is trained in the quick tests
+
 N_CELLS, N_GENES = 90, 120
 
 

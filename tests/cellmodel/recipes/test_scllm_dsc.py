@@ -64,6 +64,7 @@ def trained():
     return represent(views, 0, on_epoch=lambda epoch, z: seen.append((epoch, z.copy()))), seen, views, truth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_text", [True, False])
 def test_groups_that_both_views_know_are_found(with_text):
     views, truth = make_views(with_text=with_text)
@@ -80,6 +81,7 @@ def test_the_terms_of_text_are_left_out_without_it_and_the_clusters_term_before_
     assert set(represent(views, 0).history[-1]) == {"cut", "reconstruct", "cluster"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["align", "cluster"])
 def test_a_term_that_is_off_is_not_trained(trained, name):
     representation, _, views, _ = trained
@@ -96,6 +98,7 @@ def test_terms_that_are_none_or_all_of_a_stages_are_not_left_out():
         represent(views, 0, off=frozenset({"cut", "reconstruct"}))
 
 
+@pytest.mark.slow
 def test_the_hook_sees_every_epoch_from_the_start_to_the_result_and_changes_nothing(trained):
     representation, seen, views, _ = trained
     assert [epoch for epoch, _ in seen] == list(range(len(representation.history) + 1))
@@ -109,6 +112,7 @@ def test_z_is_the_mean_of_both_sides(trained):
     assert representation.features is representation.z
 
 
+@pytest.mark.slow
 def test_permuting_the_cells_permutes_the_embedding(trained):
     representation, _, views, _ = trained
     order = np.random.default_rng(3).permutation(120)
@@ -183,6 +187,7 @@ def test_more_clusters_than_cells_are_refused():
         represent(views, 0)
 
 
+@pytest.mark.slow
 def test_the_smallest_and_the_plainest_inputs_train():
     views, _ = make_views(n_clusters=3)
     tiny = replace(permuted(views, np.array([0, 60, 100])), graph=sp.csr_matrix((3, 3)), knn=sp.csr_matrix((3, 3)))

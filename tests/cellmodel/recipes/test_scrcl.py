@@ -15,6 +15,8 @@ from cellmodel.pp.spatial import spatial_graph
 from cellmodel.recipes.base import CellViews, objective
 from cellmodel.recipes.scrcl import RECIPE, RECIPE_TEXT, TERMS, TRAINING, gene_graph, gene_loadings
 
+pytestmark = pytest.mark.slow  # trains networks; of the graph recipes, scllm-dsc is trained in the quick tests
+
 SIZES = (50, 30, 20)
 N_GENES = 40
 

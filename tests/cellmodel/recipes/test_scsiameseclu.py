@@ -16,6 +16,8 @@ from cellmodel.recipes import graph_training, scsiameseclu
 from cellmodel.recipes.base import CellViews, Representation
 from cellmodel.recipes.scsiameseclu import RECIPE, TERMS, augment_views, represent
 
+pytestmark = pytest.mark.slow  # trains networks; of the graph recipes, scllm-dsc is trained in the quick tests
+
 SIZES = (60, 40, 20)
 
 
