@@ -40,7 +40,7 @@ class Damaged(Exception):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rest:
+class PartialResponse:
     """What one connection gives of a file."""
 
     start: int  # index of the first byte that comes; 0 begins the file again
@@ -48,9 +48,9 @@ class Rest:
     blocks: Iterable[bytes]
 
 
-def bring(
+def download_resumable(
     path: Path,
-    connect: Callable[[int], AbstractContextManager[Rest]],
+    connect: Callable[[int], AbstractContextManager[PartialResponse]],
     *,
     find_fault: Callable[[Path], str],
     retry: RetryPolicy,
@@ -77,7 +77,7 @@ def bring(
 
 def _bring_part(
     part: Path,
-    connect: Callable[[int], AbstractContextManager[Rest]],
+    connect: Callable[[int], AbstractContextManager[PartialResponse]],
     on_block: Callable[[int, int, int | None], None],
 ) -> None:
     while True:
@@ -92,7 +92,7 @@ def _bring_part(
             return
 
 
-def _append(part: Path, rest: Rest, on_block: Callable[[int, int, int | None], None]) -> None:
+def _append(part: Path, rest: PartialResponse, on_block: Callable[[int, int, int | None], None]) -> None:
     n_have = rest.start
     with part.open("ab" if rest.start else "wb") as stream:
         for block in rest.blocks:
@@ -161,7 +161,7 @@ class WebDownload:
         versions: list[FileVersion] = []
 
         @contextmanager
-        def connect(n_have: int) -> Iterator[Rest]:
+        def connect(n_have: int) -> Iterator[PartialResponse]:
             with self._rest(url, path, n_have) as (version, rest):
                 versions.append(version)
                 yield rest
@@ -174,7 +174,7 @@ class WebDownload:
                 self.progress(path.name, n_have, n_bytes or n_have)
 
         try:
-            bring(
+            download_resumable(
                 path,
                 connect,
                 find_fault=find_fault,
@@ -192,7 +192,7 @@ class WebDownload:
         return versions[-1]
 
     @contextmanager
-    def _rest(self, url: str, path: Path, n_have: int) -> Iterator[tuple[FileVersion, Rest]]:
+    def _rest(self, url: str, path: Path, n_have: int) -> Iterator[tuple[FileVersion, PartialResponse]]:
         """Ask for what is missing; a part of another version is dropped first."""
         begun = _begun(path, url)
         headers = {"Range": f"bytes={n_have}-", "If-Range": begun.validator} if begun else {}
@@ -200,13 +200,13 @@ class WebDownload:
             version = _version(response, url)
             if begun and _is_rest(response, version, begun, n_have):
                 blocks = () if response.status_code == RANGE_REFUSED else blocks_of(response)
-                yield begun, Rest(start=n_have, n_bytes=begun.n_bytes, blocks=blocks)
+                yield begun, PartialResponse(start=n_have, n_bytes=begun.n_bytes, blocks=blocks)
                 return
             _drop(path)  # before the record of the new version is written: a kill in between must not join the two
             if response.status_code != OK:
                 raise TryAgain("the server's file is another one than when the download began")
             write_json(asdict(version), _part_record(path))
-            yield version, Rest(start=0, n_bytes=version.n_bytes, blocks=blocks_of(response))
+            yield version, PartialResponse(start=0, n_bytes=version.n_bytes, blocks=blocks_of(response))
 
     def _ask(self, url: str, headers: dict[str, str]) -> "AbstractContextManager[httpx.Response]":
         refusal = f"{host_of(url)} answers with status {{status}}; check the address of `mirror`"

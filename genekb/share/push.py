@@ -99,7 +99,7 @@ def plan_push(store: Store, address: Address, *, encoders: Sequence[str] = ()) -
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sent:
+class Upload:
     """Files of one version: first ``files``, then ``heads`` one after the other, then the name; ``left`` stay here."""
 
     folder: Path
@@ -114,7 +114,7 @@ class Sent:
         return [*self.files, *self.heads]
 
 
-def _collect(store: Store, address: Address, encoders: Sequence[str]) -> Sent:
+def _collect(store: Store, address: Address, encoders: Sequence[str]) -> Upload:
     manifest = store.manifest
     if address.revision and address.scheme != "hf":
         raise SourceUnusable(f"a push makes a version of its own; leave @{address.revision} out of the address")
@@ -129,7 +129,7 @@ def _collect(store: Store, address: Address, encoders: Sequence[str]) -> Sent:
         for name in (SIGNATURE, MANIFEST)
         if (store.folder / name).is_file()
     ]
-    return Sent(
+    return Upload(
         folder=store.folder,
         files=files_with(manifest, chosen),
         heads=tuple(heads),
@@ -138,13 +138,13 @@ def _collect(store: Store, address: Address, encoders: Sequence[str]) -> Sent:
     )
 
 
-def _pushed(sent: Sent, url: str, *, n_sent: int = 0) -> Pushed:
+def _pushed(sent: Upload, url: str, *, n_sent: int = 0) -> Pushed:
     n_bytes = sum(file.n_bytes for file in sent.everything)
     n_files = len(sent.everything)
     return Pushed(url=url, digest=sent.digest, n_files=n_files, n_bytes=n_bytes, n_sent=n_sent, left=sent.left)
 
 
-def send(sent: Sent, address: Address, *, retry: RetryPolicy) -> tuple[str, int]:
+def send(sent: Upload, address: Address, *, retry: RetryPolicy) -> tuple[str, int]:
     """Send one version to a location; give its address there, and the bytes that were sent now."""
     if address.scheme == "file":
         target = Target(Path(address.url), kind="shared", makes_parents=True)

@@ -127,9 +127,6 @@ class Remote(Protocol):
         Raises ``Absent`` if there is no such file; ``TryAgain`` if the connection failed or broke off.
         """
 
-    def size(self, path: str) -> int | None:
-        """Bytes of a file; None where there is none."""
-
     def write(self, local: Path, path: str, *, sha256: str = "") -> bool:
         """Write a file whole or not at all; give whether it was written.
 
@@ -160,18 +157,13 @@ class FolderRemote:
         except PermissionError as error:
             raise NotAvailable(f"{self.folder / path} may not be read; check its permissions") from error
 
-    def size(self, path: str) -> int | None:
-        """See :class:`Remote`."""
-        file = self.folder / path
-        return file.stat().st_size if file.is_file() else None
-
     def write(self, local: Path, path: str, *, sha256: str = "") -> bool:
         """See :class:`Remote`; what is there is read to compare it."""
         import shutil
 
         hint = "free space or choose another folder, then run the same command again"
         with system_errors(f"cannot write to {self.folder}", hint=hint):
-            if sha256 and self.size(path) == local.stat().st_size and sha256_file(self.folder / path) == sha256:
+            if sha256 and _is_copy(self.folder / path, local, sha256=sha256):
                 return False
             with atomic_file(self.folder / path) as part:
                 shutil.copyfile(local, part)
@@ -190,7 +182,7 @@ class WebRemote:
     def read(self, path: str, *, start: int = 0) -> Iterator[bytes]:
         """See :class:`Remote`."""
         headers = {"Range": f"bytes={start}-"} if start else {}
-        with self._ask("GET", path, headers) as response:
+        with self._get(path, headers) as response:
             if response.status_code == RANGE_REFUSED:
                 return
             skipped = start if response.status_code == OK else 0  # a server that knows no ranges sends all of it
@@ -200,24 +192,19 @@ class WebRemote:
                 yield block[skipped:]
                 skipped = max(0, skipped - len(block))
 
-    def size(self, path: str) -> int | None:
-        """See :class:`Remote`."""
-        try:
-            with self._ask("HEAD", path, {}) as response:
-                length = response.headers.get("Content-Length", "")
-                return int(length) if length.isdigit() else None
-        except Absent:
-            return None
-
     def write(self, local: Path, path: str, *, sha256: str = "") -> bool:
         """Refuse: a web server takes no files."""
         raise SourceUnusable(
             f"{self.name} is read only, {path} cannot be written; push to a folder that the server shows, s3:// or hf://"
         )
 
-    def _ask(self, method: str, path: str, headers: dict[str, str]) -> "AbstractContextManager[httpx.Response]":
+    def _get(self, path: str, headers: dict[str, str]) -> "AbstractContextManager[httpx.Response]":
         refusal = f"{self.name} answers with status {{status}} to {path}; check the address, or {self.hint}"
-        return ask(self.client, method, f"{self.base}/{quote(path)}", headers, absent=_ABSENT, refusal=refusal)
+        return ask(self.client, "GET", f"{self.base}/{quote(path)}", headers, absent=_ABSENT, refusal=refusal)
+
+
+def _is_copy(path: Path, local: Path, *, sha256: str) -> bool:
+    return path.is_file() and path.stat().st_size == local.stat().st_size and sha256_file(path) == sha256
 
 
 def _check_range(content_range: str, start: int) -> None:
@@ -241,15 +228,6 @@ class BucketRemote:
             stream.seek(start)
             while block := stream.read(_OBJECT_BLOCK):
                 yield block
-
-    def size(self, path: str) -> int | None:
-        """See :class:`Remote`."""
-        try:
-            with self._errors(path):
-                self.filesystem.invalidate_cache()
-                return int(self.filesystem.info(f"{self.name}/{path}")["size"])
-        except Absent:
-            return None
 
     def write(self, local: Path, path: str, *, sha256: str = "") -> bool:
         """See :class:`Remote`; the digest is kept as metadata of the object, which a change by others takes away."""

@@ -16,7 +16,7 @@ from typing import Final
 from genekb.core.errors import NotAvailable, StoreCorrupt
 from genekb.core.progress import progress
 from genekb.files.atomic import is_digest, sha256_file
-from genekb.net.download import Damaged, Rest, bring, part_of, read_small, size_on_disk
+from genekb.net.download import Damaged, PartialResponse, download_resumable, part_of, read_small, size_on_disk
 from genekb.net.retry import RetryPolicy
 from genekb.share.remotes import Address, Remote, open_remote
 from genekb.store.files import file_fault
@@ -46,12 +46,6 @@ class RemoteVersion:
     prefix: str  # folder in which the version lies: empty, or ending with a slash
     expected: str  # digest, or its first digits, that the version must have; empty if any
 
-    def size(self, path: str) -> int | None:
-        """Bytes of a file of it; None where there is none."""
-        return self.retry.call(
-            lambda: self.remote.size(self.prefix + path), failure=f"{self.remote.name} did not answer"
-        )
-
     def fetch(self, files: Sequence[StoredFile], folder: Path) -> int:
         """Bring files to a folder, but those that are whole there; give the bytes that came, or raise ``Absent``."""
         tally = _Tally(total=sum(file.n_bytes for file in files))
@@ -69,13 +63,13 @@ class RemoteVersion:
         tally.add(size_on_disk(part_of(path)), is_new=False)
 
         @contextmanager
-        def connect(n_have: int) -> Iterator[Rest]:
+        def connect(n_have: int) -> Iterator[PartialResponse]:
             is_complete = n_have == file.n_bytes
             blocks = () if is_complete else remote.read(self.prefix + file.path, start=n_have)
-            yield Rest(start=n_have, n_bytes=file.n_bytes, blocks=blocks)
+            yield PartialResponse(start=n_have, n_bytes=file.n_bytes, blocks=blocks)
 
         try:
-            bring(
+            download_resumable(
                 path,
                 connect,
                 find_fault=lambda part: "" if sha256_file(part) == file.sha256 else "its SHA-256 is another",

@@ -20,7 +20,7 @@ from genekb.files.replace import replace_atomically
 from genekb.net.client import Absent
 from genekb.net.retry import RetryPolicy
 from genekb.share.lock import address_of, url_for_lock, write_pins
-from genekb.share.push import Sent, send
+from genekb.share.push import Upload, send
 from genekb.share.remotes import Address, parse_address
 from genekb.share.transfer import RemoteVersion, open_version
 from genekb.store.lockfile import Pin, existing_lock, new_lock_file, read_pins
@@ -196,7 +196,7 @@ def push_model(folder: Path, address: Address, *, retry: RetryPolicy | None = No
     """
     model = load_model(folder)
     arrays, description = (describe_file(folder / name, folder=folder) for name in (ARRAYS, DESCRIPTION))
-    sent = Sent(folder=folder, files=(arrays,), heads=(description,), digest=description.sha256)
+    sent = Upload(folder=folder, files=(arrays,), heads=(description,), digest=description.sha256)
     url, n_sent = send(sent, address, retry=retry or RetryPolicy())
     return _shared(model, digest=sent.digest, url=url, n_bytes_now=n_sent)
 
@@ -242,16 +242,15 @@ def pull_model(
 
 
 def _promised(version: RemoteVersion) -> StoredFile:
-    """Read what a description promises of its arrays; models of earlier versions do not note their size."""
+    """Read what a description promises of its arrays."""
     name = version.remote.name
     try:
         content = json.loads(version.head)
-        sha256, n_bytes = str(content["sha256"]), content.get("n_bytes")
+        sha256, n_bytes = str(content["sha256"]), content["n_bytes"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LineageMismatch(f"{name}: {DESCRIPTION} is damaged ({type(error).__name__}); ask its owner") from error
-    n_bytes = version.size(ARRAYS) if n_bytes is None else n_bytes
     if not isinstance(n_bytes, int) or not 0 <= n_bytes <= _MOST_BYTES:
-        raise LineageMismatch(f"{name}: {ARRAYS} is absent, or too large ({n_bytes} bytes); ask its owner")
+        raise LineageMismatch(f"{name}: {ARRAYS} is too large ({n_bytes} bytes); ask its owner")
     return StoredFile(path=ARRAYS, n_bytes=n_bytes, n_rows=0, sha256=sha256)
 
 
