@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 import genekb
+from cellmodel.core.config import Values
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, obs_columns, read_cells
@@ -53,6 +54,7 @@ def perturb(
     layer: str | None = None,
     use_raw: bool = False,
     gene_key: str | None = None,
+    values: Values = "auto",
 ) -> "AnnData":
     """Predict the effect of perturbations never seen on every gene, from the cells of a screen.
 
@@ -83,7 +85,8 @@ def perturb(
         Column of obs with replicates; cells are divided into three by a hash of their names if None, which makes
         intervals of measured effects too narrow.
     knowledge
-        ``real`` texts, or a control: ``shuffled``, ``name`` (full names alone), ``symbol`` (characters of symbols).
+        ``real`` texts, or a control: ``shuffled``, ``masked`` (without symbols of genes and words of the own
+        name), ``name`` (full names alone), ``symbol`` (characters of symbols).
     encoder
         Encoder of the store; its first one if None.
     layer
@@ -92,6 +95,8 @@ def perturb(
         Whether the values are those of ``.raw``.
     gene_key
         Column of var with the gene names; the index of var if None.
+    values
+        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
 
     Raises
     ------
@@ -110,7 +115,7 @@ def perturb(
     >>> effects.shape, effects.obs["source"].tolist()
     ((2, 40), ['predicted', 'trained'])
     """
-    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
     cells = cells_from_anndata(adata, read, source="AnnData in memory")
     screen = ScreenConfig(
         genes=read_wanted(genes) if isinstance(genes, str) else tuple(genes),

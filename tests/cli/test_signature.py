@@ -18,7 +18,7 @@ GOLDEN = Path(__file__).parents[1] / "data" / "options.json"
 
 NAMES = (
     "cluster", "run", "embed", "annotate", "search", "attribute", "classify", "predict", "compare", "markers",
-    "composition",
+    "composition", "perturb",
 )  # fmt: skip
 
 

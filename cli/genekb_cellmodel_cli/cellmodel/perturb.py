@@ -3,14 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from genekb.core.messages import listed
 from genekb.files.endings import CELLS, TABLE, check_ending
 from genekb_cellmodel_cli.app import options
+from genekb_cellmodel_cli.app.options import arguments_of
 from genekb_cellmodel_cli.app.output import Columns, show, table
+from genekb_cellmodel_cli.app.signature import Arguments
 
 if TYPE_CHECKING:
     from cellmodel.perturb.predict import PerturbConfig, Prediction
@@ -45,21 +47,6 @@ class Pairs:
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Screen:
-    """Cells of a screen."""
-
-    predict: Annotated[
-        str | None,
-        typer.Option("--predict", help="From cells: genes to perturb, with commas between, or a file, one a line."),
-    ] = None
-    perturbation_key: Annotated[str, typer.Option(help="Column of obs with the perturbed gene.")] = "perturbation"
-    control: Annotated[str, typer.Option(help="Its value for control cells.")] = "non-targeting"
-    replicate_key: Annotated[
-        str | None, typer.Option(help="Column of obs with replicates; pseudo-replicates if left out.")
-    ] = None
-
-
 def perturb(
     store: options.Store,
     output: Annotated[
@@ -68,17 +55,12 @@ def perturb(
         options.TABLE_OR_CELLS,
     ],
     pairs: Pairs,
-    screen: Screen,
-    read: options.Reading,
     path: Annotated[Path | None, typer.Argument(help="Cells of a screen, in place of tables of pairs.")] = None,
-    knowledge: Annotated[
-        Literal["real", "shuffled", "masked", "name", "symbol"],
-        typer.Option(
-            help="Texts as they are, or a control: permuted, without symbols of genes and words of the own name, full "
-            "names alone, characters of the symbols."
-        ),
-    ] = "real",
-    encoder: options.Encoder = None,
+    predict: Annotated[
+        str | None,
+        typer.Option("--predict", help="From cells: genes to perturb, with commas between, or a file, one a line."),
+    ] = None,
+    arguments: Arguments = arguments_of("cellmodel.tl.perturb", "genes"),
     overwrite: options.Overwrite = False,
     json: options.Json = False,
 ) -> None:
@@ -92,11 +74,11 @@ def perturb(
     from cellmodel.perturb.tables import read_pairs
 
     check_ending(output, TABLE if path is None else CELLS, error=typer.BadParameter)
-    config = PerturbConfig(encoder=encoder, knowledge=knowledge)
+    config = PerturbConfig(**arguments.take("encoder", "knowledge"))
     if path is not None:
-        _perturb_cells(path, output, store, screen, pairs, config=config, read=read, overwrite=overwrite, json=json)
+        _perturb_cells(path, output, store, predict, pairs, arguments, config=config, overwrite=overwrite, json=json)
         return
-    if pairs.train is None or pairs.query is None or screen.predict is not None:
+    if pairs.train is None or pairs.query is None or predict is not None:
         raise typer.BadParameter("give --train FILE and --query FILE, or cells and --predict GENES")
     if pairs.truth is not None:
         read_pairs(pairs.truth, with_labels=True)  # a table that cannot be read ends this before the work
@@ -118,26 +100,23 @@ def _perturb_cells(
     path: Path,
     output: Path,
     store: options.Store,
-    screen: Screen,
+    predict: str | None,
     pairs: Pairs,
+    arguments: Arguments,
     *,
     config: "PerturbConfig",
-    read: options.Reading,
     overwrite: bool,
     json: bool,
 ) -> None:
     """Predict effects from cells, and print which are weak."""
     from cellmodel.tl._perturb import KEY, ScreenConfig, perturb_file, read_wanted, unknown_genes
 
-    if screen.predict is None or any(
-        given is not None for given in (pairs.train, pairs.query, pairs.also, pairs.truth)
-    ):
+    if predict is None or any(given is not None for given in (pairs.train, pairs.query, pairs.also, pairs.truth)):
         raise typer.BadParameter("from cells, effects are predicted of --predict GENES; tables are given without cells")
-    settings = asdict(screen)
-    chosen = ScreenConfig(genes=read_wanted(settings.pop("predict")), **settings)
-    effects = perturb_file(
-        path, output, store.open(), screen=chosen, config=config, read=read.config(), overwrite=overwrite
-    )
+    with options.wrong_usage():
+        read = arguments.read()
+    chosen = ScreenConfig(genes=read_wanted(predict), **arguments)
+    effects = perturb_file(path, output, store.open(), screen=chosen, config=config, read=read, overwrite=overwrite)
     rows = effects.obs.reset_index(names="perturbation").to_dict("records")
     record = effects.uns[KEY]
     content = {
