@@ -111,10 +111,16 @@ def _source(module: str) -> ast.Module:
     return ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_bytes())
 
 
+def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
+    """Give the statements of a module, and those that it has for types alone."""
+    for node in tree.body:
+        yield from node.body if isinstance(node, ast.If) else (node,)
+
+
 @cache
 def _definition(module: str, name: str) -> tuple[ast.AST, str]:
     """Find what a module defines or imports under a name, and the module where that stands."""
-    for node in ast.walk(_source(module)):
+    for node in _statements(_source(module)):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             return node, module
         if isinstance(node, ast.Assign) and any(isinstance(one, ast.Name) and one.id == name for one in node.targets):
