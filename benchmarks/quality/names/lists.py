@@ -2,9 +2,9 @@
 
     python -m benchmarks.quality.names.lists --output results [--home HOME] [--encoder wcp]
 
-Each label of each set is a cluster; its list is the first 10, 25 or 50 genes by Welch's t against all other cells
-(adjusted p <= .05). Candidates are all types of the table but cell lines and tumors; `type_names.toml` says which names
-are right, and unassigned counts as wrong. The rule was chosen on the sets of half A.
+Each label of each set is a cluster; its list is the first 10, 25 or 50 of its markers as the product ranks them, t
+times specificity (adjusted p <= .05). Candidates are all types of the table but cell lines and tumors;
+`type_names.toml` says which names are right, and unassigned counts as wrong. The rule was chosen on the sets of half A.
 """
 
 import sys
