@@ -118,6 +118,7 @@ class TrainingConfig:
             raise ValueError(f"learning_rate must be > 0, got {self.learning_rate}")
 
 
+HARMONY_THETA: Final = 2.0  # Harmony's own
 MOST_THETA: Final = 1000.0  # far above any use; Harmony's own numbers overflow from about 1e300
 
 
@@ -131,11 +132,13 @@ class BatchConfig:
     confounded_ok: bool = False  # whether batches may be cell types or conditions, which integration takes away
     # Harmony's theta: how much it counts that each centre has cells of all batches. More mixes small batches of other
     # protocols better, less keeps more of the types that one batch alone has
-    theta: float = 2.0
+    theta: float = HARMONY_THETA
 
     def __post_init__(self) -> None:
         if not 0 <= self.theta <= MOST_THETA:
             raise ValueError(f"theta must be in [0, {MOST_THETA:g}], got {self.theta}")
+        if self.theta != HARMONY_THETA and self.integration not in {None, "harmony"}:
+            raise ValueError(f"`harmony_theta` is a setting of Harmony, not of integration={self.integration!r}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -40,7 +40,9 @@ def _batch(batch: BatchConfig | None, arguments: dict[str, Any]) -> BatchConfig 
     given = [name for name, value in arguments.items() if value != getattr(defaults, _OF_BATCHES[name])]
     if given and batch is None:
         names = ", ".join(f"`{name}`" for name in given)
-        raise ValueError(f"{names} go with `batch_key`, the column of obs with the batches")
+        raise ValueError(
+            f"{names} {'goes' if len(given) == 1 else 'go'} with `batch_key`, the column of obs with the batches"
+        )
     return batch and replace(batch, **{_OF_BATCHES[name]: arguments[name] for name in given})
 
 

@@ -383,7 +383,8 @@ def compare(
     Examples
     --------
     >>> import genekb as gk
-    >>> found = gk.compare(gk.encode("demo", "hash-8"), neighbors=5)
+    >>> kb = gk.build(name="pair", model="wcp-32")
+    >>> found = gk.compare(gk.encode("pair", "hash-8"), neighbors=5)
     >>> len(found.pairs), found.pairs[0].neighbor_overlap > found.chance_overlap
     (1, True)
     """

@@ -183,7 +183,8 @@ def name_sets(
 
     Examples
     --------
-    >>> found = name_sets(kb, {"mine": ["CD3D", "CD3E", "CD3G", "LCK"]})
+    >>> import genekb as gk
+    >>> found = name_sets(gk.open("demo"), {"mine": ["CD3D", "CD3E", "CD3G", "LCK"]})
     >>> found.sets[0].name, round(found.sets[0].p_value, 6)
     ('cd3 epsilon', 0.000999)
     """

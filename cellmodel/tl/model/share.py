@@ -250,7 +250,7 @@ def _promised(version: RemoteVersion) -> StoredFile:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LineageMismatch(f"{name}: {DESCRIPTION} is damaged ({type(error).__name__}); ask its owner") from error
     if not isinstance(n_bytes, int) or not 0 <= n_bytes <= _MOST_BYTES:
-        raise LineageMismatch(f"{name}: {ARRAYS} is too large ({n_bytes} bytes); ask its owner")
+        raise LineageMismatch(f"{name}: the size of {ARRAYS} is absent, or too large ({n_bytes}); ask its owner")
     return StoredFile(path=ARRAYS, n_bytes=n_bytes, n_rows=0, sha256=sha256)
 
 

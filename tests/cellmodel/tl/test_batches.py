@@ -214,7 +214,7 @@ def test_an_embedding_is_read_out_of_core(tmp_path):
 
 
 def test_settings_that_exclude_one_another_are_refused():
-    with pytest.raises(ValueError, match="low_data weighs genes in the principal components, which use_rep replaces"):
+    with pytest.raises(ValueError, match="`low_data` weighs genes in the components, which `use_rep` replaces"):
         RunConfig(low_data=True, use_rep="X_scVI")
     with pytest.raises(UnknownName, match="integration 'harmny' is not one of harmony, none; did you mean 'harmony'"):
         clustered(two_protocols(), RunConfig(knowledge="none", batch=BatchConfig(key="batch", integration="harmny")))
@@ -239,9 +239,9 @@ def test_the_command_reports_and_records_the_batches(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--integration", "harmony"], "--integration needs the batches; give --batch-key COLUMN"),
-        (["--harmony-theta", "2"], "--harmony-theta is a setting of Harmony; give --batch-key COLUMN"),
-        (["--batch-key", "batch", "--integration", "none", "--harmony-theta", "2"], "a setting of Harmony"),
+        (["--integration", "harmony"], "--integration goes with --batch-key, the column of obs with the batches"),
+        (["--harmony-theta", "3"], "--harmony-theta goes with --batch-key"),
+        (["--batch-key", "batch", "--integration", "none", "--harmony-theta", "3"], "a setting of Harmony"),
         (["--batch-key", "batch", "--integration", "scvi"], "integration 'scvi' is not one of harmony, none"),
         (["--low-data", "--use-rep", "X_scVI"], "--low-data weighs genes in the components, which --use-rep replaces"),
         (["--batch-key", "batches"], "has no column 'batches' in obs (it has: batch, kind; did you mean 'batch'?)"),

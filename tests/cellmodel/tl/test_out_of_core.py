@@ -27,8 +27,8 @@ from cellmodel.pp.normalize import detected_genes, fit_components, highly_variab
 from cellmodel.recipes.registry import find_recipe, plugins, recipe_names
 from cellmodel.tl._cluster import ClusterJob
 from cellmodel.tl._demo import find_demo_cells
+from cellmodel.tl._run import task as running
 from cellmodel.tl._run.pipeline import run as pipeline
-from cellmodel.tl._run.pipeline import task as running
 from cellmodel.tl._run.task import StreamConfig, run_on_file
 from cellmodel.tl.model.fitted import load_model, predict
 from genekb import BuildConfig

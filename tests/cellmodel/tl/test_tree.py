@@ -98,9 +98,9 @@ def test_a_higher_resolution_gives_more_clusters():
         assert record["params"]["resolution"] == resolution
     assert found[0] < found[1] < found[2]
     assert found[0] == 6
-    with pytest.raises(ValueError, match="n_clusters and resolution each say"):
+    with pytest.raises(ValueError, match="`n_clusters` and `resolution` each say"):
         cm.tl.cluster(adata, **PLAIN, resolution=1.0, n_clusters=3)
-    with pytest.raises(ValueError, match="resolution must be a number > 0, got -1"):
+    with pytest.raises(ValueError, match="`resolution` must be a number > 0, got -1"):
         cm.tl.cluster(adata, **PLAIN, resolution=-1)
 
 
@@ -141,7 +141,7 @@ def test_what_cannot_be_clustered_again_is_refused(within, message):
 
 
 def test_within_without_a_cluster_is_wrong_usage():
-    with pytest.raises(ValueError, match="within= names a column of obs and its clusters, such as cellmodel=3"):
+    with pytest.raises(ValueError, match="`within` names a column of obs and its clusters, such as cellmodel=3"):
         cm.tl.cluster(counts(6), **PLAIN, within="type")
 
 

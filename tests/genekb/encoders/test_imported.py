@@ -274,7 +274,7 @@ def test_rows_without_a_name_or_with_numbers_are_named_by_a_list_a_table_or_a_ro
     assert named[0].vectors.tolist() == [[1, 2], [3, 4]]
     for keys, path, names, told in (
         ("row", numbered, tmp_path / "rows.txt", "x.emb has the key 2, .*rows.txt has the rows 0 to 1"),
-        ("row", numbered, None, "--keys row needs a file with one name a row"),
+        ("row", numbered, None, 'keys="row" needs a file with one name a row'),
         ("row", tmp_path / "x.npy", table, "x.npy has no keys that could be rows"),
         ("auto", numbered, table, "x.genes.tsv has 3 names, x.emb has 2 rows"),
     ):

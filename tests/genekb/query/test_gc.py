@@ -86,7 +86,7 @@ def test_leftovers_go_and_stores_stay_whole(home, folder):
     assert result.n_bytes == 187
     assert snapshot(home) == before
     assert verify_store(find_store("human", home)).faults == ()
-    assert [item.reason for item in result.left] == ["superseded; --superseded removes it"]
+    assert [item.reason for item in result.left] == ["superseded; superseded=True removes it"]
 
 
 def test_a_dry_run_tells_the_same_and_writes_nothing(home, folder):
