@@ -33,7 +33,7 @@ demo: .venv/.demo  ## cluster and name real cells with gene knowledge, write the
 test: .venv/.dev  ## the quick tests, 10 minutes on two cores: they need nothing but this repository
 	$(PYTEST) -m "not slow and not robust"
 
-test-robust: .venv/.dev  ## catalogues of wrong input, fuzzing, limits, interrupts and kills
+test-robust: .venv/.dev  ## catalogs of wrong input, fuzzing, limits, interrupts and kills
 	$(PYTEST) -m robust $(THOROUGH)
 
 test-all: .venv/.dev .venv/.docs  ## all tests, also the long ones and those on real data (GENEKB_TEST_DATA)
@@ -57,9 +57,10 @@ stores: .venv/.demo  ## stores of human and mouse, packed, in artifacts/release;
 lint: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell -D - -D docs/words.txt
 	$(BIN)/mypy
 
-audit: .venv/.dev  ## known vulnerabilities of what is installed, as far as the package registry tells
+audit: .venv/.dev  ## known vulnerabilities of what is installed, as far as the package registry knows
 	$(BIN)/python -m benchmarks.lib.audit
 
 bench: .venv/.dev  ## time and memory on the real data (GENEKB_TEST_DATA), 15 minutes; fails where a budget is missed

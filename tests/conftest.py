@@ -84,7 +84,7 @@ def demo_kb(demo_home):
 
 @pytest.fixture(scope="session")
 def real_data():
-    """Folder of real NCBI files and labelled cells; tests that need it are skipped where it is absent."""
+    """Folder of real NCBI files and labeled cells; tests that need it are skipped where it is absent."""
     folder = Path(os.environ.get("GENEKB_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not (folder / "ncbi").is_dir():
         pytest.skip(f"no real data in {folder}; set GENEKB_TEST_DATA")

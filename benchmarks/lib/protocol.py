@@ -29,7 +29,7 @@ _STARTED = time.perf_counter()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataSet:
-    """A labelled data set of ``datasets.toml``."""
+    """A labeled data set of ``datasets.toml``."""
 
     name: str
     path: Path

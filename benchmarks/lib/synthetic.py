@@ -24,7 +24,7 @@ from benchmarks.lib.protocol import load_datasets
 from cellmodel.core import random as seeding
 from cellmodel.core.config import GraphConfig
 from cellmodel.pp.neighbors import knn_graph
-from cellmodel.pp.normalize import normalise_log1p, principal_components
+from cellmodel.pp.normalize import normalize_log1p, principal_components
 
 BLOCK = 20_000  # cells made and written at once: bounds memory
 DEPTH_SD = 0.3  # of the log of the depth factor
@@ -66,7 +66,7 @@ def _batch_factors(n_batches: int, n_genes: int, seed: int) -> np.ndarray:
 
 def _nearest(counts: sp.csr_matrix, seed: int) -> np.ndarray:
     """Rows of the nearest other cells of each."""
-    pcs = principal_components(normalise_log1p(counts))
+    pcs = principal_components(normalize_log1p(counts))
     graph = knn_graph(pcs, config=GraphConfig())
     return graph.indices.reshape(len(pcs), -1)
 

@@ -21,7 +21,7 @@ import genekb
 from benchmarks.lib.protocol import DataSet, build_stores, load_datasets
 from cellmodel.io.cells import read_cells
 from cellmodel.pp.gene_weights import TextAdapter, own_informativeness, words_of
-from cellmodel.pp.normalize import detected_genes, highly_variable, normalise_log1p, principal_components
+from cellmodel.pp.normalize import detected_genes, highly_variable, normalize_log1p, principal_components
 
 ALPHA = 1.0  # of the ridge
 MIN_SHARE = 0.02  # of the cells that must express a gene for it to be learnt from
@@ -38,7 +38,7 @@ class Lesson:
 
 def read_lesson(data: DataSet, kb: genekb.Store) -> Lesson:
     cells = read_cells(data.path)
-    expression = normalise_log1p(cells.matrix)
+    expression = normalize_log1p(cells.matrix)
     detected = np.flatnonzero(detected_genes(cells.matrix, min_cells=3))
     top = detected[highly_variable(expression[:, detected], n_top=2000)]
     pcs = principal_components(expression[:, top])

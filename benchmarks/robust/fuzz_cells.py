@@ -172,7 +172,7 @@ def write_model(folder: Path) -> None:
     single = {"mean": rng.random(N_GENES), "deviation": rng.random(N_GENES) + 1}
     wide = rng.random((N_GENES, 4)).astype(np.float32)
     text = TextMap(
-        has_vector=np.ones(N_GENES, bool), gene_vectors=wide, raw_gene_vectors=wide, centre=wide[0], **single
+        has_vector=np.ones(N_GENES, bool), gene_vectors=wide, raw_gene_vectors=wide, center=wide[0], **single
     )
     model = FittedModel(
         config=RunConfig(recipe="pca-kmeans", knowledge="none"),

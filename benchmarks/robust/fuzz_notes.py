@@ -143,7 +143,7 @@ KEPT: list[Any] = []
 
 
 def write_notes(folder: Path) -> None:
-    """Write a lock file, a catalogue, the notes beside a store, a pair of keys and a signature."""
+    """Write a lock file, a catalog, the notes beside a store, a pair of keys and a signature."""
     import minisign
 
     from genekb.share.catalog import add_to_catalog, list_manifest

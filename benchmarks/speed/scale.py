@@ -6,7 +6,7 @@
 
 Synthetic cells (see synthetic.py) of each size are written to a temporary folder; each command reads them, opens the
 store (wcp, all protein-coding genes) and writes the annotated file, in a process of its own: once with the number
-of clusters given (that of the source's cell types) and once estimated. Scanpy: PCA, neighbours, Leiden (igraph), t-test
+of clusters given (that of the source's cell types) and once estimated. Scanpy: PCA, neighbors, Leiden (igraph), t-test
 and UMAP. With --batches both integrate as many by Harmony. With --repeats all take turns, and medians count. "growth"
 is the time over that of 12,000 cells, divided by the ratio of cells: 1 is linear. The ARI is against the types of the
 source cells. Writes ``scale.json`` and ``scale.md`` after each size; exits with 1 where a bar is missed, a ratio of

@@ -133,7 +133,7 @@ def evidence_of_genes(
     text = text_weights(
         vectors[[row[text] for text in wanted]],
         gene_texts(gene_vectors, has_vector=has_vector),
-        centre=vectors[[row[text] for text in table]].mean(axis=0),
+        center=vectors[[row[text] for text in table]].mean(axis=0),
         n_top=n_top or _N_TOP,
     )
     markers, n_markers = marker_weights(types, gene_ids, kb, by_specificity=by_specificity)
@@ -249,15 +249,15 @@ def text_weights(
     queries: Float[np.ndarray, "query dim"],
     genes: GeneTexts,
     *,
-    centre: Float[np.ndarray, " dim"],
+    center: Float[np.ndarray, " dim"],
     n_top: int = _N_TOP,
 ) -> sp.csr_matrix:
     """Weigh the ``n_top`` genes whose texts are nearest to each query; (query, gene) of :func:`standard_weights`.
 
-    Texts of genes are alike in much that says nothing, and so are queries: both are centred on their own mean before
-    the cosine is taken. ``centre``: mean vector of queries of this kind, since one query alone has none.
+    Texts of genes are alike in much that says nothing, and so are queries: both are centered on their own mean before
+    the cosine is taken. ``center``: mean vector of queries of this kind, since one query alone has none.
     """
-    cosines = unit_rows(queries.astype(np.float64) - centre) @ genes.vectors.T
+    cosines = unit_rows(queries.astype(np.float64) - center) @ genes.vectors.T
     spread = np.maximum(cosines.std(axis=1, keepdims=True), _LEAST)
     nearness = (cosines - cosines.mean(axis=1, keepdims=True)) / spread
     top = np.argsort(-nearness, axis=1, kind="stable")[:, :n_top]
@@ -297,9 +297,9 @@ def type_nearness(
     """
     cosines, among = [], []
     for table in tables:
-        centred = unit_rows(table - table.mean(axis=0))
-        cosines.append(unit_rows(queries - table.mean(axis=0)) @ centred.T)
-        among.append(centred @ centred.T)
+        centered = unit_rows(table - table.mean(axis=0))
+        cosines.append(unit_rows(queries - table.mean(axis=0)) @ centered.T)
+        among.append(centered @ centered.T)
     others = np.max(among, axis=0)
     np.fill_diagonal(others, -1.0)
     limit = min(float(np.median(others.max(axis=1))), 1 - _LEAST)
@@ -315,7 +315,7 @@ _BLOCK_CELLS = 65_536
 class QueriedCells:
     """Cells as queries see them: the genes that a store knows."""
 
-    expression: CellByGene  # (cell, gene) log-normalised
+    expression: CellByGene  # (cell, gene) log-normalized
     gene_names: tuple[str, ...]  # one per column
     alignment: GeneAlignment  # what the store knows of the columns
 
@@ -350,14 +350,14 @@ def cluster_profiles(
 
 
 def standard_profiles(profiles: Float[np.ndarray, "cluster gene"]) -> Float[np.ndarray, "cluster gene"]:
-    r"""Centre each row, and scale it to mean square one.
+    r"""Center each row, and scale it to mean square one.
 
     With rows *x* of these and weights *w* of :func:`standard_weights`, the score :math:`w \cdot x` is :math:`r
     \sqrt{G}`, *r* Pearson's correlation over the *G* genes: in units of its standard deviation under permutation.
     """
-    centred = profiles - profiles.mean(axis=1, keepdims=True)
-    size = np.sqrt((centred**2).mean(axis=1, keepdims=True))
-    return np.divide(centred, size, out=np.zeros_like(centred), where=size > _LEAST)
+    centered = profiles - profiles.mean(axis=1, keepdims=True)
+    size = np.sqrt((centered**2).mean(axis=1, keepdims=True))
+    return np.divide(centered, size, out=np.zeros_like(centered), where=size > _LEAST)
 
 
 def score_parts(weights: sp.csr_matrix, profile: Float[np.ndarray, " gene"]) -> list[tuple[int, float]]:
@@ -368,9 +368,9 @@ def score_parts(weights: sp.csr_matrix, profile: Float[np.ndarray, " gene"]) -> 
 
 
 def cell_scores(expression: CellByGene, weights: sp.csr_matrix) -> Float[np.ndarray, "cell query"]:
-    """Score each cell as :func:`standard_profiles` scores a cluster, its genes standardised over the cells, at most 10.
+    """Score each cell as :func:`standard_profiles` scores a cluster, its genes standardized over the cells, at most 10.
 
-    No dense matrix of cells by genes is made: a standardised value is that of an absent gene plus a sparse rest.
+    No dense matrix of cells by genes is made: a standardized value is that of an absent gene plus a sparse rest.
     """
     n_cells, n_genes = expression.shape
     mean, deviation = column_moments(expression.astype(np.float64))

@@ -1,7 +1,7 @@
-"""Classes of cells from labelled ones: features in, a class and a confidence for every cell out.
+"""Classes of cells from labeled ones: features in, a class and a confidence for every cell out.
 
 Follows the low-sample contrastive classifier (arXiv 2509.23543), corrected: whatever is fitted to labels is fitted to
-the labelled cells alone. The contrastive step is an option, since it was not measured to help with a handful of labels.
+the labeled cells alone. The contrastive step is an option, since it was not measured to help with a handful of labels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,8 +34,8 @@ STRENGTH: Final = 10.0  # of logistic regression, the inverse of its penalty, on
 class ClassifyConfig:
     """How cells are classified; one set of values serves every data set."""
 
-    head: Head = "logistic"  # nearest centroid, nearest neighbours, or logistic regression
-    # contrastive projection of the features first, fitted with the labels of the labelled cells (``supervised``) or to
+    head: Head = "logistic"  # nearest centroid, nearest neighbors, or logistic regression
+    # contrastive projection of the features first, fitted with the labels of the labeled cells (``supervised``) or to
     # all cells without labels (``self``)
     contrast: Contrast = "none"
     n_neighbors: int = 5  # for ``knn``; at most as many as the smallest class has cells
@@ -69,38 +69,38 @@ class Prediction:
 def classify_cells(
     features: Embedding,
     *,
-    labelled: Int[np.ndarray, " labelled"],
-    classes: Int[np.ndarray, " labelled"],
+    labeled: Int[np.ndarray, " labeled"],
+    classes: Int[np.ndarray, " labeled"],
     config: ClassifyConfig,
     seed: int,
 ) -> Prediction:
-    """Classify all cells from those that are labelled; ``features``: (cell, dim) of all cells, made without labels.
+    """Classify all cells from those that are labeled; ``features``: (cell, dim) of all cells, made without labels.
 
-    ``classes``: of the rows ``labelled``, 0 .. k-1, each at least once.
+    ``classes``: of the rows ``labeled``, 0 .. k-1, each at least once.
     """
     sizes = np.bincount(classes) if len(classes) else np.zeros(0, dtype=np.int64)
     if len(sizes) < 2:  # noqa: PLR2004 - one class leaves nothing to classify
-        raise InputUnusable(f"the labelled cells have {len(sizes)} class, 2 are needed; is the label column right?")
+        raise InputUnusable(f"the labeled cells have {len(sizes)} class, 2 are needed; is the label column right?")
     if not sizes.all():
         raise ValueError(f"classes must be 0 .. {len(sizes) - 1} without gaps; none is {int(np.argmin(sizes))}")
     if config.contrast != "none":
-        known = {"labelled": labelled, "classes": classes} if config.contrast == "supervised" else {}
+        known = {"labeled": labeled, "classes": classes} if config.contrast == "supervised" else {}
         features = contrastive_features(features, **known, seed=seed, device=config.device)
-    probabilities = _HEADS[config.head](features, labelled, classes, config)
+    probabilities = _HEADS[config.head](features, labeled, classes, config)
     found = probabilities.argmax(axis=1)
     found[probabilities.max(axis=1) < (config.unassigned_below or 0.0)] = -1
     return Prediction(classes=found, probabilities=probabilities)
 
 
 def weigh_by_separation(
-    features: Embedding, *, labelled: Int[np.ndarray, " labelled"], classes: Int[np.ndarray, " labelled"]
+    features: Embedding, *, labeled: Int[np.ndarray, " labeled"], classes: Int[np.ndarray, " labeled"]
 ) -> Embedding:
-    r"""Weigh each feature by how well it separates the classes of the labelled cells; rows become of length one.
+    r"""Weigh each feature by how well it separates the classes of the labeled cells; rows become of length one.
 
     The weight is :math:`\eta = \sqrt{B / (B + W)}`, the correlation ratio, with *B* the variance of the class means
     and *W* the mean variance within classes, each class counted once.
     """
-    groups = [features[labelled[classes == one]] for one in range(int(classes.max()) + 1)]
+    groups = [features[labeled[classes == one]] for one in range(int(classes.max()) + 1)]
     between = np.stack([group.mean(axis=0) for group in groups]).var(axis=0)
     within = np.stack([group.var(axis=0) for group in groups]).mean(axis=0)
     total = between + within
@@ -109,14 +109,14 @@ def weigh_by_separation(
 
 
 def _by_centroid(
-    features: Embedding, labelled: np.ndarray, classes: np.ndarray, config: ClassifyConfig
+    features: Embedding, labeled: np.ndarray, classes: np.ndarray, config: ClassifyConfig
 ) -> Float[np.ndarray, "cell class"]:
     """Softmax of squared distances, in units of the median difference between the nearest two centroids."""
     from scipy.spatial.distance import cdist
     from scipy.special import softmax
 
     n_classes = int(classes.max()) + 1
-    centroids = np.stack([features[labelled[classes == one]].mean(axis=0) for one in range(n_classes)])
+    centroids = np.stack([features[labeled[classes == one]].mean(axis=0) for one in range(n_classes)])
     squared = cdist(features, centroids, "sqeuclidean")
     two = np.partition(squared, 1, axis=1)
     difference = max(float(np.median(two[:, 1] - two[:, 0])), 1e-12)
@@ -124,13 +124,13 @@ def _by_centroid(
 
 
 def _by_neighbors(
-    features: Embedding, labelled: np.ndarray, classes: np.ndarray, config: ClassifyConfig
+    features: Embedding, labeled: np.ndarray, classes: np.ndarray, config: ClassifyConfig
 ) -> Float[np.ndarray, "cell class"]:
-    """Fraction of the nearest labelled cells; the nearest decides between equal fractions."""
+    """Fraction of the nearest labeled cells; the nearest decides between equal fractions."""
     from scipy.spatial.distance import cdist
 
     n_neighbors = min(config.n_neighbors, int(np.bincount(classes).min()))
-    squared = cdist(features, features[labelled], "sqeuclidean")
+    squared = cdist(features, features[labeled], "sqeuclidean")
     nearest = np.argsort(squared, axis=1, kind="stable")[:, :n_neighbors]
     votes = np.zeros((len(features), int(classes.max()) + 1))
     weights = 1 + 1e-3 * np.arange(n_neighbors)[::-1]
@@ -139,14 +139,14 @@ def _by_neighbors(
 
 
 def _by_logistic(
-    features: Embedding, labelled: np.ndarray, classes: np.ndarray, config: ClassifyConfig
+    features: Embedding, labeled: np.ndarray, classes: np.ndarray, config: ClassifyConfig
 ) -> Float[np.ndarray, "cell class"]:
     """Multinomial logistic regression with balanced classes, on features brought to one scale."""
     from sklearn.linear_model import LogisticRegression
 
-    scaled = features - features[labelled].mean(axis=0)
+    scaled = features - features[labeled].mean(axis=0)
     scaled = scaled / max(float(np.sqrt((scaled**2).sum(axis=1).mean())), 1e-12)
-    model = LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=2000).fit(scaled[labelled], classes)
+    model = LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=2000).fit(scaled[labeled], classes)
     return np.asarray(model.predict_proba(scaled), dtype=np.float64)
 
 
@@ -156,14 +156,14 @@ _HEADS: Final = {"centroid": _by_centroid, "knn": _by_neighbors, "logistic": _by
 def contrastive_features(
     features: Embedding,
     *,
-    labelled: Int[np.ndarray, " labelled"] | None = None,
-    classes: Int[np.ndarray, " labelled"] | None = None,
+    labeled: Int[np.ndarray, " labeled"] | None = None,
+    classes: Int[np.ndarray, " labeled"] | None = None,
     seed: int,
     device: str = "cpu",
 ) -> Embedding:
     """Project features by contrast, with labels (Khosla 2020, arXiv 2004.11362) or without (SimCLR, arXiv 2002.05709).
 
-    With ``classes``, the projection is fitted to the labelled cells alone. Returns all cells, rows of length one.
+    With ``classes``, the projection is fitted to the labeled cells alone. Returns all cells, rows of length one.
     """
     import torch
 
@@ -171,8 +171,8 @@ def contrastive_features(
     from cellmodel.nn.modules import Projector
     from cellmodel.nn.train import TrainConfig, fit
 
-    centred = features - features.mean(axis=0)
-    one_scale = centred / max(float(centred.std()), 1e-12)  # one factor: directions keep their relative length
+    centered = features - features.mean(axis=0)
+    one_scale = centered / max(float(centered.std()), 1e-12)  # one factor: directions keep their relative length
     scaled = torch.from_numpy(np.ascontiguousarray(one_scale, dtype=np.float32)).to(find_device(device))
     noise = torch.Generator().manual_seed(seeding.derive(seed, "views"))
 
@@ -185,9 +185,9 @@ def contrastive_features(
         return {"contrast": info_nce(views[0], views[1], temperature=TEMPERATURE)}
 
     training = {"features": scaled}
-    if labelled is not None and classes is not None:
-        of_labelled = scaled[torch.from_numpy(labelled).to(scaled.device)]
-        training = {"features": of_labelled, "classes": torch.from_numpy(classes)}
+    if labeled is not None and classes is not None:
+        of_labeled = scaled[torch.from_numpy(labeled).to(scaled.device)]
+        training = {"features": of_labeled, "classes": torch.from_numpy(classes)}
     with seeding.scope(seed):
         model = Projector(dim=scaled.shape[1]).to(scaled.device)
         config = TrainConfig(n_steps=200, batch_size=256)
@@ -203,7 +203,7 @@ Rows = Int[np.ndarray, " cell"]
 class Split:
     """One draw: cells whose label is seen, and cells that are classified."""
 
-    n_shot: int  # labelled cells a class; 0 for a stratified split
+    n_shot: int  # labeled cells a class; 0 for a stratified split
     draw: int  # number of the draw
     train: Rows  # train, test: row numbers in rising order, disjoint
     test: Rows
@@ -212,7 +212,7 @@ class Split:
 def n_shot_splits(
     classes: Int[np.ndarray, " cell"], *, n_shots: Sequence[int], n_draws: int, seed: int
 ) -> Iterator[Split]:
-    """Draw a few labelled cells a class; all other cells are classified.
+    """Draw a few labeled cells a class; all other cells are classified.
 
     A class with too few cells gives all but one; a class of one cell is left out.
     """

@@ -51,8 +51,8 @@ class Transfer:
     names: tuple[str, ...]  # names of the classes, sorted
     labels: tuple[str, ...]  # class of each cell of the query, by name, or ``unassigned``
     prediction: Prediction  # the same in figures, for the cells of the query
-    n_reference: tuple[int, ...]  # labelled cells of each class
-    n_unlabelled: int  # cells of the reference without a label, which were left out
+    n_reference: tuple[int, ...]  # labeled cells of each class
+    n_unlabeled: int  # cells of the reference without a label, which were left out
     limit: float  # confidence below which a cell is ``unassigned``
     n_genes: int  # shared genes
     note: str  # how they were matched, in words
@@ -68,16 +68,16 @@ class Transfer:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Labelled:
+class Labeled:
     """Cells of a file that have a label."""
 
-    rows: Int[np.ndarray, " labelled"]  # rows of the cells that have one
-    codes: Int[np.ndarray, " labelled"]  # their classes, as positions in ``names``
+    rows: Int[np.ndarray, " labeled"]  # rows of the cells that have one
+    codes: Int[np.ndarray, " labeled"]  # their classes, as positions in ``names``
     names: tuple[str, ...]  # names of the classes, sorted
-    n_unlabelled: int  # cells without a label
+    n_unlabeled: int  # cells without a label
 
 
-def read_labels(cells: Cells, label_key: str) -> Labelled:
+def read_labels(cells: Cells, label_key: str) -> Labeled:
     """Labels of cells from a column of obs, at least two classes; missing, empty and ``unassigned`` ones are none."""
     hint = "name one with `label_key`"
     values = np.array(obs_columns(cells.adata, [label_key], source=cells.source, hint=hint)[label_key], dtype=np.str_)
@@ -86,12 +86,12 @@ def read_labels(cells: Cells, label_key: str) -> Labelled:
     if len(names) < 2:  # noqa: PLR2004 - one class leaves nothing to classify
         raise InputUnusable(
             f"column {label_key!r} of {cells.source} names {counted(len(names), 'class', plural='classes')} in "
-            f"{counted(len(rows), 'labelled cell')}, 2 are needed; is it the right column?"
+            f"{counted(len(rows), 'labeled cell')}, 2 are needed; is it the right column?"
         )
-    return Labelled(rows=rows, codes=codes, names=tuple(names.tolist()), n_unlabelled=len(values) - len(rows))
+    return Labeled(rows=rows, codes=codes, names=tuple(names.tolist()), n_unlabeled=len(values) - len(rows))
 
 
-def check_apart(known: Labelled, cells: Cells, config: RunConfig, *, label_key: str) -> None:
+def check_apart(known: Labeled, cells: Cells, config: RunConfig, *, label_key: str) -> None:
     """Refuse classes of which each lies in one batch, unless that was allowed."""
     batch = config.batch
     if batch is None or batch.confounded_ok or batch.key not in cells.adata.obs:
@@ -109,7 +109,7 @@ def transfer_labels(
 ) -> Transfer:
     """Transfer labels of a reference to a query.
 
-    Features are made without labels; what is fitted to labels is fitted to the labelled cells of the reference alone.
+    Features are made without labels; what is fitted to labels is fitted to the labeled cells of the reference alone.
     """
     by_text = transfer.genes_by == "text"
     made_with = check_lineage(
@@ -125,13 +125,13 @@ def transfer_labels(
         limit = TEXT_LIMIT
     elif limit is None:
         limit = held_out_limit(joint.features, known, config=transfer.classify, seed=config.seed)
-    features = weigh_by_separation(joint.features, labelled=known.rows, classes=known.codes)
+    features = weigh_by_separation(joint.features, labeled=known.rows, classes=known.codes)
     classify = replace(transfer.classify, unassigned_below=limit)
-    found = classify_cells(features, labelled=known.rows, classes=known.codes, config=classify, seed=config.seed)
+    found = classify_cells(features, labeled=known.rows, classes=known.codes, config=classify, seed=config.seed)
     start = joint.n_reference
     prediction = Prediction(classes=found.classes[start:], probabilities=found.probabilities[start:])
     if joint.by_text is not None:
-        by_cluster = classify_by_text(joint.by_text, labelled=known.rows, classes=known.codes, seed=config.seed)
+        by_cluster = classify_by_text(joint.by_text, labeled=known.rows, classes=known.codes, seed=config.seed)
         prediction = _joined(prediction.probabilities, by_cluster, limit=limit)
     return Transfer(
         config=config,
@@ -140,7 +140,7 @@ def transfer_labels(
         labels=tuple(known.names[code] if code >= 0 else UNASSIGNED for code in prediction.classes.tolist()),
         prediction=prediction,
         n_reference=tuple(np.bincount(known.codes).tolist()),
-        n_unlabelled=known.n_unlabelled,
+        n_unlabeled=known.n_unlabeled,
         limit=limit,
         n_genes=joint.n_genes,
         note=joint.note,
@@ -158,7 +158,7 @@ def _joined(*readings: Float[np.ndarray, "cell class"], limit: float) -> Predict
     return Prediction(classes=classes, probabilities=probabilities)
 
 
-def held_out_limit(features: Embedding, known: Labelled, *, config: ClassifyConfig, seed: int) -> float:
+def held_out_limit(features: Embedding, known: Labeled, *, config: ClassifyConfig, seed: int) -> float:
     """Confidence that nine in ten cells of the reference reach when they are held out; 0.5 if none can be held out.
 
     So the limit follows how far the classes can be separated: near 1 for plain types, low for subtypes.
@@ -166,13 +166,13 @@ def held_out_limit(features: Embedding, known: Labelled, *, config: ClassifyConf
     try:
         splits = list(stratified_splits(known.codes, share_test=HELD_OUT, n_draws=N_SPLITS, seed=seed))
     except InputUnusable:
-        log.info("too few labelled cells to find a limit of confidence; %g is used", TOO_FEW_LIMIT)
+        log.info("too few labeled cells to find a limit of confidence; %g is used", TOO_FEW_LIMIT)
         return TOO_FEW_LIMIT
     reached = []
     for split in splits:
         rows, classes = known.rows[split.train], np.unique(known.codes[split.train], return_inverse=True)[1]
-        weighed = weigh_by_separation(features, labelled=rows, classes=classes)
-        found = classify_cells(weighed, labelled=rows, classes=classes, config=config, seed=seed)
+        weighed = weigh_by_separation(features, labeled=rows, classes=classes)
+        found = classify_cells(weighed, labeled=rows, classes=classes, config=config, seed=seed)
         reached.append(found.confidence[known.rows[split.test]])
     return float(np.quantile(np.concatenate(reached), SHARE_BELOW))
 
@@ -186,22 +186,22 @@ _LEAST: Final = 1e-9
 
 
 def classify_by_text(
-    match: TextMatch, *, labelled: Int[np.ndarray, " labelled"], classes: Int[np.ndarray, " labelled"], seed: int
+    match: TextMatch, *, labeled: Int[np.ndarray, " labeled"], classes: Int[np.ndarray, " labeled"], seed: int
 ) -> Float[np.ndarray, "cell class"]:
     """Give the cells of each cluster of the query the class whose profile its genes have, by their texts.
 
     Many weak matches are averaged over a cluster, where cells by themselves are too noisy: each gene of the reference
     is compared with a weighted mean of the query's, whatever their names. The profile of a cluster is explained by
     those of all classes at once (ridge regression), so that near relatives differ by what they do not share.
-    ``labelled``, ``classes``: rows of the reference and their classes, 0 .. k-1. Returns probabilities, the same for
+    ``labeled``, ``classes``: rows of the reference and their classes, 0 .. k-1. Returns probabilities, the same for
     all cells of a cluster.
     """
     n_cells = len(match.query)
     n_clusters = min(_MOST, max(_FEWEST, n_cells // _CELLS_EACH), max(n_cells // 3, 1))
     clusters = kmeans(match.query_features, n_clusters=n_clusters, seed=seed, n_init=2)
     weights = match_weights(match.reference_vectors, match.query_vectors)
-    found = _standard(_centred(cluster_means(match.query, clusters)) @ weights.T)
-    wanted = _standard(_centred(cluster_means(match.reference[labelled], classes)))
+    found = _standard(_centered(cluster_means(match.query, clusters)) @ weights.T)
+    wanted = _standard(_centered(cluster_means(match.reference[labeled], classes)))
     scores = np.linalg.solve(wanted @ wanted.T + RIDGE * np.eye(len(wanted)), wanted @ found.T)  # (class, cluster)
     scores = (scores - scores.mean(axis=1, keepdims=True)) / (scores.std(axis=1, keepdims=True) + _LEAST)
     chances = np.exp(SURETY * (scores - scores.max(axis=0)))
@@ -225,7 +225,7 @@ def match_weights(
     return np.asarray(of_gene[:, None] * kernel * of_other)
 
 
-def _centred(means: Float[np.ndarray, "group gene"]) -> Float[np.ndarray, "group gene"]:
+def _centered(means: Float[np.ndarray, "group gene"]) -> Float[np.ndarray, "group gene"]:
     return np.asarray(means - means.mean(axis=0), dtype=np.float64)
 
 

@@ -263,7 +263,7 @@ def upregulation(expression: CellByGene, clusters: Labels, *, n_top: int) -> Flo
 
 
 def common_space(left: GeneVectors, right: GeneVectors, *, rank: int) -> tuple[GeneVectors, GeneVectors]:
-    """Whiten the gene vectors of two sides together, centre each side, and scale every gene to length one.
+    """Whiten the gene vectors of two sides together, center each side, and scale every gene to length one.
 
     Centring each side removes what separates the texts of two species as a whole. A gene without text stays a row of 0.
     """
@@ -317,7 +317,7 @@ def match_weights(
 
 
 def _shares(weights: Float[np.ndarray, "cluster gene"], vectors: GeneVectors) -> Float[np.ndarray, "cluster gene"]:
-    """Share of each gene in a profile: of length one, then centred over the clusters, then of length one again."""
+    """Share of each gene in a profile: of length one, then centered over the clusters, then of length one again."""
     shares = _scaled(weights, vectors)
     return _scaled(shares - shares.mean(axis=0), vectors)
 

@@ -99,7 +99,7 @@ class NamedCells:
     found: ClusteredCells  # the cells that have a cluster; rows of all below are of these
     names: tuple[Verdict, ...]  # one a cluster
     cell_names: tuple[str, ...]  # best type of each cell, or ``unassigned``
-    cell_scores: Float[np.ndarray, " cell"]  # (cell,) its score, averaged over its neighbours
+    cell_scores: Float[np.ndarray, " cell"]  # (cell,) its score, averaged over its neighbors
     lineage: Lineage  # store and encoder that were used
     n_candidates: int  # types that a cluster could be named
     made_with: Lineage | None = None  # identity of what the clusters were made with, where that is another

@@ -61,7 +61,7 @@ class _Side:
     """One data set: its expression features and, for each GeneID in ascending order, the column that holds it."""
 
     features: Features
-    expression: CellByGene  # log-normalised, of all genes
+    expression: CellByGene  # log-normalized, of all genes
     gene_ids: Int[np.ndarray, " gene"]
     columns: Int[np.ndarray, " gene"]
     is_variable: np.ndarray  # (gene,) whether the column is highly variable
@@ -264,7 +264,7 @@ def even_weights(features: Embedding) -> Float[np.ndarray, " cell"]:
     .. math:: w_i \propto 1 / \sum_j \exp(-\|x_i - x_j\|^2 / 2h^2)
 
     with *h* half the median distance. A mean under these weights does not move with the fractions of the cell types, so
-    that two data sets in which a type is common and rare can be centred alike without knowing the types.
+    that two data sets in which a type is common and rare can be centered alike without knowing the types.
     """
     from sklearn.metrics.pairwise import euclidean_distances
 
@@ -289,7 +289,7 @@ class ComparedSide:
 
     clusters: tuple[str, ...]  # name of each cluster
     labels: Labels  # (cell,) place of each cell's cluster in ``clusters``
-    expression: CellByGene  # (cell, gene) log1p of normalised counts
+    expression: CellByGene  # (cell, gene) log1p of normalized counts
     gene_names: tuple[str, ...]  # as they are shown
     # (gene,) by which the genes of both sides are matched, each once and above 0; 0 for a gene without a match
     gene_ids: Int[np.ndarray, " gene"]

@@ -43,7 +43,7 @@ def bench(
     jobs: int = 1,
     read: ReadConfig | None = None,
 ) -> BenchResult:
-    """Compare recipes on labelled files, or on changes of one, as `cellmodel bench` does; labels score alone.
+    """Compare recipes on labeled files, or on changes of one, as `cellmodel bench` does; labels score alone.
 
     ``path``: a folder of ``.h5ad`` files, or one file. ``recipes``: ``RECIPE[+HEAD][@KNOWLEDGE]`` each. ``kb``: stores,
     of which the one that knows most genes of a file is taken. ``label_key``: column of obs with labels, ``cell_type``

@@ -75,11 +75,11 @@ def score_integration(
     labels, groups = np.asarray(y_true), np.asarray(batches)
     for what, values in (("cell type", labels), ("batch", groups)):
         if len(np.unique(values)) < 2:  # noqa: PLR2004 - one leaves nothing to compare
-            raise InputUnusable(f"the {counted(len(values), 'labelled cell')} have one {what}; two are needed to score")
+            raise InputUnusable(f"the {counted(len(values), 'labeled cell')} have one {what}; two are needed to score")
     if len(labels) // _TENTH < _LEAST_NEAREST:
         least = _LEAST_NEAREST * _TENTH
         raise InputUnusable(
-            f"{counted(len(labels), 'labelled cell')} are too few for scIB's metrics; {least} are needed"
+            f"{counted(len(labels), 'labeled cell')} are too few for scIB's metrics; {least} are needed"
         )
     return [_scores(name, z, labels, groups, before) for name, z in embeddings.items()]
 

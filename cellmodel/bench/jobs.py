@@ -1,4 +1,4 @@
-"""Labelled files, and one job: a recipe on a data set, as it is or with one change, over all seeds."""
+"""Labeled files, and one job: a recipe on a data set, as it is or with one change, over all seeds."""
 
 import os
 import re
@@ -21,7 +21,7 @@ from cellmodel.bench.metrics import score
 from cellmodel.core.arrays import Embedding, Labels
 from cellmodel.core.config import BatchConfig, GraphConfig, Knowledge, RunConfig
 from cellmodel.core.errors import InputUnusable, UnknownName
-from cellmodel.explain.attribution import neighbour_agreement
+from cellmodel.explain.attribution import neighbor_agreement
 from cellmodel.io.cells import Cells, ReadConfig, obs_categories, obs_columns, read_cells
 from cellmodel.nn.similarity import layer_similarities, mean_cosine
 from cellmodel.recipes.base import CellViews, Recipe, Representation
@@ -36,7 +36,7 @@ UNKNOWN: Final = "unknown"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataSet:
-    """A labelled file."""
+    """A labeled file."""
 
     name: str  # what tables call it
     path: Path
@@ -243,7 +243,7 @@ def _scores(labels: np.ndarray | None, clusters: Labels) -> Row:
 def _structure(job: Job, part: "_Part", labels: np.ndarray | None, complete: Labels) -> Row:
     """Measures of the clusters and the embedding beside the complete run; none where nothing is changed.
 
-    ``same_clusters``: ARI with the clusters of the complete run. ``neighbours``: fraction of a cell's nearest neighbors
+    ``same_clusters``: ARI with the clusters of the complete run. ``neighbors``: fraction of a cell's nearest neighbors
     in the embedding that are in its cluster of the complete run. ``purity``: that are of its type. The embedding is the
     joint space where the recipe has one, which text and objectives change.
     """
@@ -256,12 +256,12 @@ def _structure(job: Job, part: "_Part", labels: np.ndarray | None, complete: Lab
         "setting": setting,
         "value": str(value),
         "same_clusters": score(complete.tolist(), part.clusters.tolist()).ari,
-        "neighbours": neighbour_agreement(z, complete, graph=GraphConfig()),
+        "neighbors": neighbor_agreement(z, complete, graph=GraphConfig()),
     }
     if labels is not None:
         has_label = labels != ""
         types = np.unique(labels[has_label], return_inverse=True)[1]
-        found["purity"] = neighbour_agreement(z[has_label], types, graph=GraphConfig())
+        found["purity"] = neighbor_agreement(z[has_label], types, graph=GraphConfig())
     return found | {f"{LAYER}{name}": value for name, value in part.layers.items()}
 
 
@@ -317,7 +317,7 @@ def _run_seed(job: Job, cells: Cells, kb: genekb.Store | None, *, n_types: int, 
     made: dict[int | None, _Made] = {}
     for way in job.config.n_clusters:
         n_clusters = {GIVEN: n_types, ESTIMATED: None}[way] if way in {GIVEN, ESTIMATED} else int(way)
-        needed = n_clusters if recipe.learns_centres else 0
+        needed = n_clusters if recipe.learns_centers else 0
         views = replace(views, n_clusters=n_clusters)
         if needed not in made:
             made[needed] = _represent(job, recipe, views, seed)

@@ -17,7 +17,7 @@ class Scores:
     # fraction of cells whose cluster is matched to their type, by the best one-to-one matching (Hungarian) on the
     # rectangular contingency table; clusters or types left over match nothing
     accuracy: float
-    nmi: float  # normalised mutual information, arithmetic mean
+    nmi: float  # normalized mutual information, arithmetic mean
     ari: float  # adjusted Rand index
     # macro_f1, balanced_accuracy: means over types after that matching; a type without a cluster counts 0
     macro_f1: float
@@ -122,7 +122,7 @@ def evaluate_file(path: Path, *, truth: str, pred: str) -> Scores:
 
 def score_columns(columns: Mapping[str, Sequence[str]], truth: str, pred: str, *, source: str) -> Scores:
     """Score one column against another; cells that lack either are left out, ``InputUnusable`` if that leaves none."""
-    labelled = [pair for pair in zip(columns[truth], columns[pred], strict=True) if pair[0] and pair[1]]
-    if not labelled:
+    labeled = [pair for pair in zip(columns[truth], columns[pred], strict=True) if pair[0] and pair[1]]
+    if not labeled:
         raise InputUnusable(f"{source} has no cell with both {truth!r} and {pred!r}")
-    return score([pair[0] for pair in labelled], [pair[1] for pair in labelled])
+    return score([pair[0] for pair in labeled], [pair[1] for pair in labeled])

@@ -1,4 +1,4 @@
-"""How well classes are found from few labelled cells: the n-shot protocol on one labelled file."""
+"""How well classes are found from few labeled cells: the n-shot protocol on one labeled file."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ from cellmodel.annotate.classify import (
     n_shot_splits,
     stratified_splits,
 )
-from cellmodel.annotate.label_transfer import Labelled, check_apart, read_labels
+from cellmodel.annotate.label_transfer import Labeled, check_apart, read_labels
 from cellmodel.bench.metrics import ClassScores, score_classes
 from cellmodel.core.arrays import Embedding
 from cellmodel.core.config import RunConfig
@@ -39,7 +39,7 @@ class TrialConfig:
     """What is tried."""
 
     label_key: str  # column of obs with the labels
-    n_shots: tuple[int, ...] = (1, 3, 5, 10)  # labelled cells a class; empty for stratified splits alone
+    n_shots: tuple[int, ...] = (1, 3, 5, 10)  # labeled cells a class; empty for stratified splits alone
     n_draws: int = 20  # for each
     share_test: float | None = None  # fraction of each class that stratified splits test on; None leaves them out
     # ``expression``: smoothed principal components; ``text``: that of the cells' own genes; ``both`` side by side;
@@ -62,7 +62,7 @@ class TrialConfig:
 class TrialRow:
     """Scores of one number of shots over its draws."""
 
-    n_shot: int  # labelled cells a class; 0 for stratified splits
+    n_shot: int  # labeled cells a class; 0 for stratified splits
     n_draws: int
     n_train: int  # n_train, n_test: cells of a draw
     n_test: int
@@ -80,7 +80,7 @@ SCORED: Final = ("accuracy", "macro_f1", "balanced_accuracy", "share_unassigned"
 def run_trials(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, trials: TrialConfig) -> list[TrialRow]:
     """Hide the labels of most cells, predict them from the few that are left, and score the prediction.
 
-    Features are made from all cells without labels, as when a few cells of a new data set are labelled by hand; what is
+    Features are made from all cells without labels, as when a few cells of a new data set are labeled by hand; what is
     fitted to labels sees those of the training cells alone.
     """
     known = read_labels(cells, trials.label_key)
@@ -89,7 +89,7 @@ def run_trials(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, tria
     return score_trials(features, known, trials=trials, seed=config.seed)
 
 
-def score_trials(features: Embedding, known: Labelled, *, trials: TrialConfig, seed: int) -> list[TrialRow]:
+def score_trials(features: Embedding, known: Labeled, *, trials: TrialConfig, seed: int) -> list[TrialRow]:
     """Run the draws on features that are at hand; see :func:`run_trials`."""
     classify = trials.classify
     if classify.contrast == "self":  # needs no label, so once for all draws
@@ -104,16 +104,16 @@ def score_trials(features: Embedding, known: Labelled, *, trials: TrialConfig, s
     return [_row(n_shot, drawn) for n_shot, drawn in by_shot.items()]
 
 
-def _splits(codes: Int[np.ndarray, " labelled"], trials: TrialConfig, seed: int) -> Iterator[Split]:
+def _splits(codes: Int[np.ndarray, " labeled"], trials: TrialConfig, seed: int) -> Iterator[Split]:
     yield from n_shot_splits(codes, n_shots=trials.n_shots, n_draws=trials.n_draws, seed=seed)
     if trials.share_test is not None:
         yield from stratified_splits(codes, share_test=trials.share_test, n_draws=trials.n_draws, seed=seed)
 
 
-def _predicted(features: Embedding, known: Labelled, split: Split, *, classify: ClassifyConfig, seed: int) -> list[str]:
+def _predicted(features: Embedding, known: Labeled, split: Split, *, classify: ClassifyConfig, seed: int) -> list[str]:
     """Classes of a split's test cells, from the labels of its training cells."""
     seen, codes = np.unique(known.codes[split.train], return_inverse=True)
-    found = classify_cells(features, labelled=known.rows[split.train], classes=codes, config=classify, seed=seed)
+    found = classify_cells(features, labeled=known.rows[split.train], classes=codes, config=classify, seed=seed)
     tested = found.classes[known.rows[split.test]]
     return [known.names[seen[code]] if code >= 0 else UNASSIGNED for code in tested.tolist()]
 
@@ -181,5 +181,5 @@ def _text(cells: Cells, kb: genekb.Store, config: RunConfig, made: Features) -> 
 
 
 def _mean_length_one(features: Float[np.ndarray, "cell dim"]) -> Float[np.ndarray, "cell dim"]:
-    centred = features - features.mean(axis=0)
-    return centred / max(float(np.sqrt((centred**2).sum(axis=1).mean())), 1e-12)
+    centered = features - features.mean(axis=0)
+    return centered / max(float(np.sqrt((centered**2).sum(axis=1).mean())), 1e-12)

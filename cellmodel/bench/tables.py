@@ -22,7 +22,7 @@ HEADINGS: Final = {
 }
 STRUCTURE: Final = {
     "same_clusters": "ARI with the complete run",
-    "neighbours": "neighbors in its clusters",
+    "neighbors": "neighbors in its clusters",
     "purity": "neighbors of the type",
     "n_clusters": "clusters",
 }

@@ -14,12 +14,12 @@ from jaxtyping import Float, Int
 
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellGraph, Embedding, Labels, content_order
-from cellmodel.pp.neighbors import faiss_centres, nearest_centre
+from cellmodel.pp.neighbors import faiss_centers, nearest_center
 
 log = logging.getLogger(__name__)
 LEIDEN_RUNS: Final = 5
 RESOLUTION_STEPS: Final = 24
-FITTED_CELLS: Final = 50_000  # k-means is fitted on so many cells at most; the others go to their nearest centre
+FITTED_CELLS: Final = 50_000  # k-means is fitted on so many cells at most; the others go to their nearest center
 
 
 def _check(n_clusters: int, n_cells: int) -> None:
@@ -37,7 +37,7 @@ def _check_finite(features: Embedding) -> None:
 def steady_kmeans() -> Iterator[None]:
     """Fit k-means by one thread, and without sklearn's warning where fewer cells differ than there are clusters.
 
-    Threads would add up the centres in the order in which they finish, which changes the last bits.
+    Threads would add up the centers in the order in which they finish, which changes the last bits.
     """
     from sklearn.exceptions import ConvergenceWarning
 
@@ -198,7 +198,7 @@ def order_by_size(clusters: Labels) -> Labels:
 
 
 def smooth_by_majority(clusters: Labels, neighbors: Int[np.ndarray, "cell neighbor"]) -> Labels:
-    """Give each cell the cluster that most of its neighbours and itself have; on a tie its own, else the lower number.
+    """Give each cell the cluster that most of its neighbors and itself have; on a tie its own, else the lower number.
 
     A cluster that would vanish keeps its cells, with a warning. Clusters are renumbered by size.
     """
@@ -218,21 +218,21 @@ def smooth_by_majority(clusters: Labels, neighbors: Int[np.ndarray, "cell neighb
 
 
 def confidence(features: Embedding, clusters: Labels) -> Float[np.ndarray, " cell"]:
-    r"""How clearly each cell lies in its cluster, from its distances to the clusters' centres.
+    r"""How clearly each cell lies in its cluster, from its distances to the clusters' centers.
 
     .. math:: c_i = 1 - d_i^{own} / d_i^{next}, \text{ clipped to } [0, 1]
 
-    This is the simplified silhouette :cite:`hruschka2004simplified`: 1 at the centre, 0 half-way to the next cluster or
+    This is the simplified silhouette :cite:`hruschka2004simplified`: 1 at the center, 0 half-way to the next cluster or
     beyond. With one cluster every cell has 1.
     """
     n_clusters = int(clusters.max()) + 1
     if n_clusters == 1:
         return np.ones(len(clusters))
-    centres = cluster_means(features, clusters)
-    own = np.linalg.norm(features - centres[clusters], axis=1)
+    centers = cluster_means(features, clusters)
+    own = np.linalg.norm(features - centers[clusters], axis=1)
     nearest = np.full(len(clusters), np.inf)
     for cluster in range(n_clusters):
-        distance = np.linalg.norm(features - centres[cluster], axis=1)
+        distance = np.linalg.norm(features - centers[cluster], axis=1)
         nearest = np.where(clusters == cluster, nearest, np.minimum(nearest, distance))
     ratio = np.divide(own, nearest, out=np.ones_like(own), where=nearest > 0)
     return np.asarray(np.clip(1.0 - ratio, 0.0, 1.0))
@@ -262,7 +262,7 @@ def coarse_graph(graph: CellGraph, points: Embedding, *, n_micro: int) -> tuple[
     """
     n_cells = len(points)
     vectors = np.ascontiguousarray(points, dtype=np.float32)
-    nearest = nearest_centre(vectors, faiss_centres(vectors, n_clusters=min(n_micro, n_cells)))
+    nearest = nearest_center(vectors, faiss_centers(vectors, n_clusters=min(n_micro, n_cells)))
     micro = np.unique(nearest, return_inverse=True)[1].astype(np.int64)
     members = sp.csr_matrix((np.ones(n_cells), micro, np.arange(n_cells + 1)))
     merged: CellGraph = (members.T @ graph @ members).tocsr()

@@ -102,25 +102,25 @@ class Tree:
 def grow_tree(
     features: Embedding, clusters: Labels, *, pcs: Embedding, seed: int, parents: Sequence[int] | None = None
 ) -> Tree:
-    """Merge clusters into a tree by unweighted Ward of their centres, and measure the support of each split.
+    """Merge clusters into a tree by unweighted Ward of their centers, and measure the support of each split.
 
     As in :func:`cellmodel.cluster.algorithms.micro_ward` every cluster counts once, whatever its size: a small one that
     lies apart is split off early.
 
     ``features``: (cell, dim) what was clustered, Euclidean. ``clusters``: 0 .. k-1. ``pcs``: (cell, dim) components
-    that are not averaged over neighbours, in which support is measured. ``parents``: of each cluster, the group that it
+    that are not averaged over neighbors, in which support is measured. ``parents``: of each cluster, the group that it
     is a part of: those of one group are merged before they are merged with others. None where each is a group.
     """
     n_clusters = int(clusters.max()) + 1
     splits: list[tuple[tuple[int, ...], tuple[int, ...], float]] = []
     if n_clusters > 1:
-        centres = cluster_means(features, clusters)
+        centers = cluster_means(features, clusters)
         of_group = list(range(n_clusters)) if parents is None else np.unique(parents, return_inverse=True)[1].tolist()
         parts = [tuple(c for c in range(n_clusters) if of_group[c] == group) for group in range(max(of_group) + 1)]
         for group in parts:
-            splits += _merges([(cluster,) for cluster in group], centres[list(group)])
+            splits += _merges([(cluster,) for cluster in group], centers[list(group)])
         sizes = np.bincount(clusters)
-        groups = np.array([np.average(centres[list(group)], axis=0, weights=sizes[list(group)]) for group in parts])
+        groups = np.array([np.average(centers[list(group)], axis=0, weights=sizes[list(group)]) for group in parts])
         below = max((height for *_, height in splits), default=0.0)
         splits += [(left, right, max(height, below)) for left, right, height in _merges(parts, groups)]
     members = _members(pcs, clusters) if splits else []
@@ -163,14 +163,14 @@ def group_name(names: Sequence[str], group: Sequence[int]) -> str:
 
 
 def _merges(
-    members: Sequence[tuple[int, ...]], centres: Float[np.ndarray, "group dim"]
+    members: Sequence[tuple[int, ...]], centers: Float[np.ndarray, "group dim"]
 ) -> list[tuple[tuple[int, ...], tuple[int, ...], float]]:
     """Sides and height of each merge, lowest first."""
     from scipy.cluster.hierarchy import linkage
 
     if len(members) < 2:  # noqa: PLR2004 - nothing to merge
         return []
-    return list(_sides(linkage(centres, method="ward"), members))
+    return list(_sides(linkage(centers, method="ward"), members))
 
 
 def _sides(
@@ -210,14 +210,14 @@ def split_support(points: Embedding, is_right: Bool[np.ndarray, " cell"]) -> flo
 
     *x* is the place of a cell between the sides: its part along Fisher's discriminant direction, with the covariance
     shrunk :cite:`ledoit2004wellconditioned`, which is found from four fifths of the cells and applied to the fifth
-    that is held out. The comparison of one Gaussian with two on the line between two centres is that of G-means
+    that is held out. The comparison of one Gaussian with two on the line between two centers is that of G-means
     :cite:`hamerly2003gmeans`; :math:`\log n` is the penalty of BIC for the two more parameters, and :math:`1 - e^{-2g}`
     turns a gain of log likelihood into a share of variance explained. Cells that are one Gaussian gain nothing,
-    wherever they are cut: the value is 0. Two equal Gaussians have .1 where their centres lie three standard deviations
+    wherever they are cut: the value is 0. Two equal Gaussians have .1 where their centers lie three standard deviations
     apart, .5 at five and .8 at nine. The cells that are held out took part in the clustering, so this does not show
     that a split is found again in other cells; and a few outlying cells are well supported, too.
 
-    ``points``: (cell, dim) not averaged over neighbours. ``is_right``: side of each cell. Returns a value in [0, 1]; 0
+    ``points``: (cell, dim) not averaged over neighbors. ``is_right``: side of each cell. Returns a value in [0, 1]; 0
     where a side has fewer than five cells, which cannot be held out.
     """
     n_cells, n_right = len(is_right), int(is_right.sum())
@@ -239,7 +239,7 @@ def split_support(points: Embedding, is_right: Bool[np.ndarray, " cell"]) -> flo
 def _discriminant(
     points: Float[np.ndarray, "cell dim"], is_right: Bool[np.ndarray, " cell"]
 ) -> tuple[Float[np.ndarray, " dim"], float]:
-    """Fisher's direction, scaled so that the centres of the sides lie one apart, and the place of the left one."""
+    """Fisher's direction, scaled so that the centers of the sides lie one apart, and the place of the left one."""
     from sklearn.covariance import ledoit_wolf
 
     left, right = points[~is_right].mean(axis=0), points[is_right].mean(axis=0)
@@ -255,15 +255,15 @@ def _log_one(place: Float[np.ndarray, " cell"]) -> Float[np.ndarray, " cell"]:
 
 
 def _log_two(place: Float[np.ndarray, " cell"], is_right: Bool[np.ndarray, " cell"]) -> Float[np.ndarray, " cell"]:
-    """Log density of the mixture of both sides, each with its own centre and the spread that they share."""
-    centres = [float(place[is_right == side].mean()) for side in (False, True)]
-    spread = float(np.sqrt(((place - np.where(is_right, centres[1], centres[0])) ** 2).mean()))
+    """Log density of the mixture of both sides, each with its own center and the spread that they share."""
+    centers = [float(place[is_right == side].mean()) for side in (False, True)]
+    spread = float(np.sqrt(((place - np.where(is_right, centers[1], centers[0])) ** 2).mean()))
     share = float(is_right.mean())
-    parts = (_log_normal(place, centre, spread) for centre in centres)
+    parts = (_log_normal(place, center, spread) for center in centers)
     return np.logaddexp(*(part + np.log(weight) for part, weight in zip(parts, (1 - share, share), strict=True)))
 
 
-def _log_normal(place: Float[np.ndarray, " cell"], centre: float, spread: float) -> Float[np.ndarray, " cell"]:
+def _log_normal(place: Float[np.ndarray, " cell"], center: float, spread: float) -> Float[np.ndarray, " cell"]:
     """Log density up to a constant that is the same for all."""
     spread = max(spread, np.finfo(np.float64).eps)
-    return -0.5 * ((place - centre) / spread) ** 2 - np.log(spread)
+    return -0.5 * ((place - center) / spread) ** 2 - np.log(spread)

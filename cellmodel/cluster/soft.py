@@ -27,10 +27,10 @@ class TransportConfig:
     # how far cluster sizes are drawn towards equal ones: 0 leaves them, 1 makes them equal. Measured on nine data sets,
     # equal sizes cost more than any smoothing gains, so little of it is used
     smoothing: float = 0.1
-    # of the assignment: inverse of the entropic regularisation, in units of the mean squared distance of the cells to
-    # their k-means centres
+    # of the assignment: inverse of the entropic regularization, in units of the mean squared distance of the cells to
+    # their k-means centers
     sharpness: float = 5.0
-    n_rounds: int = 50  # rounds of assigning cells and moving centres, at most
+    n_rounds: int = 50  # rounds of assigning cells and moving centers, at most
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -80,39 +80,39 @@ def gaussian_mixture(features: Embedding, *, n_clusters: int, seed: int) -> Soft
 def transport_clusters(
     features: Embedding, *, n_clusters: int, seed: int, config: TransportConfig | None = None
 ) -> SoftClusters:
-    r"""Assign cells to centres by optimal transport and move the centres, in turns, from k-means clusters.
+    r"""Assign cells to centers by optimal transport and move the centers, in turns, from k-means clusters.
 
     The assignment is the transport plan between cells of equal mass and clusters whose masses are those of the current
     assignment drawn towards equal ones :cite:`asano2020selflabelling`, with cost
-    :math:`\lVert z_i - \mu_c \rVert^2` and entropic regularisation; a centre is the mean of the cells by the plan.
+    :math:`\lVert z_i - \mu_c \rVert^2` and entropic regularization; a center is the mean of the cells by the plan.
 
-    ``features``: (cell, dim), Euclidean. ``n_clusters``: number of centres, 1 to the number of cells. ``seed``: of
+    ``features``: (cell, dim), Euclidean. ``n_clusters``: number of centers, 1 to the number of cells. ``seed``: of
     k-means; nothing else is drawn. Raises ``ValueError`` if ``n_clusters`` is out of range, or a feature is not finite.
     """
     settings = config or TransportConfig()
     start = kmeans(features, n_clusters=n_clusters, seed=seed, n_init=N_STARTS)
     points = torch.from_numpy(features.astype(np.float64))
-    centres = torch.from_numpy(cluster_means(features.astype(np.float64), start))
-    spread = max(float((points - centres[torch.from_numpy(start)]).square().sum(dim=1).mean()), 1e-12)
+    centers = torch.from_numpy(cluster_means(features.astype(np.float64), start))
+    spread = max(float((points - centers[torch.from_numpy(start)]).square().sum(dim=1).mean()), 1e-12)
     nearest = torch.from_numpy(start)
     rounds, target, moved = 0, None, True
     while moved and rounds < settings.n_rounds:
         rounds += 1
-        target = _assigned(points, centres, settings, spread)
-        centres = target.p.T @ points / target.p.sum(dim=0)[:, None]
+        target = _assigned(points, centers, settings, spread)
+        centers = target.p.T @ points / target.p.sum(dim=0)[:, None]
         assigned = target.p.argmax(dim=1)
         moved, nearest = not torch.equal(assigned, nearest), assigned
     solved = target is not None and target.converged
     return SoftClusters(labels=order_by_size(nearest.numpy()), n_rounds=rounds, converged=solved and not moved)
 
 
-def _assigned(points: Tensor, centres: Tensor, settings: TransportConfig, spread: float) -> Target:
-    log_q = F.log_softmax(-torch.cdist(points, centres).square() / spread, dim=1)
+def _assigned(points: Tensor, centers: Tensor, settings: TransportConfig, spread: float) -> Target:
+    log_q = F.log_softmax(-torch.cdist(points, centers).square() / spread, dim=1)
     masses = cluster_masses(F.log_softmax(settings.sharpness * log_q, dim=1), smoothing=settings.smoothing)
     return sinkhorn_target(log_q, masses, sharpness=settings.sharpness)
 
 
 def _scaled(features: Embedding) -> Float[np.ndarray, "cell dim"]:
-    """Centre the features and scale all by one factor to a mean variance of one."""
-    centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
-    return centred / max(float(np.sqrt(centred.var(axis=0).mean())), 1e-12)
+    """Center the features and scale all by one factor to a mean variance of one."""
+    centered = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
+    return centered / max(float(np.sqrt(centered.var(axis=0).mean())), 1e-12)

@@ -130,7 +130,7 @@ class BatchConfig:
     # ``harmony``, ``none``, or the name of a plug-in; None for Harmony, and for none where ``use_rep`` is given
     integration: str | None = None
     confounded_ok: bool = False  # whether batches may be cell types or conditions, which integration takes away
-    # Harmony's theta: how much it counts that each centre has cells of all batches. More mixes small batches of other
+    # Harmony's theta: how much it counts that each center has cells of all batches. More mixes small batches of other
     # protocols better, less keeps more of the types that one batch alone has
     theta: float = HARMONY_THETA
 

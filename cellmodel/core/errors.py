@@ -19,7 +19,7 @@ class UnknownName(InputUnusable):
 
 
 class NotCounts(InputUnusable):
-    """The values are neither counts nor log-normalised expression, so no step after this one would mean anything."""
+    """The values are neither counts nor log-normalized expression, so no step after this one would mean anything."""
 
 
 class AlignmentTooLow(InputUnusable):

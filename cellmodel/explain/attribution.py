@@ -150,7 +150,7 @@ class KnowledgeRow:
     knowledge: str  # ``real``, ``shuffled`` or ``random``; ``chance`` for permuted clusters
     # fraction of a cell's nearest cells in the text view that are in its cluster, in [0, 1]. The clusters come from
     # expression, so the figure shows how much of them the text alone can see, not which is right
-    neighbour_agreement: float
+    neighbor_agreement: float
 
 
 def compare_knowledge(
@@ -170,10 +170,10 @@ def compare_knowledge(
     rows = []
     for kind in kinds:
         view = own[1] if kind == own[0] else text_view(kind)
-        agreement = neighbour_agreement(view[chosen], clusters[chosen], graph=graph)
-        rows.append(KnowledgeRow(knowledge=kind, neighbour_agreement=agreement))
+        agreement = neighbor_agreement(view[chosen], clusters[chosen], graph=graph)
+        rows.append(KnowledgeRow(knowledge=kind, neighbor_agreement=agreement))
     shares = np.bincount(clusters[chosen]) / len(chosen)
-    rows.append(KnowledgeRow(knowledge="chance", neighbour_agreement=float((shares**2).sum())))
+    rows.append(KnowledgeRow(knowledge="chance", neighbor_agreement=float((shares**2).sum())))
     return tuple(rows)
 
 
@@ -184,7 +184,7 @@ def compared_cells(n_cells: int, seed: int) -> Int[np.ndarray, " cell"]:
     return np.sort(seeding.generator(seed, "text evidence").choice(n_cells, MOST_CELLS, replace=False))
 
 
-def neighbour_agreement(embedding: Embedding, clusters: Labels, *, graph: GraphConfig) -> float:
+def neighbor_agreement(embedding: Embedding, clusters: Labels, *, graph: GraphConfig) -> float:
     """Mean fraction of a cell's nearest neighbors that carry its label."""
     knn = knn_graph(embedding, config=graph).tocoo()
     return float((clusters[knn.row] == clusters[knn.col]).mean())

@@ -40,7 +40,7 @@ class ClusteredCells(GroupedCells):
     """The cells that have a cluster, and the genes that they express."""
 
     cells: Cells  # all that was read
-    expression: CellByGene  # (cell, gene) log-normalised
+    expression: CellByGene  # (cell, gene) log-normalized
     columns: Int[np.ndarray, " gene"]  # (gene,) columns of ``cells`` that are seen in any of these cells
     gene_names: tuple[str, ...]  # their names
     # what the store knows of these genes; its coverage is that of all genes. None without a store

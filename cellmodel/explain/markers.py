@@ -15,7 +15,7 @@ from cellmodel.pp.moments import GroupMoments, cluster_moments, pool_groups
 if TYPE_CHECKING:
     import pandas as pd
 
-_PSEUDOCOUNT = 1.0  # normalised counts, added to both sides of a fold change
+_PSEUDOCOUNT = 1.0  # normalized counts, added to both sides of a fold change
 _MIN_CELLS = 2  # of each side, for a variance
 Order = Literal["specificity", "t"]  # of markers: t times the specificity of the gene, or t alone
 
@@ -31,7 +31,7 @@ class Marker:
     t: float
     p_value: float
     p_adjusted: float
-    # log2((a + 1) / (b + 1)), a and b the means of expm1(expression) inside and outside, in normalised counts
+    # log2((a + 1) / (b + 1)), a and b the means of expm1(expression) inside and outside, in normalized counts
     log2_fold_change: float
     fraction_in: float  # fraction_in, fraction_out: fraction of cells that express the gene, 0 to 1
     fraction_out: float
@@ -64,7 +64,7 @@ def rank_markers(
     housekeeping) vary little, so that t alone puts them first wherever they differ at all.
 
     t and p are those of ``scipy.stats.ttest_ind(equal_var=False)``, and of Scanpy to single precision. Fold changes are
-    from the means of the normalised counts with a pseudocount of 1, so that a gene absent on one side stays finite.
+    from the means of the normalized counts with a pseudocount of 1, so that a gene absent on one side stays finite.
     Where a side has fewer than two cells, t is 0, p is 1, and the fold change alone orders the genes. Differences below
     what sums in double precision can resolve count as 0.
 
@@ -167,7 +167,7 @@ def markers_of_sides(
 ) -> tuple[tuple[SideMarkers, SideMarkers], ...]:
     """Markers of both sides of each comparison: row *i* of ``left`` with row *i* of ``right``.
 
-    A marker has an adjusted p of at most .05 by Welch's t, and twice the mean of the other side in normalised counts,
+    A marker has an adjusted p of at most .05 by Welch's t, and twice the mean of the other side in normalized counts,
     with a pseudocount of 1. ``n_top``: how many are named.
     """
     figures = _figures(left, right)

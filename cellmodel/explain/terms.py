@@ -73,7 +73,7 @@ class TermIndex:
 def index_terms(texts: Sequence[str], *, min_texts: int, split: SplitTexts = split_texts) -> TermIndex:
     """Find the terms that at least ``min_texts`` of the gene texts hold, in their names and summaries.
 
-    A phrase is two neighbouring words of one clause with no stop word between them. A plural is counted as its singular
+    A phrase is two neighboring words of one clause with no stop word between them. A plural is counted as its singular
     if that occurs too: the S-stemmer of :cite:`harman1991suffixing`, kept to attested forms. ``split``: gives the words
     of the texts, such as :meth:`genekb.Store.words`.
     """
@@ -300,7 +300,7 @@ def score_terms(
     term in *n* texts is a sample without replacement of the *N* weights. It has mean :math:`n\mu`, variance
     :math:`\sigma^2 n (N-n)/(N-1)` :cite:`cochran1977sampling` and third central moment
     :math:`\mu_3 n (N-n)(N-2n) / ((N-1)(N-2))`, with the moments of the weights over the stratum; strata add up. The
-    standardised sum is corrected for skewness by the cube root of :cite:`wilson1931chisquare`, so that rare and common
+    standardized sum is corrected for skewness by the cube root of :cite:`wilson1931chisquare`, so that rare and common
     terms compare. The permutations serve all clusters alike; adjusted p values are those of the highest score of any
     term :cite:`westfall1993resampling`.
 

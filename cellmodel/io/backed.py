@@ -187,7 +187,7 @@ class Scan:
     depth: Float[np.ndarray, " cell"]  # (cell,) sum of the values
     totals: Float[np.ndarray, " gene"]  # (gene,) sum of the values
     n_cells: Int[np.ndarray, " gene"]  # (gene,) cells in which the value is above zero
-    # mean, variance: (gene,) of the normalised values before the logarithm, the variance with divisor n - 1
+    # mean, variance: (gene,) of the normalized values before the logarithm, the variance with divisor n - 1
     mean: Float[np.ndarray, " gene"]
     variance: Float[np.ndarray, " gene"]
     # batch_mean, batch_variance: the same within each batch; None where there is no batch key

@@ -158,7 +158,7 @@ class Matrices:
                 return None
 
         kinds = {name: kind_of(f"layers/{name}") for name in self.layers}
-        for wanted, what in ((ValueKind.COUNTS, "counts"), (ValueKind.LOG1P, "log-normalised values")):
+        for wanted, what in ((ValueKind.COUNTS, "counts"), (ValueKind.LOG1P, "log-normalized values")):
             having = [name for name, kind in kinds.items() if kind == wanted]
             if having:
                 return f'use layer="{having[0]}", which holds {what}'
@@ -184,7 +184,7 @@ def read_cells(path: Path, read: ReadConfig | None = None) -> Cells:
     """Read cells from a file.
 
     Raises ``InputUnusable`` if the file cannot be read, or a layer or column is missing; ``NotCounts`` if the values
-    are neither counts nor log-normalised; the message says how to overrule that.
+    are neither counts nor log-normalized; the message says how to overrule that.
     """
     read = read or ReadConfig()
     source = str(path).encode(errors="backslashreplace").decode()  # any bytes may be in a path, not in a file or a line

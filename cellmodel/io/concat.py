@@ -196,7 +196,7 @@ def check_kinds(parts: Sequence[AnyCells]) -> ValueKind:
         each = "; ".join(f"{listed(sources, most=3)}: {kind}" for kind, sources in kinds.items())
         raise NotCounts(
             f"the files hold values of different kinds ({each}), which cannot be compared; give the counts of all "
-            "(a layer: layer: `layer`, .raw: use_raw=True), or log-normalise those with counts and save them"
+            "(a layer: layer: `layer`, .raw: use_raw=True), or log-normalize those with counts and save them"
         )
     return next(iter(kinds))
 

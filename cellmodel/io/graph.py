@@ -73,8 +73,8 @@ def read_graph(folder: str | Path) -> "HeteroData":
     coordinates. Nodes of type ``gene`` have, with a store, ``gene_id`` (NCBI, 0: unknown) and, with knowledge, ``x``,
     the encoder's vector of the text (gene, dim), zero where ``has_text`` is false.
 
-    ``(cell, near, cell)`` has an ``edge_index`` (2, edge) and an ``edge_weight``, the shared-nearest-neighbour weight
-    in (0, 1], and is symmetric; ``(cell, expresses, gene)`` has the log-normalised expression of the highly variable
+    ``(cell, near, cell)`` has an ``edge_index`` (2, edge) and an ``edge_weight``, the shared-nearest-neighbor weight
+    in (0, 1], and is symmetric; ``(cell, expresses, gene)`` has the log-normalized expression of the highly variable
     genes as its ``edge_weight``; ``(cell, beside, cell)`` links the nearest by coordinates. Other directions are made
     by ``torch_geometric.transforms.ToUndirected(reduce="mean")``.
 

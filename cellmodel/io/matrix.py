@@ -16,9 +16,9 @@ from cellmodel.core.errors import InputUnusable, NotCounts
 from genekb.core.messages import counted, known_names, listed
 from genekb.core.words import is_spike_in
 
-LOG1P_MAX: Final = 20.0  # log1p of 5e8: no log-normalised value is larger
+LOG1P_MAX: Final = 20.0  # log1p of 5e8: no log-normalized value is larger
 INTEGER_SHARE: Final = 0.9999  # rounding on the way leaves a few counts off by a hair
-MOST_INTEGERS: Final = 0.5  # share of integers that logarithms of normalised counts stay below by far
+MOST_INTEGERS: Final = 0.5  # share of integers that logarithms of normalized counts stay below by far
 FEW_COUNTS, MOST_ZERO = 20, 0.5  # where fewer values are 0, some count of some gene is higher
 MOST_PER_MILLION: Final = float(np.log1p(1e6))  # a gene that has all of its cell
 CONSTANT_TOTALS: Final = 1e-3  # coefficient of variation of the cells' totals under which they are one total
@@ -30,7 +30,7 @@ class ValueKind(StrEnum):
     COUNTS = "counts"
     LINEAR = "linear"  # not negative, not integers: RPKM, TPM, CPM, corrected counts
     LOG1P = "log1p"
-    SCALED = "scaled"  # centred or z-scored: negative values
+    SCALED = "scaled"  # centered or z-scored: negative values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +53,7 @@ class ValueReport:
 
 
 def inspect_values(matrix: sp.csr_matrix) -> ValueReport:
-    """Distinguish counts, linear, log-normalised and scaled values of a matrix of cells by genes.
+    """Distinguish counts, linear, log-normalized and scaled values of a matrix of cells by genes.
 
     Negative values are scaled ones. Integers are counts. Of the rest, values above 20 are linear, and so are values
     of which most are integers: counts of which some were corrected. Others are linear if the cells' totals are all
@@ -190,7 +190,7 @@ def decide_kind(
 
     ``declared_kind``: one of :data:`DECLARED_KINDS`. ``where``: as for :func:`as_csr`. ``hint``: what else could be
     used; asked only if these values cannot. Raises ``InputUnusable`` if values are not finite, or all zero;
-    ``NotCounts`` if they are neither counts nor log-normalised, and no kind is declared.
+    ``NotCounts`` if they are neither counts nor log-normalized, and no kind is declared.
     """
     name = where.partition(" of ")[0]
     if report.first_not_finite is not None:
@@ -213,12 +213,12 @@ def decide_kind(
         what = "scaled values" if report.kind == ValueKind.SCALED else "RPKM, TPM or corrected counts"
         if report.kind == ValueKind.SCALED and report.share_integer >= INTEGER_SHARE:
             what = "counts of which some were made negative"
-        ways = "" if report.kind == ValueKind.SCALED else ', or values="linear" to log-normalise them as they are'
+        ways = "" if report.kind == ValueKind.SCALED else ', or values="linear" to log-normalize them as they are'
         if report.kind != ValueKind.SCALED and report.maximum <= LOG1P_MAX:
             ways += ', or values="log1p" if they are logarithms'
         raise NotCounts(f"{where} looks like {what}, not counts or log1p: {report}; {hint()}{ways}")
-    words = "raw counts" if report.kind == ValueKind.COUNTS else "log-normalised (log1p)"
-    notes.append(f"{name} is {words}: {report}" + ("" if words == "raw counts" else "; used without normalising"))
+    words = "raw counts" if report.kind == ValueKind.COUNTS else "log-normalized (log1p)"
+    notes.append(f"{name} is {words}: {report}" + ("" if words == "raw counts" else "; used without normalizing"))
     notes += _doubts(report, name)
     return report.kind
 

@@ -25,7 +25,7 @@ VERSIONED: Final = ("genekb-cellmodel", "numpy", "scipy", "scikit-learn", "sciki
 _TABLES: Final[dict[tuple[str, ...], frozenset[str]]] = {
     ("markers",): frozenset({"cluster", "name", "log2_fold_change", "p_adjusted", "fraction_in", "fraction_out"}),
     ("words",): frozenset({"cluster", "term", "score", "p_value", "p_adjusted", "gene", "weight", "sentence"}),
-    ("knowledge",): frozenset({"knowledge", "neighbour_agreement"}),
+    ("knowledge",): frozenset({"knowledge", "neighbor_agreement"}),
     ("history",): frozenset(),
 }
 

@@ -1,4 +1,4 @@
-"""The optimiser Adam in NumPy, for models so small that importing PyTorch would take longer than training them."""
+"""The optimizer Adam in NumPy, for models so small that importing PyTorch would take longer than training them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

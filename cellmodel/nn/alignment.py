@@ -55,7 +55,7 @@ def _uniform(rng: np.random.Generator, n_out: int, n_in: int) -> Float[np.ndarra
 
 
 def project(weights: Weights, expression: Embedding, text: Embedding) -> Sides:
-    """Project both views; rows are not normalised."""
+    """Project both views; rows are not normalized."""
     return _Pass(weights, expression, text).outputs
 
 
@@ -124,12 +124,12 @@ def variance_hinge(first: Embedding, second: Embedding) -> tuple[float, Sides]:
     """Sum of :func:`cellmodel.nn.losses.variance_hinge` of two views, and its gradients by both."""
     value, gradients = 0.0, []
     for view in (first, second):
-        centred = view - view.mean(axis=0)
+        centered = view - view.mean(axis=0)
         n_others = max(len(view) - 1, 1)
-        deviation = np.sqrt((centred**2).sum(axis=0) / n_others + np.float32(_VARIANCE_FLOOR))
+        deviation = np.sqrt((centered**2).sum(axis=0) / n_others + np.float32(_VARIANCE_FLOOR))
         value += float(np.maximum(1 - deviation, 0).mean())
         below = np.where(deviation < 1, -1 / (deviation * np.float32(n_others * len(deviation))), np.float32(0))
-        gradients.append(centred * below)
+        gradients.append(centered * below)
     return value, (gradients[0], gradients[1])
 
 

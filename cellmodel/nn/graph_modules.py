@@ -20,7 +20,7 @@ from cellmodel.nn.train import BLOCK_CELLS
 
 
 class GraphConvolution(GCNConv):  # type: ignore[misc]  # the library is untyped
-    r"""Graph convolution :cite:`kipf2017gcn` whose graph is normalised already, linear map and product in either order.
+    r"""Graph convolution :cite:`kipf2017gcn` whose graph is normalized already, linear map and product in either order.
 
     .. math:: A (X W^T + b) \quad \text{or, where it propagates first,} \quad (A X) W^T + b
 
@@ -123,9 +123,9 @@ class DualViewRefiner(nn.Module):
         codes: Float[Tensor, "gene dim"],
         cell_graph: Tensor,
     ) -> tuple[Float[Tensor, "cell dim"], Float[Tensor, "cell dim"]]:
-        """Refine both views; rows are not normalised.
+        """Refine both views; rows are not normalized.
 
-        ``inputs``: what the encoders read. ``own``: each cell's centred expression read by the ``codes`` of the genes.
+        ``inputs``: what the encoders read. ``own``: each cell's centered expression read by the ``codes`` of the genes.
         ``cell_graph``: sparse propagation over the cells.
         """
         alone = F.normalize(F.leaky_relu(self.alone(inputs), SLOPE, inplace=True))
@@ -219,7 +219,7 @@ class SiameseEncoders(nn.Module):
 
     ``feature_dims``, ``graph_dims``: widths of the autoencoder and of the graph autoencoder, from the input to the
     latent space, which they share. ``n_genes``: genes of the counts; None without counts. ``n_clusters``: number of
-    centres; they lie at the origin until they are set.
+    centers; they lie at the origin until they are set.
     """
 
     def __init__(
@@ -233,7 +233,7 @@ class SiameseEncoders(nn.Module):
         self.linear_back = nn.Parameter(torch.eye(dim, n_features))
         self.fusion = SiameseFusion(dim)
         self.counts = CountDecoder(dim=dim, n_genes=n_genes) if n_genes else None
-        self.centres = nn.Parameter(torch.zeros(n_clusters, dim))
+        self.centers = nn.Parameter(torch.zeros(n_clusters, dim))
 
     def encode(self, view: Float[Tensor, "cell feature"]) -> Float[Tensor, "cell dim"]:
         """Embed each cell by its own features."""

@@ -1,6 +1,6 @@
 """Losses between two views of the same cells, and of one embedding against features, counts or the cell graph.
 
-Pure functions of tensors: logits or un-normalised vectors in, logarithms throughout. Only where a docstring says so is
+Pure functions of tensors: logits or un-normalized vectors in, logarithms throughout. Only where a docstring says so is
 anything dense in cells: neighbors come as edges, other cells as a sample.
 """
 
@@ -22,7 +22,7 @@ def info_nce(
     .. math:: -\frac{1}{2n}\sum_i \Big(\log\frac{e^{s_{ii}/\tau}}{\sum_j e^{s_{ij}/\tau}}
               + \log\frac{e^{s_{ii}/\tau}}{\sum_j e^{s_{ji}/\tau}}\Big), \quad s_{ij} = \cos(a_i, p_j)
 
-    ``anchor``, ``positive``: the views, not yet normalised; row *i* of both is cell *i*. ``temperature``: :math:`\tau >
+    ``anchor``, ``positive``: the views, not yet normalized; row *i* of both is cell *i*. ``temperature``: :math:`\tau >
     0`, no unit. Mean loss in nats; log(n_cells) when all similarities tie. Raises ``ValueError`` if
     ``temperature`` is not positive.
     """
@@ -38,7 +38,7 @@ def variance_hinge(view: Float[Tensor, "cell dim"], *, target: float = 1.0) -> F
 
     .. math:: \frac{1}{d}\sum_k \max\big(0, \gamma - \sqrt{\mathrm{Var}_k + \epsilon}\big)
 
-    ``view``: un-normalised projections: after L2 normalisation the loss could not reach zero. ``target``:
+    ``view``: un-normalized projections: after L2 normalization the loss could not reach zero. ``target``:
     :math:`\gamma`, the standard deviation asked for.
     """
     deviation = torch.sqrt(view.var(dim=0) + 1e-4)
@@ -53,7 +53,7 @@ def sup_con(
     .. math:: -\frac{1}{|A|}\sum_{i \in A} \frac{1}{|P(i)|} \sum_{p \in P(i)}
               \log\frac{e^{s_{ip}/\tau}}{\sum_{a \ne i} e^{s_{ia}/\tau}}, \quad s_{ij} = \cos(v_i, v_j)
 
-    ``views``: one row a view of a cell, not yet normalised; several views of one cell carry its class. ``classes``:
+    ``views``: one row a view of a cell, not yet normalized; several views of one cell carry its class. ``classes``:
     class of each row. A row whose class no other row has is no anchor, but still pushes others away. ``temperature``:
     :math:`\tau > 0`, no unit. Mean loss in nats over the anchors; 0 where there is none. Raises ``ValueError``
     if ``temperature`` is not positive.
@@ -103,15 +103,15 @@ def neighbourhood_contrast(
     edges: Int[Tensor, "2 edge"],
     others: Int[Tensor, "cell sample"],
 ) -> Float[Tensor, ""]:
-    r"""How far a cell lies from its neighbours in the other view, as a share of how far it lies from other cells.
+    r"""How far a cell lies from its neighbors in the other view, as a share of how far it lies from other cells.
 
     .. math:: \frac{1}{n} \sum_i \frac{\epsilon + \frac{1}{1 + |N_i|} \sum_{j \in N_i \cup \{i\}} D(P_i, Q_j)}
               {\epsilon + \frac{1}{|O_i|} \sum_{j \in O_i} D(P_i, Q_j)}
 
     with D the symmetric divergence of :func:`symmetric_kl` and a floor of a thousandth of a nat.
 
-    ``edges``: row 0 the cell, row 1 its neighbour; the cell itself is added here. ``others``: a sample of other cells
-    for each cell. No unit, above 0; 1 where neighbours are no nearer than others.
+    ``edges``: row 0 the cell, row 1 its neighbor; the cell itself is added here. ``others``: a sample of other cells
+    for each cell. No unit, above 0; 1 where neighbors are no nearer than others.
     """
     logs, other_logs = F.log_softmax(logits, dim=1), F.log_softmax(other_logits, dim=1)
     n_cells, n_sampled = others.shape
@@ -131,14 +131,14 @@ def cross_view_consistency(
     edges: Int[Tensor, "2 edge"],
     pairs: Int[Tensor, "2 pair"],
 ) -> Float[Tensor, ""]:
-    r"""Squared error of the cosines between two views against the graph: 1 for a cell and its neighbours, else 0.
+    r"""Squared error of the cosines between two views against the graph: 1 for a cell and its neighbors, else 0.
 
     .. math:: \frac{1}{2} \Big( \mathrm{mean}_{(i, j) \in E \cup I} (1 - \cos(u_i, v_j))^2
               + \mathrm{mean}_{(i, j) \in S} \cos(u_i, v_j)^2 \Big)
 
     The mean over all pairs of cells would be one over the zeros alone; the two kinds count the same here.
 
-    ``edges``: E: row 0 the cell, row 1 its neighbour; each cell with itself is added here. ``pairs``: S: a sample of
+    ``edges``: E: row 0 the cell, row 1 its neighbor; each cell with itself is added here. ``pairs``: S: a sample of
     pairs of different cells, in the same layout. No unit, 0 to 2.5.
     """
     units, other_units = F.normalize(view, dim=1), F.normalize(other, dim=1)
@@ -189,18 +189,18 @@ def latent_correlation(
 ) -> Float[Tensor, ""]:
     r"""Take the same distance between the dimensions of two views, each read out as its mean in each soft cluster.
 
-    Row *a* of the readout :math:`R = Z^T q / \sum_i q_i` (dim, cluster) is centred and scaled to length one;
+    Row *a* of the readout :math:`R = Z^T q / \sum_i q_i` (dim, cluster) is centered and scaled to length one;
     :math:`C = R_u R_v^T`.
 
     ``assignment``: current soft assignment, rows that sum to one, a constant here. The published code averages
     contiguous rows of the data instead. No unit, 0 to 5.
     """
     weights = assignment / assignment.sum(dim=0)  # (cell, cluster)
-    readout, other_readout = (_unit_centred(z.T @ weights) for z in (view, other))
+    readout, other_readout = (_unit_centered(z.T @ weights) for z in (view, other))
     return _distance_from_identity(readout @ other_readout.T)
 
 
-def _unit_centred(rows: Float[Tensor, "row column"]) -> Float[Tensor, "row column"]:
+def _unit_centered(rows: Float[Tensor, "row column"]) -> Float[Tensor, "row column"]:
     return F.normalize(rows - rows.mean(dim=1, keepdim=True), dim=1)
 
 
@@ -249,10 +249,10 @@ def zinb_nll(
     return -log_likelihood.mean()
 
 
-def normalised_cut(
+def normalized_cut(
     z: Float[Tensor, "cell dim"], propagation: Tensor, *, one_hop: float, orthogonality: float
 ) -> Float[Tensor, ""]:
-    r"""Relaxed normalised cut over the graph and its two-hop, with orthogonal columns :cite:`shi2000ncut`.
+    r"""Relaxed normalized cut over the graph and its two-hop, with orthogonal columns :cite:`shi2000ncut`.
 
     .. math:: -\tfrac{1}{d} \mathrm{tr}(\bar z^T L \bar z) + \tfrac{\eta}{d} \lVert \bar z^T \bar z - I \rVert_F^2,
               \quad L = \omega A + (1 - \omega) A^2

@@ -60,7 +60,7 @@ class Projector(nn.Module):
             last.weight.mul_(0.1)
 
     def forward(self, features: Float[Tensor, "cell dim"]) -> Float[Tensor, "cell dim"]:
-        """Project features; rows are not normalised."""
+        """Project features; rows are not normalized."""
         return self.linear(features) + self.residual(features)
 
 
@@ -74,7 +74,7 @@ class StructuredAligner(nn.Module):
 
     ``expression_map``, ``text_map``: (feature, dim) first linear maps of the views into the latent space; no
     ``text_map`` where there is no text. Expression is decoded by the transpose of its map. ``hidden_dim``: width of the
-    networks' hidden layers. ``joint_dim``: width of the projections. ``n_clusters``: number of centres in the latent
+    networks' hidden layers. ``joint_dim``: width of the projections. ``n_clusters``: number of centers in the latent
     space; they lie at the origin until they are set.
     """
 
@@ -92,7 +92,7 @@ class StructuredAligner(nn.Module):
         self.expression = Autoencoder((n_features, hidden_dim, dim))
         self.expression_linear = _linear(expression_map)
         self.decoder_linear = _linear(expression_map.T)
-        self.centres = nn.Parameter(torch.zeros(n_clusters, dim))
+        self.centers = nn.Parameter(torch.zeros(n_clusters, dim))
         self.text: nn.Module | None = None
         if text_map is not None:
             self.text = Autoencoder((len(text_map), hidden_dim, dim)).encoder
@@ -110,7 +110,7 @@ class StructuredAligner(nn.Module):
 
         ``contrasted``: rows of the cells to project; None for none of them. Returns ``z_expr`` and, with text,
         ``z_text`` (cell, dim); their mean ``z``, which without text is ``z_expr``; the ``decoded`` expression; with
-        text and a sample ``projected_expr`` and ``projected_text`` (sample, joint), rows not normalised.
+        text and a sample ``projected_expr`` and ``projected_text`` (sample, joint), rows not normalized.
         """
         z_expr = self.expression_linear(expression) + self.expression.encoder(expression)
         outputs = {"z_expr": z_expr, "z": z_expr}

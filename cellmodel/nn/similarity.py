@@ -15,7 +15,7 @@ _OF_GENES = "genes"  # part of a model whose layers pass messages between genes,
 def mean_cosine(z: Float[Tensor, "cell dim"]) -> float:
     """Mean cosine of all pairs of different cells, by the sum of unit rows; NaN for fewer than two cells.
 
-    1 where all cells point in one direction; near 0 for centred features.
+    1 where all cells point in one direction; near 0 for centered features.
     """
     units = F.normalize(z.double(), dim=1)
     total, n_cells = units.sum(dim=0), len(z)

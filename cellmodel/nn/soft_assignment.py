@@ -1,4 +1,4 @@
-"""Clustering as self-training: a soft assignment to learnt centres, a sharper target, and the divergence between."""
+"""Clustering as self-training: a soft assignment to learnt centers, a sharper target, and the divergence between."""
 
 import math
 from dataclasses import dataclass
@@ -25,16 +25,16 @@ class Target:
 
 
 def log_soft_assignment(
-    z: Float[Tensor, "cell dim"], centres: Float[Tensor, "cluster dim"], *, scale: float = 1.0
+    z: Float[Tensor, "cell dim"], centers: Float[Tensor, "cluster dim"], *, scale: float = 1.0
 ) -> Float[Tensor, "cell cluster"]:
     r"""Logarithm of the Student-t assignment, one degree of freedom :cite:`vandermaaten2008tsne`, :cite:`xie2016dec`.
 
     .. math:: q_{ic} \propto (1 + \lVert z_i - \mu_c \rVert^2 / \sigma^2)^{-1}
 
-    ``scale``: :math:`\sigma > 0`, a typical distance of a cell from its centre. The largest assignment does not depend
+    ``scale``: :math:`\sigma > 0`, a typical distance of a cell from its center. The largest assignment does not depend
     on it, but far below it all assignments tend to 1 / k. Published is 1, whatever the scale of the embedding.
     """
-    squared = z.square().sum(dim=1, keepdim=True) + centres.square().sum(dim=1) - 2 * z @ centres.T
+    squared = z.square().sum(dim=1, keepdim=True) + centers.square().sum(dim=1) - 2 * z @ centers.T
     return F.log_softmax(-torch.log1p(F.relu(squared) / scale**2), dim=1)
 
 
@@ -84,7 +84,7 @@ def sinkhorn_target(
 ) -> Target:
     r"""Target assignment by optimal transport: :math:`q^s` scaled to rows of one and given column sums.
 
-    It is the plan with entropic regularisation 1/s of the cost :math:`-\log q` :cite:`cuturi2013sinkhorn`, in the log
+    It is the plan with entropic regularization 1/s of the cost :math:`-\log q` :cite:`cuturi2013sinkhorn`, in the log
     domain, so that a sharp assignment cannot underflow. Newton steps of bounded length on the dual, which has one
     unknown a cluster, find it in ten to forty iterations; Sinkhorn's own scaling of the columns takes hundreds where
     clusters lie apart, and only steps in where rounding stops Newton's.

@@ -1,4 +1,4 @@
-"""The optimisation loop of models of PyTorch, and the settings and batches of every training."""
+"""The optimization loop of models of PyTorch, and the settings and batches of every training."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,7 +37,7 @@ class Rows(Protocol):
 class TrainConfig:
     """How long and in which steps a model is trained; the result is the last step's."""
 
-    n_steps: int = 300  # steps of the optimiser at most
+    n_steps: int = 300  # steps of the optimizer at most
     n_epochs: int | None = None  # passes over the cells in place of steps; None goes by ``n_steps``
     # cells a step; None takes all of them in their order, for models that read a whole graph
     batch_size: int | None = 256

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from cellmodel.core.arrays import CellByGene, unit_rows
 from cellmodel.core.errors import InputUnusable
 from cellmodel.perturb.features import GRID
-from cellmodel.perturb.kernels import Matrix, centred, nearness
+from cellmodel.perturb.kernels import Matrix, centered, nearness
 from cellmodel.perturb.model import N_FOLDS, fold_of
 from cellmodel.perturb.tables import MIN_TRAINED
 from genekb.core.messages import counted, known_names
@@ -128,8 +128,8 @@ def predict_effects(
     ``measured``: of the trained perturbations, whose vectors and names are ``vectors`` and ``names``; ``new``: vectors
     of those to predict; zero rows give the mean. Settings are chosen, and intervals taken, out of fold.
     """
-    centre = vectors.mean(axis=0)
-    own, asked = centred(vectors, centre), centred(new, centre)
+    center = vectors.mean(axis=0)
+    own, asked = centered(vectors, center), centered(new, center)
     smooth = _Smoother(gene_vectors)
     trials = _try_settings(measured, own, fold_of(names), smooth)
     settings, left_out = trials.best

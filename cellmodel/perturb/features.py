@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int
 
 from cellmodel.core.arrays import unit_rows
-from cellmodel.perturb.kernels import Matrix, centred, dot, fit_joint, gene_factor, nearness
+from cellmodel.perturb.kernels import Matrix, centered, dot, fit_joint, gene_factor, nearness
 
 FEATURES: Final = (
     *("one_sided", "main", "similarity", "learned"),
@@ -93,10 +93,10 @@ def pair_features(
     """
     trained = _trained(known, len(vectors.genes))
     asked, places = np.unique(rows, return_inverse=True)
-    centre = vectors.perturbations[trained.perturbations].mean(axis=0)
-    near = centred(vectors.perturbations[trained.perturbations], centre)
-    new = centred(vectors.perturbations[asked], centre)
-    genes = centred(vectors.genes, vectors.genes[np.unique(known.columns)].mean(axis=0))
+    center = vectors.perturbations[trained.perturbations].mean(axis=0)
+    near = centered(vectors.perturbations[trained.perturbations], center)
+    new = centered(vectors.perturbations[asked], center)
+    genes = centered(vectors.genes, vectors.genes[np.unique(known.columns)].mean(axis=0))
     cosines, heat = new @ near.T, settings.temperature
     inside, across = (nearness(one, near, temperature=heat) for one in (near, new))
     weights = np.exp(cosines / heat)
@@ -105,7 +105,7 @@ def pair_features(
     parts = (
         _one_sided(weights, trained),
         _main(weights, trained)[:, None],
-        new @ centred(vectors.genes, centre).T,
+        new @ centered(vectors.genes, center).T,
         _one_sided(np.exp((learned + cosines) / (2 * heat)), trained),
         *fit_joint(trained.response, inside, factor, offset=settings.offset, noise=settings.noise).predict(across),
     )

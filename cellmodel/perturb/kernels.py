@@ -17,10 +17,10 @@ _TOLERANCE: Final = 1e-2  # of the residual norm, at which conjugate gradients s
 _MOST_STEPS: Final = 25
 
 
-def centred(vectors: Matrix, centre: Float[np.ndarray, " dim"]) -> Matrix:
+def centered(vectors: Matrix, center: Float[np.ndarray, " dim"]) -> Matrix:
     """Vectors less a common part, scaled to length one; what has no text stays zero."""
     has_text = np.any(vectors != 0, axis=1, keepdims=True)
-    return unit_rows(np.where(has_text, vectors - centre, 0.0).astype(np.float32))
+    return unit_rows(np.where(has_text, vectors - center, 0.0).astype(np.float32))
 
 
 def nearness(one: Matrix, other: Matrix, *, temperature: float) -> Matrix:
@@ -91,7 +91,7 @@ Vector = Float[np.ndarray, " pair"]
 
 
 def conjugate_gradients(product: Callable[[Vector], Vector], right: Vector) -> Vector:
-    """Solve a positive definite system :cite:`hestenes1952gradients`; stopped early, it is regularised the more."""
+    """Solve a positive definite system :cite:`hestenes1952gradients`; stopped early, it is regularized the more."""
     found, left = np.zeros(len(right), dtype=np.float32), right.astype(np.float32)
     direction, size = left.copy(), float(left @ left)
     enough = _TOLERANCE**2 * size

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from cellmodel.explain.terms import TermIndex, index_terms
-from cellmodel.perturb.kernels import centred
+from cellmodel.perturb.kernels import centered
 from cellmodel.perturb.texts import GeneTexts
 
 N_SHOWN: Final = 3
@@ -30,8 +30,8 @@ def nearest_trained(
     """Nearest trained perturbations of each wanted one, nearest first; both are rows of ``texts``."""
     with_text = trained[texts.has_vector[trained]]
     wanted_rows = np.asarray(wanted, dtype=np.int64)
-    centre = texts.vectors[with_text].mean(axis=0)
-    near, new = (centred(texts.vectors[rows], centre) for rows in (with_text, wanted_rows))
+    center = texts.vectors[with_text].mean(axis=0)
+    near, new = (centered(texts.vectors[rows], center) for rows in (with_text, wanted_rows))
     cosines = new @ near.T
     cosines[wanted_rows[:, None] == with_text[None, :]] = -np.inf
     order = np.argsort(-cosines, axis=1, kind="stable")[:, :N_SHOWN]

@@ -1,4 +1,4 @@
-"""A model of labelled pairs of perturbation and gene: weights, calibration, and labels of other cell lines."""
+"""A model of labeled pairs of perturbation and gene: weights, calibration, and labels of other cell lines."""
 
 import logging
 from collections.abc import Sequence

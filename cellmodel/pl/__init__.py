@@ -2,7 +2,7 @@
 
 Each function draws on the axes given with ``ax``, or on new ones of the size of a paper's column, saves the figure
 where ``save`` says (.svg, .png, .pdf; the same plot gives the same bytes), shows it with ``show=True``, and returns the
-axes. Colours of categories are those of ``uns["<column>_colors"]``, as scanpy has them. matplotlib is needed: it comes
+axes. Colors of categories are those of ``uns["<column>_colors"]``, as scanpy has them. matplotlib is needed: it comes
 with the extra ``plot``.
 """
 
@@ -52,7 +52,7 @@ def dotplot(
     show: bool | None = None,
     save: Path | str | None = None,
 ) -> "Axes":
-    """Draw the markers of the clusters: a dot's size is the fraction of cells with the gene, its colour the mean.
+    """Draw the markers of the clusters: a dot's size is the fraction of cells with the gene, its color the mean.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def heatmap(
     contributions
         A row a cluster and gene, with the columns ``cluster``, ``gene`` and ``contribution``.
     n_genes
-        Genes of each cluster, largest contribution first; grey where the table has none.
+        Genes of each cluster, largest contribution first; gray where the table has none.
 
     Raises
     ------

@@ -141,7 +141,7 @@ def check_format(path: Path) -> Path:
 def scatter_categories(
     points: Points, categories: "pd.Categorical[str]", *, ax: "Axes | None" = None, look: Look = _AS_EVER
 ) -> "Axes":
-    """Draw cells in the colour of their category, grey without one.
+    """Draw cells in the color of their category, gray without one.
 
     Short names are written on their cells; all are in the legend, with the number of cells. Where the legend is ``on
     data``, all names are written there alone.
@@ -180,7 +180,7 @@ def _write_name(axes: "Axes", points: Points, name: str) -> None:
 
 
 def category_colors(categories: "pd.Categorical[str]", colors: Sequence[str] = ()) -> np.ndarray:
-    """Colour of each category, and last that of cells without one, which have the code -1."""
+    """Color of each category, and last that of cells without one, which have the code -1."""
     own = colors or [cluster_color(code) for code in range(len(categories.categories))]
     return np.array([*own, MISSING])
 
@@ -202,7 +202,7 @@ def add_to_legend(axes: "Axes", categories: "pd.Categorical[str]", own: Sequence
 def scatter_values(
     points: Points, values: Float[np.ndarray, " cell"], *, name: str, ax: "Axes | None" = None, look: Look = _AS_EVER
 ) -> "Axes":
-    """Draw cells in a colour for a number, highest on top; grey where there is none."""
+    """Draw cells in a color for a number, highest on top; gray where there is none."""
     axes = axes_of(ax, width=COLUMN, height=COLUMN * 0.82)
     known = np.isfinite(values)
     draw_dots(axes, points[~known], np.full(int((~known).sum()), MISSING), size=look.size)
@@ -217,7 +217,7 @@ def scatter_values(
 def color_bar(
     axes: "Axes | Sequence[Axes]", drawn: Any, label: str, *, shrink: float = 0.7, aspect: float = 20
 ) -> None:
-    """Draw the scale of the colours of what was drawn, beside the axes."""
+    """Draw the scale of the colors of what was drawn, beside the axes."""
     bar = drawn.axes.figure.colorbar(drawn, ax=axes, shrink=shrink, aspect=aspect, pad=0.02)
     bar.outline.set_linewidth(0.4)
     bar.set_label(label)

@@ -29,7 +29,7 @@ class PlotChoice:
     # name of a run's slots; contributions are those of ``uns["<key>_attribution"]``, shares of
     # ``uns["<key>_composition"]``
     key: str = "cellmodel"
-    color: str | None = None  # color, basis: of ``umap`` and ``embedding``; the clusters if no colour is given
+    color: str | None = None  # color, basis: of ``umap`` and ``embedding``; the clusters if no color is given
     basis: str = "X_cellmodel_expr"
     split_by: str | None = None  # column of obs: a small map of ``umap`` or ``embedding`` for each of its values
     # rows, columns: columns of obs for ``confusion`` and ``sankey``; the clusters if no rows are given

@@ -20,7 +20,7 @@ _DARK: Final = 0.55  # share of the scale from which white letters are read bett
 def dot_grid(
     mean: "pd.DataFrame", fraction: np.ndarray, *, groups: Mapping[str, int] | None = None, ax: "Axes | None" = None
 ) -> "Axes":
-    """Draw a dot for each cluster and gene: its size the fraction of cells that express it, its colour the mean.
+    """Draw a dot for each cluster and gene: its size the fraction of cells that express it, its color the mean.
 
     Means are scaled to 0 .. 1 a gene, so that genes of any height are compared over the clusters. ``groups``: names of
     genes that stand side by side, and how many they are; a bracket above holds them together.
@@ -53,7 +53,7 @@ def dot_grid(
 
 
 def heat_grid(table: "pd.DataFrame", *, label: str, ax: "Axes | None" = None) -> "Axes":
-    """Draw signed values: blue below 0, white at 0, red above; no value is light grey."""
+    """Draw signed values: blue below 0, white at 0, red above; no value is light gray."""
     import matplotlib as mpl
 
     axes, values = axes_of(ax, **_size(table, beside=0.8)), table.to_numpy()

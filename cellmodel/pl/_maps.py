@@ -1,4 +1,4 @@
-"""Maps of cells: UMAP and any other embedding, by categories and by numbers, one panel a colour."""
+"""Maps of cells: UMAP and any other embedding, by categories and by numbers, one panel a color."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -71,7 +71,7 @@ def umap(
     show: bool | None = None,
     save: Path | str | None = None,
 ) -> "Axes | list[Axes]":
-    """Draw the UMAP of the cells; ``obsm["X_umap"]`` is used where it exists, else made from the run's neighbours.
+    """Draw the UMAP of the cells; ``obsm["X_umap"]`` is used where it exists, else made from the run's neighbors.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def umap(
     Raises
     ------
     InputUnusable
-        If there is neither a UMAP nor the neighbours of a run, or ``color`` or ``split_by`` is unknown.
+        If there is neither a UMAP nor the neighbors of a run, or ``color`` or ``split_by`` is unknown.
     NotAvailable
         If one has to be made and scanpy is not installed.
 
@@ -148,17 +148,17 @@ def embedding(
     Parameters
     ----------
     color
-        Column of obs: numbers by a scale, all else by category; or a gene, by its log-normalised expression. Several
+        Column of obs: numbers by a scale, all else by category; or a gene, by its log-normalized expression. Several
         are drawn side by side, and are a figure of their own.
     split_by
         Column of obs with the sample, donor or condition of each cell: a small map for each, all on the same axes and
-        in the same colours, with the other cells in grey. Of more than 12 values those with most cells are drawn, and
+        in the same colors, with the other cells in gray. Of more than 12 values those with most cells are drawn, and
         the others are named in a warning. The maps are a figure of their own, so ``ax`` is not taken.
     palette
-        Colours of categories: a list, by name, or the name of a colour map; ``uns["<color>_colors"]`` if None, else
+        Colors of categories: a list, by name, or the name of a color map; ``uns["<color>_colors"]`` if None, else
         those of the report.
     cmap
-        Colour map of numbers.
+        Color map of numbers.
     size
         Of a dot, in square points; by the number of cells if None.
     legend_loc
@@ -176,12 +176,12 @@ def embedding(
 
     Returns
     -------
-    The axes; those of every map where there are several, in the order of the colours or of the categories.
+    The axes; those of every map where there are several, in the order of the colors or of the categories.
 
     Raises
     ------
     InputUnusable
-        If the basis, a colour or the column to split by is unknown.
+        If the basis, a color or the column to split by is unknown.
     ValueError
         If ``ax`` is given where there are several maps.
 
@@ -201,10 +201,10 @@ def embedding(
     titles = [title] if isinstance(title, str) else list(title or ())
     several = split_by is not None or not isinstance(color, str)
     if several and ax is not None:
-        what = "split_by draws" if split_by is not None else "several colours are"
+        what = "split_by draws" if split_by is not None else "several colors are"
         raise ValueError(f"{what} several maps, which are a figure of their own; leave ax out")
     if split_by is not None and len(colors) > 1:
-        raise ValueError("split_by draws maps of one colour; give one")
+        raise ValueError("split_by draws maps of one color; give one")
     values = [_color_values(adata, each) for each in colors]
     looks = [
         Look(colors=_colors_of(adata, name, each, palette), cmap=cmap, size=size, legend_loc=legend_loc)
@@ -277,7 +277,7 @@ def _expression_of(adata: "AnnData", gene: str) -> np.ndarray:
 def _colors_of(
     adata: "AnnData", column: str, values: "np.ndarray | pd.Categorical[str]", palette: Palette | None
 ) -> list[str]:
-    """Colour of each category: of the palette, of the slot that scanpy reads, or of the report."""
+    """Color of each category: of the palette, of the slot that scanpy reads, or of the report."""
     if isinstance(values, np.ndarray):
         return []
     names = list(values.categories)

@@ -1,4 +1,4 @@
-"""Small maps: the cells of one category each, in colour over all other cells in grey, on common axes."""
+"""Small maps: the cells of one category each, in color over all other cells in gray, on common axes."""
 
 import logging
 from typing import TYPE_CHECKING, Final
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 MOST_PANELS: Final = 12
-_OTHERS: Final = "#e6e6e6"  # cells of other categories: paler than those without a colour
+_OTHERS: Final = "#e6e6e6"  # cells of other categories: paler than those without a color
 _SIDE: Final = 1.45  # inches
 _INK: Final = 0.35  # of a map of one column: less than its area, so that few cells of a category are seen
 _IN_A_ROW: Final = 3  # panels that stand beside each other; more are put in rows, of at most four
@@ -47,7 +47,7 @@ def split_maps(
 ) -> "list[Axes]":
     """Draw a map for each category of ``split``, those with most cells where there are many, in a figure of its own.
 
-    ``values``: category or number of each cell, by which it is coloured. ``basis``, ``color`` and ``split_by`` name the
+    ``values``: category or number of each cell, by which it is colored. ``basis``, ``color`` and ``split_by`` name the
     axes, the scale and what is split. Raises ``InputUnusable`` if no cell has a category.
     """
     shown = _shown(split, split_by)
@@ -76,7 +76,7 @@ def _shown(split: "pd.Categorical[str]", split_by: str) -> list[int]:
     if not len(names):
         raise InputUnusable(f"no cell has a value in {split_by!r}; name another column to split by")
     if not known.all():
-        log.warning("%s without a value in %r: grey in every map", counted(int((~known).sum()), "cell"), split_by)
+        log.warning("%s without a value in %r: gray in every map", counted(int((~known).sum()), "cell"), split_by)
     largest = np.argsort(-sizes, kind="stable")
     if len(names) > MOST_PANELS:
         rest = [f"{names[code]} ({sizes[code]:,})" for code in largest[MOST_PANELS:].tolist()]
@@ -133,7 +133,7 @@ def _draw_own(
     limits: tuple[float, float],
     look: Look,
 ) -> None:
-    """Draw the cells of one map in their colours; numbers highest on top."""
+    """Draw the cells of one map in their colors; numbers highest on top."""
     n_all = len(points)
     if not isinstance(values, np.ndarray):
         draw_dots(
@@ -146,8 +146,8 @@ def _draw_own(
         )
         return
     known = own & np.isfinite(values)
-    grey = own & ~known
-    draw_dots(axes, points[grey], np.full(int(grey.sum()), MISSING), n_all=n_all, ink=_INK)
+    gray = own & ~known
+    draw_dots(axes, points[gray], np.full(int(gray.sum()), MISSING), n_all=n_all, ink=_INK)
     order = np.flatnonzero(known)[np.argsort(values[known], kind="stable")]
     draw_dots(
         axes, points[order], values[order], n_all=n_all, ink=_INK, size=look.size, vmin=limits[0], vmax=limits[1],

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _GAP: Final = 0.25  # of the mean height of a group
 _LEAST: Final = 0.4  # of that height: a group that is smaller could not be named
 _BAR: Final = 0.04  # width of a group, of the whole
-_GREY: Final = "#b4b4b4"
+_GRAY: Final = "#b4b4b4"
 
 
 def draw_flows(
@@ -26,7 +26,7 @@ def draw_flows(
 ) -> "Axes":
     """Draw flows between groups, those on the right in an order that makes them cross little.
 
-    ``weights``: a row a group on the left, a column a group on the right; a group without a flow is grey.
+    ``weights``: a row a group on the left, a column a group on the right; a group without a flow is gray.
     ``is_strong``: of the same shape; a weak flow is drawn lighter.
     """
     letters = sum(max(map(len, names), default=0) for names in weights.axes)
@@ -74,7 +74,7 @@ def _draw_bands(
     alpha: np.ndarray,
     colors: list[str],
 ) -> None:
-    """Draw each flow as a band, in the colour of its left group, the bands of a group beside one another."""
+    """Draw each flow as a band, in the color of its left group, the bands of a group beside one another."""
     tops = [side["top"].to_numpy(copy=True) for side in (left, right)]
     per_weight = [(side["height"] / side["total"]).to_numpy() for side in (left, right)]
     bend = (1 - np.cos(np.linspace(0, np.pi, 50))) / 2
@@ -93,7 +93,7 @@ def _draw_groups(axes: "Axes", groups: "pd.DataFrame", *, colors: list[str], at:
     for (name, total, height, top), color in zip(groups.itertuples(), colors, strict=True):
         axes.barh(
             top - height, _BAR, height=height, left=at if is_left else at - _BAR, align="edge",
-            color=color if total > 0 else _GREY, linewidth=0,
+            color=color if total > 0 else _GRAY, linewidth=0,
         )  # fmt: skip
         axes.annotate(
             name, (at, top - height / 2), xytext=(-3 if is_left else 3, 0), textcoords="offset points",

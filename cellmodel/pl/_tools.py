@@ -78,7 +78,7 @@ def report(
     Parameters
     ----------
     adata
-        Counts or log-normalised expression; genes by any of their names; in memory or backed.
+        Counts or log-normalized expression; genes by any of their names; in memory or backed.
     path
         HTML file to write.
     cluster_key
@@ -88,7 +88,7 @@ def report(
     key_added
         Name of the slots of a run.
     genes
-        Names of genes that can colour the map, beside markers, all that the report names, and variable ones.
+        Names of genes that can color the map, beside markers, all that the report names, and variable ones.
     layer
         Layer that holds the values; found by what the matrices hold if None.
     use_raw

@@ -1,4 +1,4 @@
-"""Preprocessing: normalise, choose highly variable genes, reduce, compute neighbors; the text view."""
+"""Preprocessing: normalize, choose highly variable genes, reduce, compute neighbors; the text view."""
 
 __all__ = [
     "blocks",

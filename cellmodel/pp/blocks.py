@@ -1,4 +1,4 @@
-"""Cells in memory or backed, read in blocks: what one pass over the values finds, and log-normalised expression."""
+"""Cells in memory or backed, read in blocks: what one pass over the values finds, and log-normalized expression."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -46,7 +46,7 @@ from cellmodel.pp.normalize import log_values, scaled_entries, size_factors
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LogExpression:
-    """Log-normalised expression of some genes, block by block."""
+    """Log-normalized expression of some genes, block by block."""
 
     matrix: CellByGene | CellBlocks  # the values as they are
     kind: ValueKind  # what they are; log1p values are used as they are
@@ -104,7 +104,7 @@ def scan(matrix: CellByGene | CellBlocks, *, kind: ValueKind, batches: ObsCatego
 
 
 def _before_logarithm(block: CellByGene, kind: ValueKind) -> Transform:
-    """Give what turns stored values into normalised ones, without a logarithm."""
+    """Give what turns stored values into normalized ones, without a logarithm."""
     if kind == ValueKind.LOG1P:
         return lambda values, _: np.expm1(values)
     scale = size_factors(block)
@@ -112,7 +112,7 @@ def _before_logarithm(block: CellByGene, kind: ValueKind) -> Transform:
 
 
 def expression_of(cells: AnyCells, columns: Sequence[int] | Int[np.ndarray, " gene"] | None = None) -> CellByGene:
-    """Log-normalised expression of some genes of all cells, in memory; of backed cells a block is read at a time."""
+    """Log-normalized expression of some genes of all cells, in memory; of backed cells a block is read at a time."""
     chosen = None if columns is None else np.asarray(columns, dtype=np.int64)
     return sp.vstack(list(LogExpression(matrix=cells.matrix, kind=cells.kind, columns=chosen).blocks()), format="csr")
 

@@ -44,7 +44,7 @@ FEW_CELLS: Final = 200  # up to which the low-data mode is proposed
 class Features:
     """Expression side of the cells, before any recipe."""
 
-    expression: CellByGene  # (cell, gene) log-normalised, of the ``top_genes`` alone; memory-mapped where it is backed
+    expression: CellByGene  # (cell, gene) log-normalized, of the ``top_genes`` alone; memory-mapped where it is backed
     # detected, top_genes: columns of the cells' genes that are seen in enough cells, and of these the highly variable,
     # with those that follow the tissue most where coordinates are used
     detected: Int[np.ndarray, " gene"]
@@ -55,7 +55,7 @@ class Features:
     # tissue where coordinates are used
     pcs: Embedding
     smoothed: Embedding  # ``pcs`` averaged over the graph
-    knn: CellGraph  # knn, graph: distances to the nearest cells, and shared-nearest-neighbour weights
+    knn: CellGraph  # knn, graph: distances to the nearest cells, and shared-nearest-neighbor weights
     graph: CellGraph
     # fraction of the true nearest cells that ``knn`` holds: 1 where the search was exact, else measured on some
     knn_recall: float = 1.0
@@ -142,7 +142,7 @@ def make_features(
 
 
 def batch_mixing(features: Features, clusters: Labels) -> tuple[Mixing, ...]:
-    """Same-batch neighbours, see :func:`cellmodel.pp.integrate.mix_within`; none without batches."""
+    """Same-batch neighbors, see :func:`cellmodel.pp.integrate.mix_within`; none without batches."""
     if features.batches is None:
         return ()
     return mix_within(features.batches, features.knn, clusters, integrated=features.integrated)
@@ -197,7 +197,7 @@ def _check_spread(pcs: Embedding, *, source: str) -> None:
     """Refuse cells that all have the same components."""
     if np.ptp(pcs, axis=0).max(initial=0.0) < SAME_PLACE:
         raise InputUnusable(
-            f"all {len(pcs):,} cells of {source} are the same after normalising, so they cannot be "
+            f"all {len(pcs):,} cells of {source} are the same after normalizing, so they cannot be "
             "clustered; is it the right layer (`layer`), or one cell written many times?"
         )
 

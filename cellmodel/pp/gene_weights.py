@@ -29,10 +29,10 @@ def own_informativeness(
 
     .. math:: R^2_j = \lVert U^T x_j \rVert^2 / \lVert x_j \rVert^2
 
-    with *U* the orthonormal leading scores and :math:`x_j` the centred gene; ranks within bins of the mean, as normal
+    with *U* the orthonormal leading scores and :math:`x_j` the centered gene; ranks within bins of the mean, as normal
     scores. A gene without variance has :math:`R^2 = 0`.
 
-    ``expression``: (cell, gene) log-normalised. ``pcs``: (cell, dim) principal components of the same cells.
+    ``expression``: (cell, gene) log-normalized. ``pcs``: (cell, dim) principal components of the same cells.
     """
     scores = pcs[:, :n_components].astype(np.float64)
     basis, strengths, _ = np.linalg.svd(scores - scores.mean(axis=0), full_matrices=False)
@@ -63,7 +63,7 @@ def normal_scores(values: Float[np.ndarray, " gene"], mean: Float[np.ndarray, " 
 class TextAdapter:
     """Text → how informative a gene is, learnt from other data sets (`benchmarks/lib/train_adapter.py`).
 
-    It reads words and pairs of neighbouring ones, and no encoder, so that it serves every store.
+    It reads words and pairs of neighboring ones, and no encoder, so that it serves every store.
     """
 
     coefficients: Float[np.ndarray, " word"]  # one for each of the places that words are hashed to
@@ -80,7 +80,7 @@ class TextAdapter:
 
 
 def words_of(texts: Sequence[str]) -> sp.csr_matrix:
-    """(text, word) rows of length one that mark the words of each text, and the pairs of neighbouring ones."""
+    """(text, word) rows of length one that mark the words of each text, and the pairs of neighboring ones."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
     hashing = HashingVectorizer(

@@ -17,18 +17,18 @@ from cellmodel.core.random import derive, generator
 from cellmodel.core.stages import AnyStages, Arrays
 from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import ObsCategories, obs_categories, same_groups
-from cellmodel.pp.neighbors import exact_search, faiss_centres, knn_graph, metric_points
+from cellmodel.pp.neighbors import exact_search, faiss_centers, knn_graph, metric_points
 from genekb.core.messages import check_choice, counted, listed
 from genekb.core.plugins import find_plugins, installed_version, load_plugin, require, unusable
 
 log = logging.getLogger(__name__)
 GROUP: Final = "cellmodel.integrations"  # entry points of plug-ins: each names a function as `Integrate`
 BUILT_IN: Final = ("harmony", "none")
-CELLS_PER_CENTRE, MOST_CENTRES = 30, 100  # of Harmony's soft clusters
+CELLS_PER_CENTER, MOST_CENTERS = 30, 100  # of Harmony's soft clusters
 SOFTNESS: Final = 0.1  # of the assignment to them, Harmony's sigma
 PENALTY: Final = 1.0  # of the ridge regression that maps new batches
 SHIFT_ROUNDS: Final = 5  # in which the shift of a new batch as a whole is found
-LEAST_EXCESS: Final = 0.02  # of same-batch neighbours beyond chance, 1 for none of another batch, that is integrated
+LEAST_EXCESS: Final = 0.02  # of same-batch neighbors beyond chance, 1 for none of another batch, that is integrated
 N_PERMUTATIONS: Final = 100
 ONE_BATCH: Final = 0.95  # fraction of a cluster's cells beyond which it is that of one batch
 SAMPLED: Final = 2_000  # cells whose nearest are searched before integration, where all would be too many
@@ -87,7 +87,7 @@ def read_batches(cells: AnyCells, config: RunConfig) -> ObsCategories | None:
     if same:
         log.warning(
             "batches in %r are the groups of %s, too: if these are cell types or conditions, integration takes away "
-            "what tells them apart; integration=\"none\" keeps it, confounded_ok=True goes on without this warning",
+            "what separates them; integration=\"none\" keeps it, confounded_ok=True goes on without this warning",
             batches.key, listed([repr(name) for name in same]),
         )  # fmt: skip
     return batches
@@ -176,7 +176,7 @@ def _harmony(pcs: Embedding, codes: Labels, *, theta: float, seed: int) -> Embed
         {"batch": codes},
         "batch",
         theta=theta,
-        nclust=_n_centres(len(pcs)),
+        nclust=_n_centers(len(pcs)),
         verbose=False,
         random_state=derive(seed, "harmony") % _SEEDS,
         ncores=1,
@@ -195,30 +195,30 @@ def _by_plugin(plugin: EntryPoint, pcs: Embedding, codes: Labels, *, seed: int) 
 def map_to_reference(pcs: Embedding, batches: Labels, reference: Embedding) -> Embedding:
     """Move cells of new batches onto integrated components that stay as they are, as Symphony :cite:`kang2021symphony`.
 
-    Cells are assigned softly to centres of the reference; in each, ridge regression finds how far each batch lies from
+    Cells are assigned softly to centers of the reference; in each, ridge regression finds how far each batch lies from
     the reference, and that is taken off. Before, a batch is shifted as a whole: cells of another protocol may lie
-    nearer to centres of other types. ``batches``: of the new cells, 0 .. n-1.
+    nearer to centers of other types. ``batches``: of the new cells, 0 .. n-1.
     """
-    centres = unit_rows(faiss_centres(unit_rows(reference), n_clusters=_n_centres(len(reference))))
+    centers = unit_rows(faiss_centers(unit_rows(reference), n_clusters=_n_centers(len(reference))))
     everyone = np.zeros(len(reference), dtype=np.int64)
-    size, total = (sums[:, 0] for sums in _sums_by_centre(reference, everyone, centres, n_batches=1))
-    shifted = pcs - _common_shifts(pcs, batches, centres, means=total / size[:, None])[batches]
-    sizes, totals = _sums_by_centre(shifted, batches, centres, n_batches=int(batches.max()) + 1)
-    own = 1 / (sizes + PENALTY)  # (centre, batch)
-    left = sizes * PENALTY * own  # (centre, batch) weight of a batch in the mean that it is compared with
+    size, total = (sums[:, 0] for sums in _sums_by_center(reference, everyone, centers, n_batches=1))
+    shifted = pcs - _common_shifts(pcs, batches, centers, means=total / size[:, None])[batches]
+    sizes, totals = _sums_by_center(shifted, batches, centers, n_batches=int(batches.max()) + 1)
+    own = 1 / (sizes + PENALTY)  # (center, batch)
+    left = sizes * PENALTY * own  # (center, batch) weight of a batch in the mean that it is compared with
     mean = (total + (totals * (PENALTY * own)[..., None]).sum(axis=1)) / (size + left.sum(axis=1))[:, None]
-    shift = (totals - sizes[..., None] * mean[:, None]) * own[..., None]  # (centre, batch, dim)
+    shift = (totals - sizes[..., None] * mean[:, None]) * own[..., None]  # (center, batch, dim)
     for rows, inside, batch in _parts(batches):
-        shifted[rows][inside] -= _shares(shifted[rows][inside], centres) @ shift[:, batch]
+        shifted[rows][inside] -= _shares(shifted[rows][inside], centers) @ shift[:, batch]
     return shifted
 
 
 def _common_shifts(
-    pcs: Embedding, batches: Labels, centres: Embedding, *, means: Float[np.ndarray, "centre dim"]
+    pcs: Embedding, batches: Labels, centers: Embedding, *, means: Float[np.ndarray, "center dim"]
 ) -> Float[np.ndarray, "batch dim"]:
     """How far each batch lies from the reference, the same for all of its cells.
 
-    Cells are compared with the reference at their own centres, so that which types a batch has does not matter; the
+    Cells are compared with the reference at their own centers, so that which types a batch has does not matter; the
     assignment and the shift are found in turn.
     """
     n_batches = int(batches.max()) + 1
@@ -226,20 +226,20 @@ def _common_shifts(
     sums = np.stack([pcs[batches == batch].sum(axis=0, dtype=np.float64) for batch in range(n_batches)])
     shifts = np.zeros_like(sums)
     for _ in range(SHIFT_ROUNDS):
-        sizes, _ = _sums_by_centre(pcs - shifts[batches], batches, centres, n_batches=n_batches)
+        sizes, _ = _sums_by_center(pcs - shifts[batches], batches, centers, n_batches=n_batches)
         shifts = (sums - sizes.T @ means) / (n_cells + PENALTY)
     return shifts.astype(pcs.dtype)
 
 
-def _sums_by_centre(
-    pcs: Embedding, batches: Labels, centres: Embedding, *, n_batches: int
-) -> tuple[Float[np.ndarray, "centre batch"], Float[np.ndarray, "centre batch dim"]]:
-    """Shares of the cells at each centre, and their components under these shares, by batch."""
-    sizes = np.zeros((len(centres), n_batches))
-    totals = np.zeros((len(centres), n_batches, pcs.shape[1]))
+def _sums_by_center(
+    pcs: Embedding, batches: Labels, centers: Embedding, *, n_batches: int
+) -> tuple[Float[np.ndarray, "center batch"], Float[np.ndarray, "center batch dim"]]:
+    """Shares of the cells at each center, and their components under these shares, by batch."""
+    sizes = np.zeros((len(centers), n_batches))
+    totals = np.zeros((len(centers), n_batches, pcs.shape[1]))
     for rows, inside, batch in _parts(batches):
         points = pcs[rows][inside].astype(np.float64)
-        shares = _shares(points, centres)
+        shares = _shares(points, centers)
         sizes[:, batch] += shares.sum(axis=0)
         totals[:, batch] += shares.T @ points
     return sizes, totals
@@ -253,16 +253,16 @@ def _parts(batches: Labels) -> Iterator[tuple[slice, Bool[np.ndarray, " row"], i
             yield rows, batches[rows] == batch, batch
 
 
-def _shares(points: Embedding, centres: Embedding) -> Float[np.ndarray, "cell centre"]:
-    """Soft assignment of cells to centres by cosine, as in Harmony."""
-    weights = 2 * (unit_rows(points.astype(np.float64)) @ centres.T - 1) / SOFTNESS
+def _shares(points: Embedding, centers: Embedding) -> Float[np.ndarray, "cell center"]:
+    """Soft assignment of cells to centers by cosine, as in Harmony."""
+    weights = 2 * (unit_rows(points.astype(np.float64)) @ centers.T - 1) / SOFTNESS
     weights = np.exp(weights - weights.max(axis=1, keepdims=True))
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def _n_centres(n_cells: int) -> int:
+def _n_centers(n_cells: int) -> int:
     """Choose the number of soft clusters as Harmony does."""
-    return int(np.clip(round(n_cells / CELLS_PER_CENTRE), 1, MOST_CENTRES))
+    return int(np.clip(round(n_cells / CELLS_PER_CENTER), 1, MOST_CENTERS))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -293,7 +293,7 @@ class Mixing:
 def mix_within(
     batches: ObsCategories, knn: CellGraph, clusters: Labels, *, integrated: Integrated | None
 ) -> tuple[Mixing, ...]:
-    """Same-batch neighbours of all cells, and then of each cluster, before integration and after; logged, too.
+    """Same-batch neighbors of all cells, and then of each cluster, before integration and after; logged, too.
 
     ``integrated``: what is known from before; None where nothing was.
     """
@@ -342,7 +342,7 @@ def _nearest_before(
 def _same_batch(
     codes: Labels, clusters: Labels, neighbors: Int[np.ndarray, "row neighbor"], rows: Int[np.ndarray, " row"]
 ) -> Float[np.ndarray, " row"]:
-    """Fraction of the neighbours in a cell's own cluster that are of its batch; NaN where none is in it."""
+    """Fraction of the neighbors in a cell's own cluster that are of its batch; NaN where none is in it."""
     together = clusters[neighbors] == clusters[rows][:, None]
     same = together & (codes[neighbors] == codes[rows][:, None])
     n_together = together.sum(axis=1)

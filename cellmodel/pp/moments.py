@@ -13,7 +13,7 @@ from cellmodel.core.threads import ahead, in_order
 Entries: TypeAlias = Float[np.ndarray, " entry"]
 Transform: TypeAlias = Callable[[Entries, slice], Entries]  # values of some rows, and which rows
 _ENTRIES: Final = 1 << 18  # stored entries that are summed at once, about: bounds memory
-_MAX_LOG_EXPRESSION = 30.0  # log1p of 10^13: no log-normalised value comes near it, counts pass it soon
+_MAX_LOG_EXPRESSION = 30.0  # log1p of 10^13: no log-normalized value comes near it, counts pass it soon
 
 
 class GeneSums:
@@ -109,7 +109,7 @@ class GroupMoments:
     # (no cell; fewer than two cells), and the variance is 0 where it is below what the sums resolve
     mean: Float[np.ndarray, "cluster gene"]
     variance: Float[np.ndarray, "cluster gene"]
-    linear_mean: Float[np.ndarray, "cluster gene"]  # mean of expm1 of the expression: normalised counts
+    linear_mean: Float[np.ndarray, "cluster gene"]  # mean of expm1 of the expression: normalized counts
     fraction: Float[np.ndarray, "cluster gene"]  # fraction of cells in which the gene is not zero, 0 to 1
 
 
@@ -136,7 +136,7 @@ def pool_groups(moments: GroupMoments, groups: Sequence[Sequence[int]]) -> Group
 def cluster_moments(expression: CellByGene | CellBlocks, clusters: Labels) -> tuple[GroupMoments, GroupMoments]:
     """Moments of every gene inside each cluster, and in all cells outside it, from one pass over the values.
 
-    ``expression``: log1p of normalised counts. ``clusters``: 0 .. k-1, each used at least once. Row *c* of both results
+    ``expression``: log1p of normalized counts. ``clusters``: 0 .. k-1, each used at least once. Row *c* of both results
     is cluster *c*.
     """
     _check_labels(expression, clusters)
@@ -186,5 +186,5 @@ def _check_values(values: Float[np.ndarray, " entry"]) -> None:
     if len(values) and not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= _MAX_LOG_EXPRESSION):
         raise ValueError(
             f"expression spans {values.min()} to {values.max()}, log1p values lie within 0 to "
-            f"{_MAX_LOG_EXPRESSION:g}: normalise and take log1p first"
+            f"{_MAX_LOG_EXPRESSION:g}: normalize and take log1p first"
         )

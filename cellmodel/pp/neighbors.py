@@ -1,4 +1,4 @@
-"""The neighbors graph of cells: exact or approximate search, shared neighbours, smoothing of features over it."""
+"""The neighbors graph of cells: exact or approximate search, shared neighbors, smoothing of features over it."""
 
 import logging
 from collections import deque
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 LEAST_RECALL: Final = 0.9  # below it a warning is given
 _BLOCK: Final = 10_000  # rows that are searched at once: bounds memory
-_COUNTED: Final = 2_000  # rows whose shared neighbours are counted at once, which takes most of the memory
+_COUNTED: Final = 2_000  # rows whose shared neighbors are counted at once, which takes most of the memory
 _LISTS_PER_ROOT, _PROBES = 4, 32  # inverted file: lists per square root of the points, and lists that are searched
 _SEARCHED: Final = 100_000  # points that are searched for at once, for the same reason
 _TRAINED_PER_LIST, _TRAINING_ROUNDS = 64, 10
@@ -57,10 +57,10 @@ def measured_knn_graph(embedding: Embedding, *, config: GraphConfig) -> tuple[Ce
 
 
 def snn_weights(knn: CellGraph) -> CellGraph:
-    r"""Weight the kNN edges by how many neighbours their two cells share.
+    r"""Weight the kNN edges by how many neighbors their two cells share.
 
-    The weight of edge (i, j) is the Jaccard index :math:`|N_i \cap N_j| / |N_i \cup N_j|` of the neighbour sets, each
-    with the cell itself, for all pairs of which at least one is a neighbour of the other :cite:`jarvis1973snn`. The
+    The weight of edge (i, j) is the Jaccard index :math:`|N_i \cap N_j| / |N_i \cup N_j|` of the neighbor sets, each
+    with the cell itself, for all pairs of which at least one is a neighbor of the other :cite:`jarvis1973snn`. The
     distances are not used. Symmetric, nothing on the diagonal.
     """
     n_cells = knn.shape[0]
@@ -79,7 +79,7 @@ def snn_weights(knn: CellGraph) -> CellGraph:
 
 
 def smooth(features: Embedding, graph: CellGraph, *, n_steps: int = 2) -> Embedding:
-    """Replace each cell by the weighted mean of itself and its neighbours, ``n_steps`` times :cite:`wu2019sgc`.
+    """Replace each cell by the weighted mean of itself and its neighbors, ``n_steps`` times :cite:`wu2019sgc`.
 
     ``graph``: non-negative weights without a diagonal; the cell itself enters with weight 1.
     """
@@ -100,7 +100,7 @@ def smooth(features: Embedding, graph: CellGraph, *, n_steps: int = 2) -> Embedd
 def attach(features: Embedding, reference: Embedding, *, config: GraphConfig) -> CellGraph:
     """Link new cells with reference cells, each as if it alone had joined their graph.
 
-    A new cell is linked with its nearest reference cells, weighted by the neighbours that they share; the graph of the
+    A new cell is linked with its nearest reference cells, weighted by the neighbors that they share; the graph of the
     reference itself stays as it was. Returns the rows of all cells, the reference first: row *i* has the weights with
     which cell *i* takes the values of others. Nothing is taken from new cells, so their columns are empty.
     """
@@ -136,13 +136,13 @@ def nearest_votes(
     import faiss
 
     n_kept = min(n_neighbors, len(reference))
-    centre = reference.mean(axis=0, dtype=np.float64).astype(np.float32)  # so that no digit is lost to a common offset
+    center = reference.mean(axis=0, dtype=np.float64).astype(np.float32)  # so that no digit is lost to a common offset
     index = faiss.IndexFlatL2(reference.shape[1])
-    index.add(np.ascontiguousarray(reference - centre, dtype=np.float32))
+    index.add(np.ascontiguousarray(reference - center, dtype=np.float32))
     votes = np.zeros((len(features), int(clusters.max()) + 1))
     for start in range(0, len(features), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        nearest = index.search(np.ascontiguousarray(features[rows] - centre, dtype=np.float32), n_kept)[1]
+        nearest = index.search(np.ascontiguousarray(features[rows] - center, dtype=np.float32), n_kept)[1]
         for column in nearest.T:
             votes[np.arange(start, start + len(nearest)), clusters[column]] += 1
     return votes / n_kept
@@ -151,7 +151,7 @@ def nearest_votes(
 def without_self(
     squared: Float[np.ndarray, "cell neighbor"], neighbors: Int[np.ndarray, "cell neighbor"]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Drop the cell itself from its row or, where equal cells crowded it out, the farthest neighbour."""
+    """Drop the cell itself from its row or, where equal cells crowded it out, the farthest neighbor."""
     n_cells, width = neighbors.shape
     is_self = neighbors == np.arange(n_cells)[:, None]
     is_self[~is_self.any(axis=1), -1] = True
@@ -216,7 +216,7 @@ def approximate_search(
     # half the bytes to read: the lists are compared in little more than half the time
     half, by_residual = faiss.ScalarQuantizer.QT_fp16, False
     index = faiss.IndexIVFScalarQuantizer(quantizer, vectors.shape[1], n_lists, half, faiss.METRIC_L2, by_residual)
-    quantizer.add(faiss_centres(vectors, n_clusters=n_lists))
+    quantizer.add(faiss_centers(vectors, n_clusters=n_lists))
     index.is_trained = True
     index.add(vectors)
     index.nprobe = min(_PROBES, n_lists)
@@ -243,7 +243,7 @@ def _by_list(index: Any, n_lists: int) -> Int[np.ndarray, " cell"]:
 def _in_rising_order(
     points: Float[np.ndarray, "cell dim"], neighbors: Int[np.ndarray, "cell neighbor"]
 ) -> tuple[Float[np.ndarray, "cell neighbor"], Int[np.ndarray, "cell neighbor"]]:
-    """Squared distances to the neighbours in double precision, and the neighbours by these, sorted in place."""
+    """Squared distances to the neighbors in double precision, and the neighbors by these, sorted in place."""
     squared = np.empty(neighbors.shape)
 
     def sort(rows: slice) -> None:
@@ -258,8 +258,8 @@ def _in_rising_order(
     return squared, neighbors
 
 
-def faiss_centres(vectors: Float[np.ndarray, "cell dim"], *, n_clusters: int) -> Float[np.ndarray, "cluster dim"]:
-    """Centres of a quick k-means on some of the points (float32); permuting the points changes nothing."""
+def faiss_centers(vectors: Float[np.ndarray, "cell dim"], *, n_clusters: int) -> Float[np.ndarray, "cluster dim"]:
+    """Centers of a quick k-means on some of the points (float32); permuting the points changes nothing."""
     import faiss
 
     order = content_order(vectors)
@@ -281,13 +281,13 @@ def faiss_centres(vectors: Float[np.ndarray, "cell dim"], *, n_clusters: int) ->
     return np.asarray(algorithm.centroids, dtype=np.float32)
 
 
-def nearest_centre(
-    vectors: Float[np.ndarray, "cell dim"], centres: Float[np.ndarray, "cluster dim"]
+def nearest_center(
+    vectors: Float[np.ndarray, "cell dim"], centers: Float[np.ndarray, "cluster dim"]
 ) -> Int[np.ndarray, " cell"]:
-    """Row of the nearest centre, Euclidean."""
+    """Row of the nearest center, Euclidean."""
     from sklearn.metrics import pairwise_distances_argmin
 
-    return np.asarray(pairwise_distances_argmin(vectors, centres), dtype=np.int64)
+    return np.asarray(pairwise_distances_argmin(vectors, centers), dtype=np.int64)
 
 
 def knn_recall(

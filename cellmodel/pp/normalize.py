@@ -1,4 +1,4 @@
-"""Counts to features: normalise, choose genes, reduce; all on CSR, never a dense (cell, gene) matrix."""
+"""Counts to features: normalize, choose genes, reduce; all on CSR, never a dense (cell, gene) matrix."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ _SPARSE_BELOW = 0.12  # fraction of non-zero values up to which sparse products 
 _LEAST_BESIDE_ONE = 1e-6
 
 
-def normalise_log1p(counts: CellByGene, *, target_sum: float = 1e4) -> CellByGene:
+def normalize_log1p(counts: CellByGene, *, target_sum: float = 1e4) -> CellByGene:
     """Scale the counts of every cell to the same total, then log(1 + x), in float32.
 
     ``counts``: without negative values and duplicate entries. A cell without counts stays all zero.
@@ -94,7 +94,7 @@ def variable_by_moments(
     score = _dispersion_scores(mean, variance)
     if np.isnan(score).all():
         raise InputUnusable(
-            f"none of {n_genes:,} genes varies after normalising, so the cells are all the same; is it the right layer "
+            f"none of {n_genes:,} genes varies after normalizing, so the cells are all the same; is it the right layer "
             "(`layer`), or one cell written many times?"
         )
     return np.flatnonzero(_is_top(score, n_top=n_top))
@@ -155,7 +155,7 @@ class Components:
 def fit_components(
     expression: CellByGene, *, n_components: int = 30, weights: Float[np.ndarray, " gene"] | None = None
 ) -> Components:
-    """Leading principal components of gene-centred, not z-scored, expression.
+    """Leading principal components of gene-centered, not z-scored, expression.
 
     Eigenvectors of the covariance of the genes, which is summed in one pass over blocks of cells: expression may be
     mapped from a file, and memory is O(genes squared). Signs are fixed by making the largest loading of each component
@@ -249,7 +249,7 @@ def _bin_statistics(
 
 
 def log_expression(cells: Cells) -> CellByGene:
-    """Take log-normalised values as they are, and normalise counts."""
+    """Take log-normalized values as they are, and normalize counts."""
     return log_values(cells.matrix, cells.kind)
 
 

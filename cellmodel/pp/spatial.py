@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from cellmodel.core.arrays import CellByGene, CellGraph, Embedding
 from cellmodel.pp.neighbors import without_self
 
-_BLOCK: Final = 2_000  # cells whose neighbours are summed at once: bounds memory
+_BLOCK: Final = 2_000  # cells whose neighbors are summed at once: bounds memory
 
 
 def spatial_graph(coordinates: Float[np.ndarray, "cell axis"], *, n_neighbors: int) -> CellGraph:
@@ -44,11 +44,11 @@ def nearest_by_coordinates(
 
 
 def morans_i(expression: CellByGene, graph: CellGraph) -> Float[np.ndarray, " gene"]:
-    r"""Moran's I of each gene :cite:`moran1950notes`: how alike a cell and its neighbours are in it.
+    r"""Moran's I of each gene :cite:`moran1950notes`: how alike a cell and its neighbors are in it.
 
     .. math:: I_g = \frac{\sum_i (x_{ig} - \bar x_g)(\bar x_{N(i)g} - \bar x_g)}{\sum_i (x_{ig} - \bar x_g)^2}
 
-    ``expression``: (cell, gene) log-normalised; read block by block. ``graph``: neighbours of each cell by coordinates,
+    ``expression``: (cell, gene) log-normalized; read block by block. ``graph``: neighbors of each cell by coordinates,
     which weigh the same. Returns values of about -1 to 1, near 0 for a gene that does not follow the tissue, and 0 for
     one that does not vary.
     """

@@ -20,9 +20,9 @@ if TYPE_CHECKING:  # PyTorch takes seconds to import, and a head or a baseline d
 class CellViews:
     """All that a recipe may see of the cells."""
 
-    expression: CellByGene  # (cell, gene) log-normalised, highly variable genes
+    expression: CellByGene  # (cell, gene) log-normalized, highly variable genes
     pcs: Embedding  # (cell, dim) principal components of it, integrated where there are batches
-    graph: CellGraph  # shared-nearest-neighbour weights
+    graph: CellGraph  # shared-nearest-neighbor weights
     smoothed: Embedding  # ``pcs`` averaged over the graph
     text: Embedding | None  # (cell, dim) the mixed semantic paths, rows of length one; None without knowledge
     knn: CellGraph  # (cell, cell) distances to the nearest cells
@@ -36,8 +36,8 @@ class CellViews:
     gene_vectors: GeneVectors | None = None
     n_clusters: int | None = None  # number of clusters; None for that of the communities at ``resolution``
     resolution: float = RESOLUTION  # of Leiden, where the number of clusters is not given
-    # (gene, dim) the encoder's own vectors behind ``gene_vectors``, neither centred nor whitened; zero where a gene has
-    # none; None without knowledge
+    # (gene, dim) the encoder's own vectors behind ``gene_vectors``, neither centered nor whitened; zero where a gene
+    # has none; None without knowledge
     raw_gene_vectors: GeneVectors | None = None
     # whether the second of ``text_paths`` is the encoder's reading of each cell's sentence, not a pooled one
     text_path2_encoded: bool = False
@@ -64,8 +64,8 @@ class Representation:
     z_joint: Embedding | None = None
     # (text dim, joint dim) linear map of whitened text vectors into that space
     text_head: Float[np.ndarray, "dim joint"] | None = None
-    # (cluster, dim) learnt centres among the ``features``; None where none are learnt
-    centres: Float[np.ndarray, "cluster dim"] | None = None
+    # (cluster, dim) learnt centers among the ``features``; None where none are learnt
+    centers: Float[np.ndarray, "cluster dim"] | None = None
     # arrays with which the recipe's ``embed`` places new cells; empty where it has none or needs none
     state: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -76,7 +76,7 @@ class NewCells:
 
     expression: CellByGene
     pcs: Embedding  # their expression on the principal components of the fitted cells
-    smoothed: Embedding  # ``pcs`` averaged with their neighbours among the fitted cells
+    smoothed: Embedding  # ``pcs`` averaged with their neighbors among the fitted cells
     text: Embedding | None
     text_paths: tuple[Embedding, Embedding] | None
     gene_vectors: GeneVectors | None
@@ -84,7 +84,7 @@ class NewCells:
     # which of the fitted genes the new cells have; ``expression`` and the vectors hold these alone
     has_gene: Bool[np.ndarray, " fitted_gene"]
     fitted_pcs: Embedding  # (fitted cell, dim) ``pcs`` of the cells that it was fitted to
-    # rows of the fitted cells, then of the new ones, with the shared-nearest-neighbour weights with which each takes
+    # rows of the fitted cells, then of the new ones, with the shared-nearest-neighbor weights with which each takes
     # the values of fitted cells; nothing is taken from new ones
     graph: CellGraph
 
@@ -121,8 +121,8 @@ class Recipe:
     needs_text: bool = False  # whether it cannot do without
     uses_coordinates: bool = False  # whether coordinates of the cells change its clusters
     train: Train | None = None  # the same as ``represent``, with options; None where nothing is trained
-    objectives: tuple[str, ...] = ()  # names of what it minimises, that ``train`` can leave out
-    learns_centres: bool = False  # whether the representation depends on the number of clusters
+    objectives: tuple[str, ...] = ()  # names of what it minimizes, that ``train`` can leave out
+    learns_centers: bool = False  # whether the representation depends on the number of clusters
     # places new cells without training; None where the recipe cannot
     embed: Embed | None = None
     # whether it can read backed cells: its views are memory-mapped then, and not to be written to
@@ -151,7 +151,7 @@ AnyTerm = TypeVar("AnyTerm", bound=NamedTerm)
 
 
 def objective(forward: "Callable[[nn.Module, Batch], Mapping[str, Tensor]]", terms: tuple[Term, ...]) -> "LossTerm":
-    """Combine a forward pass and weighted terms into what :func:`cellmodel.nn.train.fit` minimises."""
+    """Combine a forward pass and weighted terms into what :func:`cellmodel.nn.train.fit` minimizes."""
 
     def weighted(model: "nn.Module", batch: "Batch") -> "dict[str, Tensor]":
         outputs = forward(model, batch)

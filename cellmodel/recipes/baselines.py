@@ -35,7 +35,7 @@ def represent_genept_s(views: CellViews, seed: int) -> Representation:
     """Take the cell's sentence as it was read, each cell at length one: GenePT-s.
 
     Where no encoder reads the sentences (``sentences="pooled"``), the rank-weighted mean of the gene vectors stands in,
-    and the log says so. Unlike GenePT's, the vectors are centred and whitened.
+    and the log says so. Unlike GenePT's, the vectors are centered and whitened.
 
     Raises ``InputUnusable`` if there is no knowledge.
     """

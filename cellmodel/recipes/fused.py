@@ -129,7 +129,7 @@ def _train(
 
 
 def _inputs(arrays: Mapping[str, np.ndarray], scale: float) -> tuple[_Sorted, _Sorted]:
-    """Both views in the order of their content, the expression centred and scaled."""
+    """Both views in the order of their content, the expression centered and scaled."""
     expression = _Sorted(values=arrays["smoothed"], order=arrays["order"], shift=arrays["shift"], scale=scale)
     return expression, _Sorted(values=arrays["text"], order=arrays["order"])
 
@@ -147,8 +147,8 @@ def _location_and_scale(values: Embedding, order: Int[np.ndarray, " cell"]) -> t
     return shift, max(float(np.sqrt(variance).max()), 1e-12)
 
 
-def _moments(centred: Embedding) -> tuple[Float[np.ndarray, " dim"], Float[np.ndarray, " dim"]]:
-    return centred.mean(axis=0), centred.std(axis=0)
+def _moments(centered: Embedding) -> tuple[Float[np.ndarray, " dim"], Float[np.ndarray, " dim"]]:
+    return centered.mean(axis=0), centered.std(axis=0)
 
 
 def _joint(weights: Mapping[str, np.ndarray], expression: _Sorted, text: _Sorted) -> Embedding:

@@ -1,15 +1,15 @@
-"""What recipes share that train on a graph of cells: their order, batches, learnt centres and the target of these.
+"""What recipes share that train on a graph of cells: their order, batches, learnt centers and the target of these.
 
-Recipes that learn centres differ in common from what their papers publish:
+Recipes that learn centers differ in common from what their papers publish:
 
 - The result is the last epoch; published is the epoch with the best score against the true labels.
-- Divergences take logarithms, so that they are never negative, the centres are optimised, and Student's t has the
-  cells' own distance from their centres as its scale, not 1 whatever the scale of the latent space.
+- Divergences take logarithms, so that they are never negative, the centers are optimized, and Student's t has the
+  cells' own distance from their centers as its scale, not 1 whatever the scale of the latent space.
 - Encoders start from linear maps, the leading principal components: the mean of several embeddings means something only
   in common coordinates.
-- Centres start from k-means clusters merged by Ward: self-training keeps the partition that it starts from, and k-means
+- Centers start from k-means clusters merged by Ward: self-training keeps the partition that it starts from, and k-means
   alone splits large types where it should keep small ones. The head is the paper's, each cell to its nearest learnt
-  centre.
+  center.
 
 Random draws follow the cells and not their order.
 """
@@ -41,7 +41,7 @@ Report = Callable[[int, nn.Module], None]
 TRAINING: Final = TrainConfig(n_steps=50, batch_size=None, learning_rate=1e-3, weight_decay=0.0, patience=20)
 TARGET_EVERY: Final = 10  # epochs
 SHARPNESS: Final = 5.0
-FEWEST_MEANS: Final = 40  # that centres start from
+FEWEST_MEANS: Final = 40  # that centers start from
 MASS_SMOOTHING: Final = 0.1  # how far the target draws cluster sizes towards equal ones
 BY_CELL: Final = ("expression", "pcs", "smoothed", "depth", "text", "counts")  # first axis is the cell
 BY_PAIR: Final = ("graph", "knn", "spatial")  # both axes are
@@ -72,7 +72,7 @@ class Batching:
     """When and how the graph of the cells is trained in parts :cite:`chiang2019clustergcn`."""
 
     whole_cells: int = 20_000  # cells up to which a step takes the whole graph
-    part_cells: int = 256  # mean size of the parts: neighbours in the components, so that few edges are cut
+    part_cells: int = 256  # mean size of the parts: neighbors in the components, so that few edges are cut
     batch_cells: int = 8_192  # mean size of a batch: parts drawn at random; the edges between them count
 
 
@@ -119,8 +119,8 @@ def standard_of(features: Embedding) -> dict[str, np.ndarray]:
     return {"shift": shift, "scale": np.array([scale], dtype=features.dtype)}
 
 
-def standardised(features: Embedding, standard: Mapping[str, np.ndarray] | None = None) -> Embedding:
-    """Centre the features and scale them by one common factor, so that directions keep their relative length.
+def standardized(features: Embedding, standard: Mapping[str, np.ndarray] | None = None) -> Embedding:
+    """Center the features and scale them by one common factor, so that directions keep their relative length.
 
     ``standard``: as :func:`standard_of` gives it; that of these features if None.
     """
@@ -176,7 +176,7 @@ class ScheduledTarget:
 
 def self_train(
     model: nn.Module,
-    centres: nn.Parameter,
+    centers: nn.Parameter,
     terms: tuple[Term, ...],
     inputs: GraphInputs[Read],
     *,
@@ -186,13 +186,13 @@ def self_train(
     seed: int,
     report: Report,
 ) -> History:
-    """Set the centres among the cells, and train all with a target that is refreshed on its schedule.
+    """Set the centers among the cells, and train all with a target that is refreshed on its schedule.
 
     ``forward``: gives all that the terms read of a batch, but the assignment, ``log_q``, and its target, ``p``.
     ``embed``: gives the ``z`` of all cells. ``report``: called before each epoch, and after the last.
     """
-    scale = start_centres(centres, embed().cpu().numpy(), seed=seed)
-    target = ScheduledTarget(lambda _: log_soft_assignment(embed(), centres, scale=scale))
+    scale = start_centers(centers, embed().cpu().numpy(), seed=seed)
+    target = ScheduledTarget(lambda _: log_soft_assignment(embed(), centers, scale=scale))
 
     def start_epoch(epoch: int, model: nn.Module) -> None:
         target.on_epoch(epoch, model)
@@ -200,7 +200,7 @@ def self_train(
 
     def assigned(model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         outputs = forward(model, batch)
-        log_q = log_soft_assignment(outputs["z"], centres, scale=scale)
+        log_q = log_soft_assignment(outputs["z"], centers, scale=scale)
         return {**outputs, "log_q": log_q, "p": target.p[batch["cell"]]}
 
     loss, config = objective(assigned, terms), inputs.training
@@ -209,15 +209,15 @@ def self_train(
     return history
 
 
-def start_centres(centres: nn.Parameter, z: Embedding, *, seed: int) -> float:
-    """Set centres to the means of many k-means clusters merged by Ward, which counts each once, whatever its size.
+def start_centers(centers: nn.Parameter, z: Embedding, *, seed: int) -> float:
+    """Set centers to the means of many k-means clusters merged by Ward, which counts each once, whatever its size.
 
-    Returns how far cells lie from their own centre, as the root of the mean square; 1 where all lie on it.
+    Returns how far cells lie from their own center, as the root of the mean square; 1 where all lie on it.
     """
-    clusters = _ward_of_means(z, n_clusters=len(centres), seed=seed)
-    means = np.stack([z[clusters == cluster].mean(axis=0) for cluster in range(len(centres))])
+    clusters = _ward_of_means(z, n_clusters=len(centers), seed=seed)
+    means = np.stack([z[clusters == cluster].mean(axis=0) for cluster in range(len(centers))])
     with torch.no_grad():
-        centres.copy_(torch.from_numpy(means))
+        centers.copy_(torch.from_numpy(means))
     return float(np.sqrt(np.square(z - means[clusters]).sum(axis=1).mean())) or 1.0
 
 

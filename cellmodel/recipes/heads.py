@@ -61,7 +61,7 @@ def kmeans_head(representation: Representation, views: CellViews, seed: int) -> 
 
 
 def ot_head(representation: Representation, views: CellViews, seed: int) -> Labels:
-    """Assign cells by optimal transport to centres that move; cluster sizes are drawn a little towards equal ones."""
+    """Assign cells by optimal transport to centers that move; cluster sizes are drawn a little towards equal ones."""
     from cellmodel.cluster.soft import transport_clusters
 
     n_clusters = number_of_clusters(views, seed)
@@ -120,27 +120,27 @@ def find_head(name: str) -> Head:
 
 
 def assignment_head(representation: Representation, views: CellViews, seed: int) -> Labels:
-    """Cluster of each cell by the centres that were learnt with the representation; nothing is drawn.
+    """Cluster of each cell by the centers that were learnt with the representation; nothing is drawn.
 
-    A centre that no cell chose gives no cluster: then fewer are returned, and the log says so.
+    A center that no cell chose gives no cluster: then fewer are returned, and the log says so.
 
-    Raises ``InputUnusable`` if the representation has no centres, or not as many as clusters are asked for.
+    Raises ``InputUnusable`` if the representation has no centers, or not as many as clusters are asked for.
     """
     import torch
 
     from cellmodel.nn.soft_assignment import log_soft_assignment
 
-    if representation.centres is None:
-        raise InputUnusable('this recipe learns no centres; take head="kmeans", or another that clusters its features')
-    n_centres = len(representation.centres)
-    if views.n_clusters is not None and views.n_clusters != n_centres:
+    if representation.centers is None:
+        raise InputUnusable('this recipe learns no centers; take head="kmeans", or another that clusters its features')
+    n_centers = len(representation.centers)
+    if views.n_clusters is not None and views.n_clusters != n_centers:
         raise InputUnusable(
-            f"{n_centres} centres were learnt, {views.n_clusters} clusters are asked for; the two must be equal"
+            f"{n_centers} centers were learnt, {views.n_clusters} clusters are asked for; the two must be equal"
         )
-    features, centres = (torch.tensor(values) for values in (representation.features, representation.centres))
-    nearest = log_soft_assignment(features, centres).argmax(dim=1).numpy()
+    features, centers = (torch.tensor(values) for values in (representation.features, representation.centers))
+    nearest = log_soft_assignment(features, centers).argmax(dim=1).numpy()
     labels = order_by_size(nearest)
     n_found = int(labels.max()) + 1
-    if n_found < n_centres:
-        log.warning("%d of %d learnt centres hold no cell", n_centres - n_found, n_centres)
+    if n_found < n_centers:
+        log.warning("%d of %d learnt centers hold no cell", n_centers - n_found, n_centers)
     return np.asarray(labels, dtype=np.int64)

@@ -105,15 +105,15 @@ def contrast(view: View) -> Callable[[nn.Module, Batch], dict[str, Tensor]]:
 
 def gene_loadings(expression: CellByGene, pcs: Embedding) -> GeneVectors:
     """Give the genes' loadings on principal components, from the scores: they replace text where there is none."""
-    centred = pcs - pcs.mean(axis=0)
-    scale = np.maximum((centred**2).sum(axis=0), 1e-12)
-    return np.asarray(expression.T @ (centred / scale), dtype=np.float32)
+    centered = pcs - pcs.mean(axis=0)
+    scale = np.maximum((centered**2).sum(axis=0), 1e-12)
+    return np.asarray(expression.T @ (centered / scale), dtype=np.float32)
 
 
 def _thinned(
     views: CellViews, weights: CellByGene, specificity: Float[np.ndarray, " gene"], rng: np.random.Generator
 ) -> Callable[[np.ndarray], CellByGene]:
-    """Draw views by thinned counts of the genes that are read, normalised and weighted as before."""
+    """Draw views by thinned counts of the genes that are read, normalized and weighted as before."""
     is_read = sp.csr_matrix((np.ones_like(weights.data), weights.indices, weights.indptr), shape=weights.shape)
     counts = is_read.multiply(views.counts).tocsr()
     depth = np.maximum(views.depth, 1e-12)

@@ -2,16 +2,16 @@
 
 The system of scLLM-DSC :cite:`scllmdsc2026`. As in the paper: two views of each cell, its text view (both semantic
 paths) and its expression; encoders of one hidden layer of 256 to a latent space of 16; projections to 128 dimensions
-under symmetric InfoNCE and a hinge on their variance; a relaxed normalised cut; reconstruction; self-training on a
+under symmetric InfoNCE and a hinge on their variance; a relaxed normalized cut; reconstruction; self-training on a
 target by optimal transport that is refreshed every ten epochs; the weights of the terms and the learning rate; ``z`` as
-the mean of both latents; clusters by the learnt centres.
+the mean of both latents; clusters by the learnt centers.
 
 Corrected, besides what :mod:`cellmodel.recipes.graph_training` names:
 
-- The projection heads are optimised, the target's schedule goes by epochs, and the variance hinge acts before the
-  projections are normalised: after it, it cannot reach zero.
+- The projection heads are optimized, the target's schedule goes by epochs, and the variance hinge acts before the
+  projections are normalized: after it, it cannot reach zero.
 - The clusters are those of the fused ``z``; published scores are of the expression side alone.
-- The cut reads the sparse shared-neighbour graph and, by applying it twice, its two-hop; nothing dense is (cell, cell).
+- The cut reads the sparse shared-neighbor graph and, by applying it twice, its two-hop; nothing dense is (cell, cell).
   The contrast sees a fresh sample of cells each epoch.
 
 Ours, one setting for all data. m is the mean of ACC, NMI and ARI over the nine benchmark sets and three seeds, with k
@@ -20,7 +20,7 @@ little, and one set (segerstolpe, .70 or .97 by seed) moves the mean by .03:
 
 - Both views are averaged over the graph first, as in ``fused``: m is .726 if the text is not, .714 if the expression
   is not. The linear map of the text is its regression on the components; without linear maps m is .714.
-- From centres by k-means m is .708.
+- From centers by k-means m is .708.
 - 50 + 50 epochs in place of 200 + 200; a stage stops earlier when its loss does. Twice as many moved m on the other
   eight sets by less than .01.
 
@@ -40,7 +40,7 @@ from torch.nn import functional as F
 from cellmodel.core import random as seeding
 from cellmodel.core.device import find_device
 from cellmodel.nn.graphs import CellGraphs, propagation, relate_cells
-from cellmodel.nn.losses import info_nce, normalised_cut, variance_hinge
+from cellmodel.nn.losses import info_nce, normalized_cut, variance_hinge
 from cellmodel.nn.modules import StructuredAligner, weights_of, with_weights
 from cellmodel.nn.soft_assignment import assignment_divergence
 from cellmodel.nn.train import Batch, History, fit
@@ -58,7 +58,7 @@ from cellmodel.recipes.graph_training import (
     reporter,
     self_train,
     standard_of,
-    standardised,
+    standardized,
 )
 from cellmodel.recipes.heads import assignment_head, number_of_clusters
 
@@ -82,7 +82,7 @@ def _variance(z: Mapping[str, Tensor]) -> Tensor:
 
 
 def _cut(z: Mapping[str, Tensor]) -> Tensor:
-    return normalised_cut(z["z"], z["propagation"], one_hop=ONE_HOP, orthogonality=ORTHOGONALITY)
+    return normalized_cut(z["z"], z["propagation"], one_hop=ONE_HOP, orthogonality=ORTHOGONALITY)
 
 
 TERMS: Final = (
@@ -95,7 +95,7 @@ TERMS: Final = (
 _TEXT: Final = "fitted_text"
 _ONLY_TRAINED: Final = ("expression_head", "text_head")
 NEED_TEXT: Final = frozenset({"align", "variance"})
-NEED_CENTRES: Final = frozenset({"cluster"})
+NEED_CENTERS: Final = frozenset({"cluster"})
 
 
 def represent(
@@ -106,7 +106,7 @@ def represent(
     off: frozenset[str] = frozenset(),
     batching: Batching = BATCHING,
 ) -> Representation:
-    """Train both encoders, then both with the centres, and fuse the latents of the last epoch.
+    """Train both encoders, then both with the centers, and fuse the latents of the last epoch.
 
     ``on_epoch`` sees ``z`` over both stages. ``batching``: when a step takes a part of the graph. Raises
     ``InputUnusable`` if more clusters are asked for than there are cells.
@@ -115,7 +115,7 @@ def represent(
     terms = without(TERMS, off if views.text is not None else off | NEED_TEXT)
     ordered, places = in_content_order(views, reads=("pcs", "smoothed", "text", "graph"))
     device = find_device(views.device)
-    cells = _standardised_views(ordered)
+    cells = _standardized_views(ordered)
     with seeding.scope(seed):
         model = _aligner(cells, n_clusters).to(device)
         cells = {name: values.to(device) for name, values in cells.items()}
@@ -127,13 +127,13 @@ def represent(
     return Representation(
         **_embeddings(model, cells, places),
         history=history,
-        centres=model.centres.detach().cpu().numpy().copy(),
+        centers=model.centers.detach().cpu().numpy().copy(),
         state=_state(model, views),
     )
 
 
 def _state(model: StructuredAligner, views: CellViews) -> dict[str, np.ndarray]:
-    """Keep the weights of what embeds cells, how features are standardised, and the text around which new cells lie."""
+    """Keep the weights of what embeds cells, how features are standardized, and the text around which new cells lie."""
     state = weights_of(model, but=_ONLY_TRAINED) | standard_of(views.smoothed)
     if views.text is None:
         return state
@@ -143,27 +143,27 @@ def _state(model: StructuredAligner, views: CellViews) -> dict[str, np.ndarray]:
 
 def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
     """Place new cells by the trained encoders; their text is averaged with that of the fitted cells around them."""
-    features = {"expression": torch.from_numpy(standardised(cells.smoothed, state))}
+    features = {"expression": torch.from_numpy(standardized(cells.smoothed, state))}
     text_map = None
     if cells.text is not None:
         every = smooth(np.vstack([state[_TEXT], cells.text]), cells.graph, n_steps=TEXT_SMOOTHING)
         standard = {name: state[f"text_{name}"] for name in ("shift", "scale")}
-        features["text"] = torch.from_numpy(standardised(every[len(state[_TEXT]) :], standard))
+        features["text"] = torch.from_numpy(standardized(every[len(state[_TEXT]) :], standard))
         text_map = torch.from_numpy(state["text_linear.weight"].T)
     model = StructuredAligner(
         expression_map=torch.from_numpy(state["expression_linear.weight"].T),
         text_map=text_map,
         hidden_dim=HIDDEN_DIM,
         joint_dim=JOINT_DIM,
-        n_clusters=len(state["centres"]),
+        n_clusters=len(state["centers"]),
     )
     return Representation(**_embeddings(with_weights(model, state, but=_ONLY_TRAINED), features))
 
 
-def _standardised_views(views: CellViews) -> dict[str, Tensor]:
-    cells = {"expression": torch.from_numpy(standardised(views.smoothed))}
+def _standardized_views(views: CellViews) -> dict[str, Tensor]:
+    cells = {"expression": torch.from_numpy(standardized(views.smoothed))}
     if views.text is not None:
-        cells["text"] = torch.from_numpy(standardised(smooth(views.text, views.graph, n_steps=TEXT_SMOOTHING)))
+        cells["text"] = torch.from_numpy(standardized(smooth(views.text, views.graph, n_steps=TEXT_SMOOTHING)))
     return {**cells, "cell": torch.arange(len(views.smoothed))}
 
 
@@ -190,15 +190,15 @@ def _ridge(features: Float[Tensor, "cell feature"], wanted: Float[Tensor, "cell 
 def _train(
     model: StructuredAligner, inputs: GraphInputs[Tensor], *, terms: tuple[Term, ...], seed: int, report: Report
 ) -> History:
-    """Train in two stages, and set the centres between them."""
+    """Train in two stages, and set the centers between them."""
     rng, cells = seeding.generator(seed, "contrasted cells"), inputs.cells
-    first = without(terms, NEED_CENTRES.intersection(term.name for term in terms))
+    first = without(terms, NEED_CENTERS.intersection(term.name for term in terms))
     forward = partial(_forward, graphs=inputs.graphs, rng=rng)
     loss = objective(forward, first)
     history = fit(model, loss, views=cells, config=inputs.training, rng=rng, on_epoch=report, draw=inputs.draw)
     return history + self_train(
         model,
-        model.centres,
+        model.centers,
         terms,
         inputs,
         forward=forward,
@@ -238,7 +238,7 @@ def _encode(model: nn.Module, cells: Batch) -> dict[str, Tensor]:
 
 RECIPE: Final = Recipe(
     name="scllm-dsc",
-    summary="text and expression aligned, normalised cut, clusters that train themselves",
+    summary="text and expression aligned, normalized cut, clusters that train themselves",
     represent=represent,
     head=assignment_head,
     uses_text=True,
@@ -246,6 +246,6 @@ RECIPE: Final = Recipe(
     train=represent,
     objectives=tuple(term.name for term in TERMS),
     out_of_core=True,
-    learns_centres=True,
+    learns_centers=True,
     embed=embed,
 )

@@ -7,7 +7,7 @@ consistency; k-means on both refined views side by side; a graph of coordinates 
 
 Corrected, with figures as mean of ACC, NMI and ARI on development sets, one seed:
 
-- Input is normalised, not raw counts, whose depth the published model learns.
+- Input is normalized, not raw counts, whose depth the published model learns.
 - Genes come with features of a fixed width (their loadings on the principal components, or the vectors of their texts
   in ``scrcl-text``); the published gene encoder has one input per cell, so it cannot be kept for other cells.
 - The encoders read the principal components, a linear map of the genes, and their outputs *correct* the cell's own
@@ -54,7 +54,7 @@ from cellmodel.recipes.graph_training import (
     in_content_order,
     reporter,
     standard_of,
-    standardised,
+    standardized,
 )
 from cellmodel.recipes.heads import kmeans_head
 
@@ -89,7 +89,7 @@ class _Graphs:
     """What is read of the cells of a batch."""
 
     propagation: Tensor
-    edges: Int[Tensor, "2 edge"]  # row 0 the cell, row 1 a neighbour
+    edges: Int[Tensor, "2 edge"]  # row 0 the cell, row 1 a neighbor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -104,7 +104,7 @@ class _Inputs(GraphInputs[_Graphs]):
 
 
 def gene_loadings(views: CellViews) -> GeneVectors:
-    """(gene, dim) least-squares weights of the centred genes on the principal components, each of unit mean square."""
+    """(gene, dim) least-squares weights of the centered genes on the principal components, each of unit mean square."""
     mean, _ = column_moments(views.expression)
     pcs: Embedding = views.pcs - views.pcs.mean(axis=0)
     loadings = views.expression.T @ pcs - np.outer(mean, pcs.sum(axis=0))
@@ -157,7 +157,7 @@ def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
 
     A gene that they lack is taken at its mean.
     """
-    pcs = torch.from_numpy(standardised(np.vstack([cells.fitted_pcs, cells.pcs]), state))
+    pcs = torch.from_numpy(standardized(np.vstack([cells.fitted_pcs, cells.pcs]), state))
     codes, mean = state["codes"][cells.has_gene], state["mean"][cells.has_gene]
     own = np.vstack([state["own"], cells.expression @ codes - mean @ codes]).astype(np.float32)
     model = DualViewRefiner(
@@ -209,7 +209,7 @@ def _inputs(views: CellViews, gene_features: GeneVectors, *, seed: int, batching
     mean, _ = column_moments(views.expression)
     near, graph = (views.knn, views.graph) if views.spatial is None else (views.spatial, views.spatial)
     genes = gene_graph(views.expression, n_neighbors=GENE_NEIGHBORS)
-    cells = {"pcs": torch.from_numpy(standardised(views.pcs)), "cell": torch.arange(len(views.pcs))}
+    cells = {"pcs": torch.from_numpy(standardized(views.pcs)), "cell": torch.arange(len(views.pcs))}
     return _Inputs(
         cells={name: values.to(device) for name, values in cells.items()},
         graphs=CellGraphs(relate_cells(linked=graph, near=near), partial(_graphs, device=device)),

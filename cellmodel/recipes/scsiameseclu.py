@@ -5,11 +5,11 @@ noise, one graph without its least similar edges and one diffused; an autoencode
 autoencoder (128, 256, 20), each applied to both views; fusion of the four embeddings by weights, propagation and
 attention; cross-correlation of the views near the identity over cells and over dimensions; a propagation regulariser;
 reconstruction of features, of averaged features and of links; a zero-inflated negative binomial; self-training on a
-target by optimal transport; clusters by the learnt centres.
+target by optimal transport; clusters by the learnt centers.
 
 Corrected, besides what :mod:`cellmodel.recipes.graph_training` names:
 
-- The graph is the sparse shared-neighbour graph, and diffusion a truncated iteration on it. The published builder
+- The graph is the sparse shared-neighbor graph, and diffusion a truncated iteration on it. The published builder
   consults labels and holds n × n matrices. Attention runs over edges, the correlation of cells over a sample.
 - The likelihood is that of raw counts with size factors, on a sample of cells, and its mean gets a gradient. Published,
   it sits on principal components with a detached mean. Without raw counts the term is left out.
@@ -23,12 +23,12 @@ with seed 1. The variants were compared on the sets that the benchmark reports, 
 - Input is the pipeline's principal components of the expression, scaled by one factor; published are 100 of the
   z-scored expression.
 - With networks alone, without linear maps, m was .760, most of it lost in pretraining (paul15: .53 for .66).
-- From centres by k-means m is .716 (seed 0); a Ward tree as head gives .790 and .785.
+- From centers by k-means m is .716 (seed 0); a Ward tree as head gives .790 and .785.
 - Weights bring the terms to one scale: unweighted, the regulariser is about 1e-4.
 - 50 + 30 + 50 epochs in place of 100 + 50 + 200. Training all parts together adds .003 to what pretraining gives.
 
-The embedding is read without noise. For classification from labelled cells it is no better than the principal
-components, and worse where types are rare (macro-F1 on darmanis, ten labelled cells a class: .75 for .82): it gathers
+The embedding is read without noise. For classification from labeled cells it is no better than the principal
+components, and worse where types are rare (macro-F1 on darmanis, ten labeled cells a class: .75 for .82): it gathers
 cells into clusters.
 """
 
@@ -75,7 +75,7 @@ from cellmodel.recipes.graph_training import (
     reporter,
     self_train,
     standard_of,
-    standardised,
+    standardized,
 )
 from cellmodel.recipes.heads import assignment_head, number_of_clusters
 
@@ -139,7 +139,7 @@ def represent(
     off: frozenset[str] = frozenset(),
     batching: Batching = BATCHING,
 ) -> Representation:
-    """Train both autoencoders apart, then all together with the centres, and fuse the embeddings of the last epoch.
+    """Train both autoencoders apart, then all together with the centers, and fuse the embeddings of the last epoch.
 
     Without counts their term is left out. ``on_epoch`` sees the ``z`` of the epochs done together. ``batching``: when a
     step takes a part of the graph. Raises ``InputUnusable`` if more clusters are asked for than there are cells.
@@ -163,7 +163,7 @@ def represent(
         z_text=None,
         features=z,
         history=history,
-        centres=model.centres.detach().cpu().numpy().copy(),
+        centers=model.centers.detach().cpu().numpy().copy(),
         state=weights_of(model, but=_ONLY_TRAINED) | standard_of(views.pcs),
     )
 
@@ -171,11 +171,11 @@ def represent(
 def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
     """Place new cells by the trained encoders, over the graphs of the fitted cells with the new ones attached."""
     n_fitted = len(cells.fitted_pcs)
-    features = torch.from_numpy(standardised(np.vstack([cells.fitted_pcs, cells.pcs]), state))
+    features = torch.from_numpy(standardized(np.vstack([cells.fitted_pcs, cells.pcs]), state))
     dropped = drop_edges(cells.graph[:n_fitted, :n_fitted], cells.fitted_pcs, share=DROPPED_EDGES)
     dropped.resize(n_fitted, len(features))
     relations = _relations(cells.graph, sp.vstack([dropped, cells.graph[n_fitted:]], format="csr"))
-    model = _encoders(features.shape[1], n_clusters=len(state["centres"]))
+    model = _encoders(features.shape[1], n_clusters=len(state["centers"]))
     with torch.no_grad():
         graphs = _siamese_graphs(relations, device=torch.device("cpu"))
         with_weights(model, state, but=_ONLY_TRAINED)
@@ -230,7 +230,7 @@ def _train(
     rng = seeding.generator(seed, "sampled cells")
     return self_train(
         model,
-        model.centres,
+        model.centers,
         terms,
         inputs,
         forward=lambda _, batch: _forward(model, batch, inputs=inputs, rng=rng),
@@ -357,7 +357,7 @@ def augment_views(views: CellViews, *, seed: int) -> AugmentedViews:
 
     The noise is drawn once. All tensors lie on the device that the views ask for.
     """
-    features = standardised(views.pcs)
+    features = standardized(views.pcs)
     rng = seeding.generator(seed, "feature noise")
     noisy = [torch.from_numpy(feature_noise(features, deviation=NOISE, rng=rng)) for _ in range(2)]
     device = find_device(views.device)
@@ -402,6 +402,6 @@ RECIPE: Final = Recipe(
     objectives=tuple(term.name for term in TERMS),
     out_of_core=True,
     uses_counts=True,
-    learns_centres=True,
+    learns_centers=True,
     embed=embed,
 )

@@ -112,7 +112,7 @@ class AnnotateJob(Task[NamedCells]):
 
 
 def _inherited_colors(cells: Cells, cluster_key: str, names: Mapping[str, str]) -> list[str]:
-    """Colour of each name, in the order of the categories: that of the first cluster that has it."""
+    """Color of each name, in the order of the categories: that of the first cluster that has it."""
     column = cells.adata.obs[cluster_key]
     stored = list(map(str, cells.adata.uns.get(f"{cluster_key}_colors", ())))
     clusters = list(map(str, column.cat.categories)) if hasattr(column, "cat") else []
@@ -182,7 +182,7 @@ def annotate(  # noqa: PLR0913 - those of the command
     """Name clusters, and cells, by the text of cell types and their marker genes.
 
     Adds ``obs["<key>"]``, the name of each cell's cluster, ``obs["<key>_cell"]`` and ``obs["<key>_cell_score"]``, the
-    best type of each cell by scores averaged over its neighbours, and ``uns["<key>"]``, whose table ``names`` holds the
+    best type of each cell by scores averaged over its neighbors, and ``uns["<key>"]``, whose table ``names`` holds the
     evidence for each name. Where the clusters have a tree, ``obs["<key>_level_1"]`` and so on name its levels, coarsest
     first, by the group that the names of the clusters share.
 
@@ -191,7 +191,7 @@ def annotate(  # noqa: PLR0913 - those of the command
     Parameters
     ----------
     adata
-        Counts or log-normalised expression; genes by any of their names; in memory or backed.
+        Counts or log-normalized expression; genes by any of their names; in memory or backed.
     kb
         Store: its name, its folder, or opened; without one, names come from the overlap with ``markers`` alone.
     cluster_key

@@ -144,7 +144,7 @@ def attribute(  # noqa: PLR0913 - those of the command
     Parameters
     ----------
     adata
-        Counts or log-normalised expression; genes by any of their names; in memory or backed.
+        Counts or log-normalized expression; genes by any of their names; in memory or backed.
     kb
         Store: its name, such as ``human``, its folder, or opened.
     cluster_key

@@ -241,7 +241,7 @@ def run(  # noqa: PLR0913 - those of the tools that it does
     Parameters
     ----------
     adata
-        Counts or log-normalised expression; genes by any of their names; in memory or backed.
+        Counts or log-normalized expression; genes by any of their names; in memory or backed.
     kb
         Store: its name, such as ``human``, its folder, or opened.
     n_clusters

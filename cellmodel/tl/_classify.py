@@ -57,11 +57,11 @@ class TransferJob(Task[Transfer]):
     def compute(self, cells: Cells, stages: AnyStages) -> Transfer:
         """Read the reference, and transfer its labels."""
         reference = self.reference
-        labelled = read_cells(reference, self.read) if isinstance(reference, Path) else reference
-        for each in (cells, labelled):
+        labeled = read_cells(reference, self.read) if isinstance(reference, Path) else reference
+        for each in (cells, labeled):
             for note in each.notes:
                 log.info("%s: %s", each.source, note)
-        return transfer_labels(cells, labelled, self.kb, self.config, transfer=self.transfer)
+        return transfer_labels(cells, labeled, self.kb, self.config, transfer=self.transfer)
 
     def values(self, cells: Cells, result: Transfer, key_added: str) -> dict[Slot, Any]:
         """Labels and figures of the cells, and what they were made with."""
@@ -91,7 +91,7 @@ def _record(cells: Cells, found: Transfer) -> dict[str, Any]:
         "counts": pd.DataFrame(
             {"class": list(counts), "n_reference": [*found.n_reference, 0], "n_query": list(counts.values())}
         ),
-        "n_unlabelled": found.n_unlabelled,
+        "n_unlabeled": found.n_unlabeled,
         "unassigned_below": found.limit,
         "genes": {"meeting": genes_by, "n_genes": found.n_genes, "note": found.note},
         "input": input_record(cells)["input"],
@@ -136,9 +136,9 @@ def classify(  # noqa: PLR0913 - those of the command
     Parameters
     ----------
     adata
-        Counts or log-normalised expression; genes by any of their names; in memory or backed.
+        Counts or log-normalized expression; genes by any of their names; in memory or backed.
     reference
-        Labelled cells; those without a label are left out and counted.
+        Labeled cells; those without a label are left out and counted.
     kb
         Store: its name, such as ``human``, its folder, or opened.
     label_key
@@ -199,7 +199,7 @@ def classify(  # noqa: PLR0913 - those of the command
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
     how = classifier or ClassifyConfig(head=head, contrast=contrastive, unassigned_below=unassigned_below)
     transfer = TransferConfig(label_key=label_key, genes_by=genes_by, classify=how, other_store=other_store)
-    labelled = cells_from_anndata(reference, read, source="reference in memory")
+    labeled = cells_from_anndata(reference, read, source="reference in memory")
     chosen = settings_of(
         config,
         batch_key=batch_key,
@@ -208,7 +208,7 @@ def classify(  # noqa: PLR0913 - those of the command
         orthologs=orthologs,
         random_state=random_state,
     )
-    task = TransferJob(open_kb(kb), chosen, reference=labelled, transfer=transfer)
+    task = TransferJob(open_kb(kb), chosen, reference=labeled, transfer=transfer)
     return run_on_anndata(
         adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy, source="query in memory"
     )[0]
@@ -293,7 +293,7 @@ def predict(
     Parameters
     ----------
     adata
-        Counts or log-normalised expression; genes by any of their names; in memory or backed.
+        Counts or log-normalized expression; genes by any of their names; in memory or backed.
     model
         Folder that ``cm.tl.cluster(..., save_model=...)`` wrote.
     kb

@@ -146,7 +146,7 @@ def embed(  # noqa: PLR0913 - those of the command
     Parameters
     ----------
     adata
-        Counts or log-normalised expression; genes by any of their names; in memory or backed.
+        Counts or log-normalized expression; genes by any of their names; in memory or backed.
     kb
         Store: its name, its folder, or opened; None only with ``knowledge="none"``.
     recipe
@@ -271,7 +271,7 @@ def cluster(  # noqa: PLR0913 - what users of a clustering tool look for among i
     Parameters
     ----------
     adata
-        Counts or log-normalised expression; genes by any of their names; in memory or backed.
+        Counts or log-normalized expression; genes by any of their names; in memory or backed.
     kb
         Store: its name, such as ``human``, its folder, or opened.
     n_clusters

@@ -59,7 +59,7 @@ def export_graph(
     Parameters
     ----------
     adata
-        Counts or log-normalised expression; genes by any of their names; in memory or backed.
+        Counts or log-normalized expression; genes by any of their names; in memory or backed.
     kb
         Opened store; None only with ``knowledge="none"``, and then genes have no features.
     folder
@@ -214,7 +214,7 @@ def cell_type_terms(
     Parameters
     ----------
     adata
-        Counts or log-normalised expression; genes by any of their names; in memory or backed.
+        Counts or log-normalized expression; genes by any of their names; in memory or backed.
     name_key
         Column of obs with names of :func:`annotate`: of clusters, of cells, or of a level.
     overwrite

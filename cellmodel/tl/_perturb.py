@@ -72,7 +72,7 @@ def perturb(
     Parameters
     ----------
     adata
-        Counts or log-normalised expression; genes by any of their names; in memory or backed.
+        Counts or log-normalized expression; genes by any of their names; in memory or backed.
     kb
         Store: its name, such as ``human``, its folder, or opened.
     genes

@@ -228,7 +228,7 @@ def markers(
     Parameters
     ----------
     adata
-        Counts; of log-normalised expression, means are compared instead of sums.
+        Counts; of log-normalized expression, means are compared instead of sums.
     sample_key
         Column of obs with the sample, or the donor, of each cell; if empty, that which several files were joined with.
     cluster_key

@@ -136,7 +136,7 @@ Where = Literal["bundled", "folder", "cached", "built in", "online", "plug-in", 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelEntry:
-    """What the catalogue says about one encoder."""
+    """What the catalog says about one encoder."""
 
     name: str  # name, aliases: what a user may call it
     # family; ``custom`` is listed only, since it has layers behind the tokens that are not supported; of a ``plugin``

@@ -93,7 +93,7 @@ class Resolution:
         return self.gene_ids > 0
 
 
-def normalise_name(name: str) -> str:
+def normalize_name(name: str) -> str:
     """Remove the version of an Ensembl identifier, and surrounding blanks."""
     name = name.strip()
     if match := _ENSEMBL_VERSION.match(name):
@@ -110,7 +110,7 @@ def resolve_names(
 
     ``gene_ids``: the GeneIDs; one may occur several times.
     """
-    keys = [normalise_name(str(name)) for name in names]
+    keys = [normalize_name(str(name)) for name in names]
     found = _find(keys, name_table, gene_ids, use_orthologs=use_orthologs)
     found |= _find_repaired(found, name_table, gene_ids, use_orthologs=use_orthologs)
     found |= _settle(found, name_table, gene_ids)

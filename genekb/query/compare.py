@@ -43,14 +43,14 @@ def nearest_rows(vectors: Float32[np.ndarray, "gene dim"], *, n_neighbors: int) 
 
 
 def neighbor_overlap(first: Int[np.ndarray, "gene neighbor"], second: Int[np.ndarray, "gene neighbor"]) -> float:
-    """Mean fraction of a gene's neighbours that two encoders share, in [0, 1]."""
+    """Mean fraction of a gene's neighbors that two encoders share, in [0, 1]."""
     n_genes, n_neighbors = first.shape
     both = np.sort(np.hstack([first, second]), axis=1)
     return float((both[:, 1:] == both[:, :-1]).sum() / (n_genes * n_neighbors))
 
 
 def linear_cka(first: Float32[np.ndarray, "gene dim"], second: Float32[np.ndarray, "gene dim2"]) -> float:
-    r"""Linear centred kernel alignment of two sets of vectors of the same genes :cite:`kornblith2019cka` (eq. 3).
+    r"""Linear centered kernel alignment of two sets of vectors of the same genes :cite:`kornblith2019cka` (eq. 3).
 
     .. math:: \frac{\|Y^\top X\|_F^2}{\|X^\top X\|_F \, \|Y^\top Y\|_F}
 
@@ -64,7 +64,7 @@ def linear_cka(first: Float32[np.ndarray, "gene dim"], second: Float32[np.ndarra
 def _cross_products(
     first: Float32[np.ndarray, "gene dim"], second: Float32[np.ndarray, "gene dim2"]
 ) -> Float32[np.ndarray, "dim dim2"]:
-    """Product of the centred columns, in double precision."""
+    """Product of the centered columns, in double precision."""
     means = first.mean(axis=0, dtype=np.float64), second.mean(axis=0, dtype=np.float64)
     total = np.zeros((first.shape[1], second.shape[1]))
     for block in blocks(len(first), width=max(total.shape)):
@@ -105,16 +105,16 @@ class TaskScore:
     n_genes: int  # n_genes, n_terms: genes with a term, and terms of 5 to 500 of the compared genes
     n_terms: int
     n_neighbors: int
-    # mean fraction of a gene's nearest labelled genes that share a term with it, in [0, 1]; at most 4 of 10 neighbours
+    # mean fraction of a gene's nearest labeled genes that share a term with it, in [0, 1]; at most 4 of 10 neighbors
     # for a term of 5 genes
     knn_share: float
     shuffled: float  # the same for permuted vectors
-    chance: float  # the same for random neighbours, exactly
+    chance: float  # the same for random neighbors, exactly
     # ``knn_share`` minus ``shuffled``, with a 95 % bootstrap interval over genes
     gain: float
     gain_low: float
     gain_high: float
-    # fraction of genes that have the most frequent term of their neighbours (leave one out)
+    # fraction of genes that have the most frequent term of their neighbors (leave one out)
     knn_accuracy: float
     knn_accuracy_shuffled: float
 
@@ -159,16 +159,16 @@ def score_gene_task(
 
     ``gene_ids``: ascending; row *i* of ``vectors`` is gene *i*. ``rng``: permutes the vectors and resamples genes.
     """
-    labelled, has_term = _label(gene_ids, terms)
-    if len(labelled) <= n_neighbors:
+    labeled, has_term = _label(gene_ids, terms)
+    if len(labeled) <= n_neighbors:
         return None
-    neighbors = nearest_rows(vectors[labelled], n_neighbors=n_neighbors)
-    permuted = rng.permutation(len(labelled))  # gene i gets the vector of gene permuted[i]
+    neighbors = nearest_rows(vectors[labeled], n_neighbors=n_neighbors)
+    permuted = rng.permutation(len(labeled))  # gene i gets the vector of gene permuted[i]
     shuffled = np.argsort(permuted)[neighbors[permuted]]
     fractions, fractions_shuffled = _fractions(has_term, neighbors), _fractions(has_term, shuffled)
     low, high = resampled_interval(fractions - fractions_shuffled, rng, n_resampled=N_RESAMPLED)
     return TaskScore(
-        n_genes=len(labelled),
+        n_genes=len(labeled),
         n_terms=has_term.shape[1],
         n_neighbors=n_neighbors,
         knn_share=float(fractions.mean()),
@@ -191,12 +191,12 @@ def _label(gene_ids: IntArray, terms: GeneTerms) -> tuple[IntArray, sp.csr_matri
     table.data[:] = 1
     sizes = np.asarray(table.sum(axis=0)).ravel()
     table = table[:, (sizes >= N_GENES_OF_TERM[0]) & (sizes <= N_GENES_OF_TERM[1])]
-    labelled = np.flatnonzero(np.diff(table.indptr))
-    return labelled, sp.csr_matrix(table[labelled])
+    labeled = np.flatnonzero(np.diff(table.indptr))
+    return labeled, sp.csr_matrix(table[labeled])
 
 
 def _fractions(has_term: sp.csr_matrix, neighbors: Int[np.ndarray, "gene neighbor"]) -> Float[np.ndarray, " gene"]:
-    """Fraction of each gene's neighbours that share a term with it."""
+    """Fraction of each gene's neighbors that share a term with it."""
     shared = [np.asarray(has_term.multiply(has_term[column]).sum(axis=1)).ravel() > 0 for column in neighbors.T]
     return np.asarray(np.mean(shared, axis=0), dtype=np.float64)
 
@@ -209,7 +209,7 @@ def _chance(has_term: sp.csr_matrix) -> float:
 
 
 def _accuracy(has_term: sp.csr_matrix, neighbors: Int[np.ndarray, "gene neighbor"]) -> float:
-    """Fraction of genes that have the most frequent term of their neighbours; of ties the first by name."""
+    """Fraction of genes that have the most frequent term of their neighbors; of ties the first by name."""
     votes = sum((has_term[column] for column in neighbors.T[1:]), start=has_term[neighbors[:, 0]])
     chosen = np.asarray(votes.argmax(axis=1)).ravel()
     return float(np.asarray(has_term[np.arange(len(chosen)), chosen]).mean())
@@ -231,7 +231,7 @@ class EncoderPair:
     first: str
     second: str
     neighbor_overlap: float  # mean fraction of a gene's nearest genes that both share
-    cka: float  # linear centred kernel alignment, see :func:`linear_cka`
+    cka: float  # linear centered kernel alignment, see :func:`linear_cka`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -256,7 +256,7 @@ class Comparison:
     n_equal_texts: int  # genes left out because another has the same text, and so the same vector
     n_neighbors: int
     seed: int
-    chance_overlap: float  # overlap of neighbours drawn at random
+    chance_overlap: float  # overlap of neighbors drawn at random
     pairs: tuple[EncoderPair, ...]
     tasks: tuple[EncoderTask, ...]
     skipped: tuple[str, ...]  # vocabularies with too few genes that have a term of 5 to 500 compared genes
@@ -330,7 +330,7 @@ def _shared_genes(store: Store, ids: Sequence[str], *, n_neighbors: int) -> tupl
     if len(distinct) <= n_neighbors:
         raise SourceUnusable(
             f"{len(distinct)} genes of {store.store_id} have a vector by all of {', '.join(ids)}, equal texts counted "
-            f"once; more than {n_neighbors} are needed for {n_neighbors} neighbours"
+            f"once; more than {n_neighbors} are needed for {n_neighbors} neighbors"
         )
     return distinct, len(shared) - len(distinct)
 

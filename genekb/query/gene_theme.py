@@ -16,7 +16,7 @@ _TIE: Final = 1e-9
 _LEAST_DEVIATION: Final = 0.05  # of the mean one: a name that is far from nearly all genes has almost none
 _ROUNDS: Final = 20
 _STRATUM_GENES = 50  # of a stratum, or more
-_CENTRE, _GENES = range(2)
+_CENTER, _GENES = range(2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -24,7 +24,7 @@ class Universe:
     """Genes that random sets are drawn from."""
 
     vectors: Float[np.ndarray, "gene dim"]  # of unit length
-    centred: Float[np.ndarray, "gene dim"]  # less their mean, of unit length
+    centered: Float[np.ndarray, "gene dim"]  # less their mean, of unit length
     strata: Int[np.ndarray, " gene"]  # a random set has as many genes of each stratum as the set that it is for
     compared: Int[np.ndarray, " _"]  # genes with which a gene is compared
 
@@ -38,19 +38,19 @@ class NameScale:
     deviation: Float[np.ndarray, " name"]
 
     def z(self, means: Float[np.ndarray, "*draw dim"], *, n: int, of: int) -> Float[np.ndarray, "*draw name"]:
-        """Standardise the scores of mean vectors of ``n`` genes ``of`` so many, by the random sets of that size."""
+        """Standardize the scores of mean vectors of ``n`` genes ``of`` so many, by the random sets of that size."""
         correction = np.sqrt((of - 1) / max(of - n, 1))
         return np.asarray((means @ self.vectors.T - self.mean) / self.deviation * (np.sqrt(n) * correction))
 
 
 def make_universe(vectors: FloatArray, *, strata: IntArray | None = None, seed: int) -> Universe:
     """Prepare the genes that random sets are drawn from; ``vectors``: (gene, dim) of unit length."""
-    centred = unit_or_zero(vectors - vectors.mean(axis=0))
-    rng = np.random.default_rng([seed, _CENTRE])
+    centered = unit_or_zero(vectors - vectors.mean(axis=0))
+    rng = np.random.default_rng([seed, _CENTER])
     n_genes = len(vectors)
     return Universe(
         vectors=vectors,
-        centred=centred,
+        centered=centered,
         strata=np.zeros(n_genes, dtype=np.int64) if strata is None else strata,
         compared=np.sort(rng.choice(n_genes, min(n_genes, _COMPARED), replace=False)),
     )
@@ -82,7 +82,7 @@ def draw_sets(
     for draw in range(n_random):
         progress("random sets", draw, n_random)
         rows = np.concatenate([pool[rng.choice(len(pool), count, replace=False)] for pool, count in pools])
-        sums.append(universe.centred[rows].sum(axis=0))
+        sums.append(universe.centered[rows].sum(axis=0))
         if draw < _FIT_DRAWS:
             means.append(universe.vectors[rows].mean(axis=0))
     return coherence(np.array(sums), n=n), np.array(means)
@@ -101,8 +101,8 @@ def find_carriers(
     A gene carries it if at most ``max_p`` of the genes of the universe are as near to the carriers, itself left out, as
     it is; all genes carry it at first, until the carriers do not change.
     """
-    vectors = universe.centred[rows]
-    nearness = universe.centred[universe.compared] @ vectors.T  # (compared, gene)
+    vectors = universe.centered[rows]
+    nearness = universe.centered[universe.compared] @ vectors.T  # (compared, gene)
     is_carrier = np.ones(len(rows), dtype=bool)
     for _ in range(_ROUNDS):
         own = vectors @ vectors[is_carrier].sum(axis=0) - is_carrier * (vectors**2).sum(axis=1)

@@ -139,7 +139,7 @@ def name_sets(
 
     A set has a common theme if the vectors of its genes are nearer to each other (mean cosine of the pairs, the mean of
     the universe removed) than those of random sets of the same size. Names are ranked by the mean similarity of the
-    genes, standardised over the universe, as a random set of that size has it. Genes that are near to the others carry
+    genes, standardized over the universe, as a random set of that size has it. Genes that are near to the others carry
     the theme; of a set that only in part has one, they are that part. Which genes a GO term annotates is not used.
 
     Parameters
@@ -291,7 +291,7 @@ def _name_set(namer: _Namer, unnamed: NamedSet, rows: IntArray) -> NamedSet:
         return replace(unnamed, reason=f"{counted(n, 'gene')} with a text, {config.min_genes} are needed")
     scale, names = _names_of(namer, unnamed.set_name)
     coherences, means = namer.draw(tuple(np.bincount(namer.universe.strata[rows]).tolist()))
-    p_value = share_reaching(float(coherence(namer.universe.centred[rows].sum(axis=0), n=n)), coherences)
+    p_value = share_reaching(float(coherence(namer.universe.centered[rows].sum(axis=0), n=n)), coherences)
     z, *by_chance = scale.z(np.vstack([namer.universe.vectors[rows].mean(axis=0), means]), n=n, of=len(namer.gene_ids))
     order = np.argsort(-z, kind="stable")[: config.n_names].tolist()
     best = tuple(FittingName(name=names[at].name, name_id=names[at].name_id, z=float(z[at])) for at in order)

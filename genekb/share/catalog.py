@@ -1,4 +1,4 @@
-"""Catalogues: what can be pulled, from where, under which terms; a TOML file anywhere that files are shared."""
+"""Catalogs: what can be pulled, from where, under which terms; a TOML file anywhere that files are shared."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -26,11 +26,11 @@ _HEADER: Final = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listed:
-    """One store of a catalogue."""
+    """One store of a catalog."""
 
     name: str  # ``NAME@RELEASE``
     digest: str  # SHA-256 in hex of what it holds
-    # where it lies; relative to the catalogue, or an address, with the user and password of the catalogue's own
+    # where it lies; relative to the catalog, or an address, with the user and password of the catalog's own
     url: str
     taxa: tuple[int, ...]  # taxa, encoders, licences: as in its manifest
     encoders: tuple[str, ...]
@@ -41,7 +41,7 @@ class Listed:
 
 
 def list_manifest(manifest: Manifest, url: str, *, catalog: Path) -> Listed:
-    """Describe a store as a catalogue does; the address of what lies below the catalogue's folder is relative."""
+    """Describe a store as a catalog does; the address of what lies below the catalog's folder is relative."""
     base = catalog.absolute().parent.as_uri() + "/"
     return Listed(
         name=manifest.full_name,
@@ -57,7 +57,7 @@ def list_manifest(manifest: Manifest, url: str, *, catalog: Path) -> Listed:
 
 
 def read_catalog(location: str, *, retry: RetryPolicy | None = None) -> tuple[Listed, ...]:
-    """Read a catalogue by the path or address of its file, or folder; relative addresses in it are made whole."""
+    """Read a catalog by the path or address of its file, or folder; relative addresses in it are made whole."""
     base, name = _base_and_name(location)
     retry = retry or RetryPolicy()
     address = parse_address(base)
@@ -65,7 +65,7 @@ def read_catalog(location: str, *, retry: RetryPolicy | None = None) -> tuple[Li
         content = read_remote_file(remote, name, limit=_LIMIT, retry=retry)
     if content is None:
         raise NotAvailable(
-            f"no catalogue at {remote.name}/{name} to look in; give one with `catalog`, or the address of a store"
+            f"no catalog at {remote.name}/{name} to look in; give one with `catalog`, or the address of a store"
         )
     try:
         table = tomllib.loads(content.decode("utf-8"))
@@ -73,7 +73,7 @@ def read_catalog(location: str, *, retry: RetryPolicy | None = None) -> tuple[Li
             raise ValueError(f"its version is {table.get('version')}, {CATALOG_VERSION} is read here")
         return tuple(_listed(entry, base) for entry in table.get("store", []))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise SourceUnusable(f"{remote.name}/{name} is no catalogue ({error}); ask its owner") from error
+        raise SourceUnusable(f"{remote.name}/{name} is no catalog ({error}); ask its owner") from error
 
 
 def _base_and_name(location: str) -> tuple[str, str]:
@@ -101,14 +101,14 @@ def _listed(entry: Mapping[str, Any], base: str) -> Listed:
 
 
 def add_to_catalog(listed: Listed, path: Path) -> None:
-    """Add a store to a catalogue on this machine, in place of an entry with the same name."""
+    """Add a store to a catalog on this machine, in place of an entry with the same name."""
     kept = [entry for entry in check_catalog(path) if entry["name"] != listed.name]
     stores = sorted([*kept, asdict(listed)], key=lambda item: str(item["name"]))
     write_toml({"version": CATALOG_VERSION, "store": stores}, path, header=_HEADER, argument="catalog")
 
 
 def check_catalog(path: Path) -> list[dict[str, Any]]:
-    """Check that a catalogue on this machine can be added to, and give its entries; none if it does not exist."""
+    """Check that a catalog on this machine can be added to, and give its entries; none if it does not exist."""
     check_targets([Target(path, makes_parents=True)], overwrite=True)
     try:
         with system_errors(f"{path} cannot be read", hint="give another `catalog`"):
@@ -116,7 +116,7 @@ def check_catalog(path: Path) -> list[dict[str, Any]]:
         entries = tomllib.loads(content).get("store", [])
         return [dict(entry) | {"name": str(entry["name"])} for entry in entries]
     except (ValueError, KeyError, TypeError) as error:
-        raise SourceUnusable(f"{path} is no catalogue ({error}); give another `catalog`") from error
+        raise SourceUnusable(f"{path} is no catalog ({error}); give another `catalog`") from error
 
 
 def address_of(listed: Listed) -> Address:
@@ -126,13 +126,11 @@ def address_of(listed: Listed) -> Address:
 
 
 def find_listed(catalog: Sequence[Listed], name: str) -> Listed:
-    """Find a store by ``NAME@RELEASE``, or the last release of ``NAME`` in the order of the catalogue."""
+    """Find a store by ``NAME@RELEASE``, or the last release of ``NAME`` in the order of the catalog."""
     fits = [entry for entry in catalog if name in {entry.name, entry.name.partition("@")[0]}]
     if not fits:
         known = known_names(name, (entry.name for entry in catalog))
-        raise NotAvailable(f"the catalogue has no {name!r} (it has: {known}); `genekb list` with `remote` shows it")
+        raise NotAvailable(f"the catalog has no {name!r} (it has: {known}); `genekb list` with `remote` shows it")
     if not fits[-1].url:
-        raise NotAvailable(
-            f"the catalogue has no address of {fits[-1].name}; build it, its digest is {fits[-1].digest}"
-        )
+        raise NotAvailable(f"the catalog has no address of {fits[-1].name}; build it, its digest is {fits[-1].digest}")
     return fits[-1]

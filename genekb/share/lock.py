@@ -1,4 +1,4 @@
-"""Lock of artefacts: pin the stores and models that a project uses, and bring the pinned ones to another machine."""
+"""Lock of artifacts: pin the stores and models that a project uses, and bring the pinned ones to another machine."""
 
 import logging
 import os
@@ -46,7 +46,7 @@ def url_for_lock(url: str, lock_file: Path) -> str:
 
 
 def address_of(pin: Pin, lock_file: Path, *, folder: Path | None = None) -> Address:
-    """Address that a pin can be pulled from; errors name ``folder``, in which the artefact lies, if it is given."""
+    """Address that a pin can be pulled from; errors name ``folder``, in which the artifact lies, if it is given."""
     name, program = folder or pin.name, PROGRAM[pin.kind]
     if not pin.url:
         by_hand = "build or copy it" if pin.kind == "store" else "copy it"

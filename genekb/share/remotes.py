@@ -1,4 +1,4 @@
-"""Locations that artefacts are shared from: a folder, a web server, an S3 bucket, a repository of the Hugging Face Hub.
+"""Locations that artifacts are shared from: a folder, a web server, an S3 bucket, a repository of the Hugging Face Hub.
 
 An address names one; a remote reads the bytes of its files from any index on and, where allowed, writes whole files.
 """
@@ -45,7 +45,7 @@ _HUB_KINDS: Final = ("datasets", "models")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Address:
-    """Location of a shared artefact."""
+    """Location of a shared artifact."""
 
     scheme: Scheme  # ``http``: https as well
     url: str  # without revision; of a folder its absolute path. It may hold a user and password, which are never shown

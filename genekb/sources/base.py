@@ -24,8 +24,8 @@ from genekb.files.limits import bounded, check_footer, check_gzip
 from genekb.files.replace import temporary_folder
 from genekb.schema import empty, literals
 
-LICENCE: Final = "NCBI Gene: public domain (US government work)"
-GO_LICENCE: Final = "Gene Ontology: CC BY 4.0"
+LICENSE: Final = "NCBI Gene: public domain (US government work)"
+GO_LICENSE: Final = "Gene Ontology: CC BY 4.0"
 PROVENANCE_NOTE: Final = r"\s*\[(?:provided|supplied) by [^\]]*\]\.?\s*$"  # who wrote a summary, and when
 _ROWS_A_BATCH: Final = 512
 _BLOCK_BYTES: Final = 1 << 21

@@ -13,7 +13,7 @@ from genekb import schema
 from genekb.core.errors import SourceUnusable
 from genekb.core.plugins import require
 from genekb.files.atomic import system_errors
-from genekb.sources.base import LICENCE, SourceFile, SourceTables, describe_file, names_table, without_provenance
+from genekb.sources.base import LICENSE, SourceFile, SourceTables, describe_file, names_table, without_provenance
 
 PATTERNS: Final = ("esummary*.xml", "esummary*.json", "efetch*.xml")
 # What Biopython raises on bytes that are no answer.
@@ -59,7 +59,7 @@ def read_entrez_folder(folder: Path, *, release: str | None = None) -> SourceTab
         names=names,
         files=tuple(files),
         release=release or folder.resolve().name,
-        licence=LICENCE,
+        licence=LICENSE,
         dropped={
             "replaced by another GeneID": sum(record.current_id != 0 for record in records.values()),
             "withdrawn": sum(record.is_withdrawn for record in records.values()),

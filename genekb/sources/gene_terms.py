@@ -15,8 +15,8 @@ from genekb.files.limits import check_gzip
 from genekb.genes.resolve import resolve_names
 from genekb.schema import integers, numbers, strings
 from genekb.sources.base import (
-    GO_LICENCE,
-    LICENCE,
+    GO_LICENSE,
+    LICENSE,
     NCBI_FILES,
     SourceFile,
     SourceTables,
@@ -31,7 +31,7 @@ PATTERNS: Final = ("gene2go*", "gene2pubmed*", "go*.obo*", "*links*.tsv*", "*.gm
 PAPER_GENES: Final = (2, 100)  # papers of fewer genes link none, of more are screens
 _ANCESTORS: Final = re.compile(r"^(?:is_a: |relationship: part_of )(GO:\d+)", re.MULTILINE)
 _GO: Final = ("go_process", "go_function", "go_component")
-_LICENCES: Final = {"pubmed": LICENCE, "go": GO_LICENCE, "parents": GO_LICENCE}
+_LICENSES: Final = {"pubmed": LICENSE, "go": GO_LICENSE, "parents": GO_LICENSE}
 _PAIRS: Final = pa.schema([("gene_id", pa.int64()), ("term_id", pa.string())])
 
 
@@ -57,7 +57,7 @@ def add_gene_terms(tables: SourceTables, paths: Sequence[Path]) -> SourceTables:
         kind = _kind_of(path)
         rows, file = _READ[kind](path, tables)
         files.append(file)
-        licences[_LICENCES.get(kind, f"{path.name}: no licence stated")] = None
+        licences[_LICENSES.get(kind, f"{path.name}: no licence stated")] = None
         if kind == "parents":
             parents = rows
         elif kind == "go":
@@ -73,7 +73,7 @@ def add_gene_terms(tables: SourceTables, paths: Sequence[Path]) -> SourceTables:
 
 
 def _kind_of(path: Path) -> str:
-    """Recognise a file by its ending or its header."""
+    """Recognize a file by its ending or its header."""
     if not path.is_file():
         raise SourceUnusable(f"{path} does not exist; give a file with terms of genes")
     try:

@@ -153,7 +153,7 @@ def _without_citations(text: str) -> str:
 
 
 def _find_format(path: Path) -> tuple[TextFormat, list[str]]:
-    """Recognise a file by its first lines."""
+    """Recognize a file by its first lines."""
     try:
         with _opened(path) as stream:
             first = stream.readline(_LINE_CHARS)

@@ -20,8 +20,8 @@ from genekb.core.resources import release_unused
 from genekb.genes.taxa import Taxon, find_taxa, find_taxon
 from genekb.schema import empty, in_order_of_genes, integers, literal, strings
 from genekb.sources.base import (
-    GO_LICENCE,
-    LICENCE,
+    GO_LICENSE,
+    LICENSE,
     NCBI_FILES,
     PROVENANCE_NOTE,
     SourceFile,
@@ -40,7 +40,7 @@ from genekb.sources.base import (
 
 REFERENCE_TAXON: Final = "human"  # the species whose summaries stand in for an orthologue without one
 
-_LICENCES: Final = {"hgnc_complete_set": "HGNC: CC0", "gene2go": GO_LICENCE}  # by the start of the file's name
+_LICENSES: Final = {"hgnc_complete_set": "HGNC: CC0", "gene2go": GO_LICENSE}  # by the start of the file's name
 _GENE_INFO_NAME: Final = re.compile(r"(^|\.)gene_info(\.gz)?$")
 XREF_KINDS: Final = {
     "ensembl": r"^Ensembl:(?P<id>.+)$",
@@ -131,7 +131,7 @@ def read_ncbi_folder(folder: Path, *, taxa: Sequence[str], release: str | None =
         files=tuple(files.values()),
         release=release or folder.resolve().name,
         licence="; ".join(
-            [LICENCE, *(terms for start, terms in _LICENCES.items() if any(name.startswith(start) for name in files))]
+            [LICENSE, *(terms for start, terms in _LICENSES.items() if any(name.startswith(start) for name in files))]
         ),
         dropped=parts.dropped,
     )

@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from genekb import schema
 from genekb.core.errors import SourceUnusable
-from genekb.genes.resolve import normalise_name
+from genekb.genes.resolve import normalize_name
 from genekb.genes.taxa import find_taxa
 from genekb.sources.base import (
-    GO_LICENCE,
-    LICENCE,
+    GO_LICENSE,
+    LICENSE,
     SourceTables,
     describe_file,
     max_digits,
@@ -81,7 +81,7 @@ def read_datasets_report(path: Path, *, taxa: Sequence[str] | None = None, relea
         annotations=terms,
         files=(describe_file(path, n_rows_read=n_read, n_rows_kept=len(genes)),),
         release=release or _release_of(path),
-        licence=f"{LICENCE}; {GO_LICENCE}" if terms.num_rows else LICENCE,
+        licence=f"{LICENSE}; {GO_LICENSE}" if terms.num_rows else LICENSE,
         dropped=dropped,
     )
 
@@ -171,7 +171,7 @@ def _gene(report: dict[str, Any]) -> _Gene:
     names: dict[str, list[str]] = {
         "symbol": [row["symbol"]],
         "alias": aliases,
-        "ensembl": [normalise_name(name) for name in _strings(report, "ensemblGeneIds")],
+        "ensembl": [normalize_name(name) for name in _strings(report, "ensemblGeneIds")],
         "retired_id": _strings(report, "replacedGeneId"),
         "locus_tag": _strings(report, "locusTag"),
     }

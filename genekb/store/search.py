@@ -202,7 +202,7 @@ def find_neighbors(store: Store, gene: str | int, *, encoder: str | None = None,
     found = store.vectors(wanted, encoder=encoder)
     if not found.has_vector[0]:
         if gene in store:
-            raise SourceUnusable(f"gene {gene!r} of {store.store_id} has no text, so it has no neighbours")
+            raise SourceUnusable(f"gene {gene!r} of {store.store_id} has no text, so it has no neighbors")
         symbols = filter(None, store.table("genes")["symbol"].to_pylist())
         raise SourceUnusable(f"{store.store_id} has no gene {gene!r}{did_you_mean(str(gene), symbols)}")
     near = search_vector(store, found.vectors[0], encoder=encoder, limit=limit + 1)

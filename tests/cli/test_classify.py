@@ -17,7 +17,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A labelled half of the demo cells, and the other half."""
+    """A labeled half of the demo cells, and the other half."""
     folder = tmp_path_factory.mktemp("halves")
     adata = read_anndata(find_demo_cells())
     order = np.random.default_rng(0).permutation(adata.n_obs)

@@ -138,7 +138,7 @@ def test_cluster_says_what_it_read_and_what_it_found(clustered):
     assert sum(row["n_cells"] for row in content["clusters"]) == 700
     sizes = [row["n_cells"] for row in content["clusters"]]
     assert sizes == sorted(sizes, reverse=True)
-    agreement = content["neighbour_agreement"]
+    agreement = content["neighbor_agreement"]
     assert agreement["real"] > agreement["shuffled"]
     assert agreement["real"] > agreement["random"]
 
@@ -316,7 +316,7 @@ def test_shell_completion_is_there(command):
     assert "--install-completion" in call(command, "--help")[1]
 
 
-def test_cells_of_another_species_are_recognised(home, tmp_path):
+def test_cells_of_another_species_are_recognized(home, tmp_path):
     names = ["CD3D", "CD3E", "CD19", "MS4A1", "GCG", "XIST"]
     counts = np.random.default_rng(0).poisson(2.0, (20, 6)).astype(np.float32)
     anndata.AnnData(counts, var={"name": names}).write_h5ad(tmp_path / "c.h5ad")

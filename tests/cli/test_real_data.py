@@ -1,4 +1,4 @@
-"""The main job on real data: NCBI's files, labelled cells, inputs that must be refused."""
+"""The main job on real data: NCBI's files, labeled cells, inputs that must be refused."""
 
 import json
 import time
@@ -55,7 +55,7 @@ def test_real_cells_are_clustered_and_the_text_view_beats_its_controls(real_data
         "--report", tmp_path / "r.html",
     )  # fmt: skip
     assert time.monotonic() - started < 300
-    agreement = content["neighbour_agreement"]
+    agreement = content["neighbor_agreement"]
     assert agreement["real"] > max(agreement["shuffled"], agreement["random"], agreement["chance"])
     assert call_json("cellmodel", "eval", out, "--truth", "cell_type")["nmi"] > nmi
 
@@ -64,8 +64,8 @@ def test_real_cells_are_clustered_and_the_text_view_beats_its_controls(real_data
     ("file", "kb", "message"),
     [
         ("bad/no_gene_names", "human", "the names (g0, g1, g2, ...) are no gene symbols"),
-        ("bad/not_counts_rpkm", "human", "--values linear to log-normalise them"),
-        ("scrna/usoskin_150", "mouse", "--values linear to log-normalise them"),
+        ("bad/not_counts_rpkm", "human", "--values linear to log-normalize them"),
+        ("scrna/usoskin_150", "mouse", "--values linear to log-normalize them"),
         ("scrna/pbmc3k", "mouse", "the names look like human"),
         ("scrna/baron_mouse", "human", "the names look like mouse"),
     ],

@@ -148,7 +148,7 @@ def test_a_port_that_is_taken_is_one_line(address, cells):
 
 
 @pytest.mark.slow
-def test_a_gene_that_the_page_does_not_hold_colours_the_map_when_it_is_chosen(address, tmp_path):
+def test_a_gene_that_the_page_does_not_hold_colors_the_map_when_it_is_chosen(address, tmp_path):
     with browser_at(address, tmp_path) as page:
         held, served = page.run(
             "(() => { const p = JSON.parse(document.getElementById('plot-data').textContent);"

@@ -111,7 +111,7 @@ def test_exceptions_are_of_dependencies_that_are_there(installed):
         "Summary: of no licence",
     ],
 )
-def test_another_licence_would_be_found(tmp_path, wrong):
+def test_another_license_would_be_found(tmp_path, wrong):
     (tmp_path / "METADATA").write_text(f"Metadata-Version: 2.4\nName: x\nVersion: 1\n{wrong}\n")
     assert not licences(metadata.PathDistribution(tmp_path)) <= PERMISSIVE
 

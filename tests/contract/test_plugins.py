@@ -65,60 +65,60 @@ def beside(installed, tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
+def labeled(tmp_path_factory):
     rng = np.random.default_rng(0)
     means = np.repeat(rng.gamma(0.3, 3, (3, 200)), 40, axis=0)
     adata = anndata.AnnData(rng.poisson(means).astype(np.float32))
     adata.obs["cell_type"] = np.repeat(["a", "b", "c"], 40)
     adata.obs_names, adata.var_names = [f"C{number}" for number in range(120)], [f"G{number}" for number in range(200)]
-    folder = tmp_path_factory.mktemp("labelled")
+    folder = tmp_path_factory.mktemp("labeled")
     adata.write_h5ad(folder / "three.h5ad")
     return folder
 
 
-def test_cluster_and_bench_take_the_recipe_of_a_plug_in(beside, labelled, tmp_path, capsys, monkeypatch):
+def test_cluster_and_bench_take_the_recipe_of_a_plug_in(beside, labeled, tmp_path, capsys, monkeypatch):
     beside()
-    cells, given = labelled / "three.h5ad", ("--recipe", "nmf", "--knowledge", "none", "--n-clusters", 3)
+    cells, given = labeled / "three.h5ad", ("--recipe", "nmf", "--knowledge", "none", "--n-clusters", 3)
     ended = call_here(("cellmodel", "cluster", cells, *given, "-o", tmp_path / "out.h5ad"), capsys, monkeypatch)
     assert ended.code == 0, ended.err
     record = anndata.read_h5ad(tmp_path / "out.h5ad").uns["cellmodel"]
     assert record["recipe"] == record["params"]["recipe"] == "nmf"
     assert record["versions"]["cell-extras"] == "1.0"
     given = ("--recipes", "nmf", "--seeds", "0", "--n-clusters", "given", "-o", tmp_path / "bench", "--json")
-    ended = call_here(("cellmodel", "bench", labelled, *given), capsys, monkeypatch)
+    ended = call_here(("cellmodel", "bench", labeled, *given), capsys, monkeypatch)
     assert [row["recipe"] for row in json.loads(ended.out)["rows"]] == ["nmf"], ended.err
 
 
-def test_cluster_takes_the_integration_of_a_plug_in(beside, labelled, tmp_path, capsys, monkeypatch):
+def test_cluster_takes_the_integration_of_a_plug_in(beside, labeled, tmp_path, capsys, monkeypatch):
     (tmp_path / "worse.py").write_text(
         "import numpy as np\n"
-        "def centre(pcs, batches, seed):\n"
+        "def center(pcs, batches, seed):\n"
         "    means = np.stack([pcs[batches == batch].mean(axis=0) for batch in range(batches.max() + 1)])\n"
         "    return pcs - means[batches]\n"
         "def cut(pcs, batches, seed):\n"
         "    return pcs[:, :3]\n"
     )
-    beside(cellmodel_integrations={"centre": "worse:centre", "cut": "worse:cut", "harmony": "worse:cut"})
-    adata = anndata.read_h5ad(labelled / "three.h5ad")
+    beside(cellmodel_integrations={"center": "worse:center", "cut": "worse:cut", "harmony": "worse:cut"})
+    adata = anndata.read_h5ad(labeled / "three.h5ad")
     adata.obs["batch"] = np.arange(120) % 2
     adata.write_h5ad(tmp_path / "cells.h5ad")
     shared = ("cellmodel", "cluster", tmp_path / "cells.h5ad", "--knowledge", "none", "--batch-key", "batch")
-    given = ("--integration", "centre", "-o", tmp_path / "o.h5ad")
+    given = ("--integration", "center", "-o", tmp_path / "o.h5ad")
     ended = call_here((*shared, *given), capsys, monkeypatch)
     assert ended.code == 0, ended.err
     record = anndata.read_h5ad(tmp_path / "o.h5ad").uns["cellmodel"]
-    assert record["batches"]["integration"] == "centre"
+    assert record["batches"]["integration"] == "center"
     assert record["versions"]["worse"] == "0.1"
     ended = call_here((*shared, "--integration", "cut", "-o", tmp_path / "p.h5ad"), capsys, monkeypatch)
     assert ended.code == 4
     assert "plug-in 'cut' of worse 0.1 cannot be used: it gave float32 of shape (120, 3), finite floats" in ended.err
 
 
-def test_python_takes_a_recipe_that_is_installed_nowhere(installed, labelled):
+def test_python_takes_a_recipe_that_is_installed_nowhere(installed, labeled):
     spec = spec_from_file_location("nmf_recipe", installed / "nmf_recipe.py")
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
-    adata = anndata.read_h5ad(labelled / "three.h5ad")
+    adata = anndata.read_h5ad(labeled / "three.h5ad")
     cm.tl.cluster(adata, recipe=module.RECIPE, knowledge="none", n_clusters=3)
     assert adata.uns["cellmodel"]["recipe"] == "nmf"
     assert adata.obsm["X_cellmodel"].shape == (120, 10)
@@ -183,11 +183,11 @@ def test_names_stay_with_whoever_has_them_first(beside, caplog):
     ],
 )
 def test_a_recipe_that_breaks_the_contract_ends_its_own_command_in_one_line(
-    beside, labelled, place, reason, capsys, monkeypatch
+    beside, labeled, place, reason, capsys, monkeypatch
 ):
     beside(cellmodel_recipes={"other": place})
     ended = call_here(
-        ("cellmodel", "bench", labelled / "three.h5ad", "--off", "--recipes", "other", "-o", "out"), capsys, monkeypatch
+        ("cellmodel", "bench", labeled / "three.h5ad", "--off", "--recipes", "other", "-o", "out"), capsys, monkeypatch
     )
     message = f"plug-in 'other' of worse 0.1 cannot be used: {reason}; mend or uninstall it"
     assert (ended.code, ended.err) == (4, f"cellmodel: error: {message}\n")
@@ -209,10 +209,10 @@ def test_an_encoder_that_breaks_the_contract_ends_its_own_command_in_one_line(
     assert f"plug-in 'other' of worse 0.1 cannot be used: {reason}" in ended.err
 
 
-def test_an_unknown_recipe_is_wrong_usage_and_suggests_the_nearest(beside, labelled, capsys, monkeypatch, tmp_path):
+def test_an_unknown_recipe_is_wrong_usage_and_suggests_the_nearest(beside, labeled, capsys, monkeypatch, tmp_path):
     beside()
     told = "recipe 'nmff' is not one of fused, scllm-dsc, .*, nmf; did you mean 'nmf'\\?"
-    for command in (("cluster", "x.h5ad", "--recipe", "nmff"), ("bench", labelled, "--recipes", "nmff")):
+    for command in (("cluster", "x.h5ad", "--recipe", "nmff"), ("bench", labeled, "--recipes", "nmff")):
         ended = call_here(("cellmodel", *command, "-o", tmp_path / "out"), capsys, monkeypatch)
         assert ended.code == 2
         assert re.search(told, ended.err)

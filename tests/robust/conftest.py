@@ -22,11 +22,11 @@ QUICK = {
     ),
     "test_bad_cells": (
         *(f"test_a_wrong_input_gives_one_line_and_stays_as_it_is[{kind}]" for kind in BAD_CELLS),
-        "test_the_catalogue",
+        "test_the_catalog",
     ),
     "test_bad_sources": (
         *(f"test_a_bad_input_ends_in_one_line_and_changes_nothing[{kind}]" for kind in BAD_SOURCES),
-        "test_the_catalogue",
+        "test_the_catalog",
     ),
     "test_faults": ("test_a_damaged_file_never_gives_a_wrong_answer[flip",),
     "test_fuzz": tuple(

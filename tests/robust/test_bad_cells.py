@@ -21,8 +21,8 @@ from tests.robust.bad_files.cells import MAKERS, cells, counts, save
 from tests.support.in_process import call_here
 from tests.support.processes import call
 
-CATALOGUE = tomllib.loads((Path(__file__).parents[1] / "data" / "bad" / "cells.toml").read_text())
-KINDS = CATALOGUE["kind"]
+CATALOG = tomllib.loads((Path(__file__).parents[1] / "data" / "bad" / "cells.toml").read_text())
+KINDS = CATALOG["kind"]
 QUICK_OUT_OF_CORE = 12  # of the kinds that are tried out of core too, the first ones are tried in the quick tests
 NEED_A_USER = {"unreadable", "output-into-a-locked-folder"}
 
@@ -41,7 +41,7 @@ def listed():
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
-    """What stands for {store}, {model} and {reference} in the catalogue."""
+    """What stands for {store}, {model} and {reference} in the catalog."""
     from cellmodel.core.config import RunConfig
     from cellmodel.io.writers import WriteConfig
     from cellmodel.tl._cluster import ClusterJob
@@ -58,7 +58,7 @@ def places(tmp_path_factory):
 
 
 def prepare(kind, folder):
-    """Make the input and a folder for the output, and give what stands for them in the catalogue."""
+    """Make the input and a folder for the output, and give what stands for them in the catalog."""
     (folder / "in").mkdir()
     (folder / "out").mkdir()
     path = MAKERS[kind.get("input", kind["id"].replace("-", "_"))](folder / "in")
@@ -72,7 +72,7 @@ def prepare(kind, folder):
 
 
 def words(kind, places):
-    line = f"{kind.get('run', CATALOGUE['run'])} {kind.get('add', '')}".split()
+    line = f"{kind.get('run', CATALOG['run'])} {kind.get('add', '')}".split()
     return [word.format(**places) for word in line]
 
 
@@ -109,7 +109,7 @@ def test_a_wrong_input_gives_one_line_and_stays_as_it_is(kind, more, message, pl
     assert found.out == "" or words(kind, places | own)[1] == "resolve"  # which shows the table of the losses first
 
 
-def test_the_catalogue_is_complete_and_each_maker_is_used():
+def test_the_catalog_is_complete_and_each_maker_is_used():
     used = {kind.get("input", kind["id"].replace("-", "_")) for kind in KINDS}
     assert used == set(MAKERS)
     assert len({kind["id"] for kind in KINDS}) == len(KINDS) >= 55

@@ -79,7 +79,7 @@ class Page:
         self.wait("document.readyState === 'complete' && document.documentElement.dataset.ready === 'true'")
 
     def look(self, *, width: int, height: int = 900, dark: bool = False) -> None:
-        """Set the size of the window, in CSS pixels, and the colour scheme that the user prefers."""
+        """Set the size of the window, in CSS pixels, and the color scheme that the user prefers."""
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])

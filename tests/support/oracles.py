@@ -5,7 +5,7 @@ from itertools import permutations
 import numpy as np
 
 
-def normalise_by_loops(counts, target_sum=1e4):
+def normalize_by_loops(counts, target_sum=1e4):
     """Log of 1 + share of the cell's total times target, value by value."""
     dense = np.zeros(counts.shape)
     for cell in range(counts.shape[0]):
@@ -17,9 +17,9 @@ def normalise_by_loops(counts, target_sum=1e4):
 
 
 def principal_components_by_full_svd(dense, n_components):
-    """Scores from the full SVD of the centred dense matrix; signs are open."""
-    centred = dense - dense.mean(axis=0)
-    left, strength, _ = np.linalg.svd(centred, full_matrices=False)
+    """Scores from the full SVD of the centered dense matrix; signs are open."""
+    centered = dense - dense.mean(axis=0)
+    left, strength, _ = np.linalg.svd(centered, full_matrices=False)
     return (left * strength)[:, :n_components]
 
 
@@ -43,7 +43,7 @@ def euclidean_distances_by_loops(points):
 
 
 def jaccard_by_loops(neighbors):
-    """Jaccard index of neighbour sets with the cell itself, for pairs of which one is a neighbour of the other."""
+    """Jaccard index of neighbor sets with the cell itself, for pairs of which one is a neighbor of the other."""
     n = len(neighbors)
     members = [set(own) | {cell} for cell, own in enumerate(neighbors)]
     weights = np.zeros((n, n))
@@ -55,7 +55,7 @@ def jaccard_by_loops(neighbors):
 
 
 def smooth_by_loops(features, weights, n_steps):
-    """Weighted mean of each cell, with weight 1, and its neighbours."""
+    """Weighted mean of each cell, with weight 1, and its neighbors."""
     current = features.astype(float)
     for _ in range(n_steps):
         following = np.zeros_like(current)
@@ -117,11 +117,11 @@ def information_by_definition(y_true, y_pred):
 
 
 def simplified_silhouette_by_loops(features, labels):
-    """1 - distance to the own centre over distance to the nearest other centre, not below 0."""
-    centres = {label: features[labels == label].astype(float).mean(axis=0) for label in set(labels.tolist())}
+    """1 - distance to the own center over distance to the nearest other center, not below 0."""
+    centers = {label: features[labels == label].astype(float).mean(axis=0) for label in set(labels.tolist())}
     values = []
     for point, label in zip(features.astype(float), labels.tolist(), strict=True):
-        own = np.sqrt(((point - centres[label]) ** 2).sum())
-        other = min(np.sqrt(((point - centre) ** 2).sum()) for key, centre in centres.items() if key != label)
+        own = np.sqrt(((point - centers[label]) ** 2).sum())
+        other = min(np.sqrt(((point - center) ** 2).sum()) for key, center in centers.items() if key != label)
         values.append(max(0.0, 1 - own / other))
     return np.array(values)

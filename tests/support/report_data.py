@@ -226,7 +226,7 @@ def make_data(n_cells=60, *, text=HOSTILE, n_clusters=3, seed=0):
         history=pd.DataFrame({"align": (3.25, 2.125, 1.0625), names[10]: (0.5, 0.375, 0.28125)}),
         knowledge=pd.DataFrame(
             [("real", 0.812), (f"shuffled {names[11]}", 0.803), ("chance", 0.799)],
-            columns=["knowledge", "neighbour_agreement"],
+            columns=["knowledge", "neighbor_agreement"],
         ),
         provenance={"command": f"cellmodel cluster {names[0]}", "settings": f"a = 1\nb = {names[1]}", "seed": "17"},
         limits=(f"Clusters are not cell types. {names[2]}",),

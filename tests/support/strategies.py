@@ -25,7 +25,7 @@ def features(draw, *, min_cells=2, max_cells=24, max_dims=4):
 
 @st.composite
 def neighbor_lists(draw, *, max_cells=14):
-    """For each cell the numbers of its neighbours, as many for each, never itself."""
+    """For each cell the numbers of its neighbors, as many for each, never itself."""
     n_cells = draw(st.integers(2, max_cells))
     k = draw(st.integers(1, n_cells - 1))
     others = [[cell for cell in range(n_cells) if cell != own] for own in range(n_cells)]

@@ -44,7 +44,7 @@ from cellmodel.core.config import GraphConfig, RunConfig
 from cellmodel.io.cells import Cells
 from cellmodel.io.matrix import ValueKind
 from cellmodel.pp.neighbors import knn_graph, snn_weights
-from cellmodel.pp.normalize import detected_genes, highly_variable, normalise_log1p, principal_components
+from cellmodel.pp.normalize import detected_genes, highly_variable, normalize_log1p, principal_components
 from cellmodel.tl._run.pipeline import run
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Setting:
 
 
 def ways() -> list[Setting]:
-    """Change the genes alone, from a graph as scanpy's and from one of shared neighbours by cosine."""
+    """Change the genes alone, from a graph as scanpy's and from one of shared neighbors by cosine."""
     bases = (Setting(), Setting(metric="cosine", graph="snn"))
     return [replace(base, genes=genes) for base in bases for genes in ("median", "spike-ins", "z-scored")]
 
@@ -102,7 +102,7 @@ def components(cells: Cells, genes: str) -> Embedding:
     matrix = matrix[:, detected_genes(matrix)]
     if cells.kind != ValueKind.LOG1P:
         target = float(np.median(np.asarray(matrix.sum(axis=1)))) if genes == "median" else 1e4
-        matrix = normalise_log1p(matrix, target_sum=target)
+        matrix = normalize_log1p(matrix, target_sum=target)
     expression = matrix[:, highly_variable(matrix)]
     if genes == "z-scored":
         dense = expression.toarray().astype(np.float64)
@@ -253,7 +253,7 @@ def report(kept: pd.DataFrame) -> tuple[list[str], list[str]]:
         ways = [f"{each} @{resolution}" for each in crosses() for resolution in at]
         plain = [
             way for way in ways if "nn15" in way and way.endswith(("@k", "@0.5"))
-        ]  # neighbours, resolution: the field's
+        ]  # neighbors, resolution: the field's
         body = []
         for named, some in (("all", ways), ("metric, graph, components", plain)):
             found, chosen = left_out(whole, some)

@@ -29,7 +29,7 @@ from cellmodel.explain.samples.design import Replicates, SampleConfig, find_repl
 from cellmodel.explain.samples.differential import GeneTests, compare_conditions
 from cellmodel.explain.samples.pseudobulk import sum_by_group
 from cellmodel.io.cells import Cells, ObsCategories, obs_categories, read_cells
-from cellmodel.pp.normalize import normalise_log1p
+from cellmodel.pp.normalize import normalize_log1p
 
 DONORS = "scrna/kang_ctrl_stim_12261_hvg.h5ad"
 STIMULATED = "batches/kang_2donors_ctrl_stim.h5ad"
@@ -107,7 +107,7 @@ def tests_of(study: Study, conditions: ObsCategories, config: SampleConfig) -> t
 def by_cells(study: Study, conditions: ObsCategories, one: GeneTests) -> Called:
     """Welch's t of the cells of a cluster, as if each were a replicate."""
     rows = np.flatnonzero(study.clusters == study.cluster_names.index(one.cluster))
-    expression = normalise_log1p(study.counts[rows])[:, one.genes]
+    expression = normalize_log1p(study.counts[rows])[:, one.genes]
     names = [str(gene) for gene in range(len(one.genes))]
     tables = rank_markers(expression, conditions.codes[rows], gene_names=names, n_top=len(names))
     markers = sorted(tables[1].markers, key=lambda marker: marker.gene)

@@ -5,7 +5,7 @@
 Noise: Gaussian, heavy-tailed and uniform; Poisson counts of one profile, with even, varying and wide total counts.
 Each cell line of mixology alone (the label draws the line here and nowhere else; a line may hold states). For every
 data set: the clusters that `cluster` finds, how often they come back, and the p value of the note. Exits with 1 where
-less than .95 of the noise carries the note, or more than .05 of the labelled sets do.
+less than .95 of the noise carries the note, or more than .05 of the labeled sets do.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from cellmodel.core.config import RESOLUTION, GraphConfig, RunConfig
 from cellmodel.io.cells import read_cells, read_obs_columns
 from cellmodel.pp.features import make_features
 from cellmodel.pp.neighbors import knn_graph, snn_weights
-from cellmodel.pp.normalize import detected_genes, highly_variable, normalise_log1p, principal_components
+from cellmodel.pp.normalize import detected_genes, highly_variable, normalize_log1p, principal_components
 
 LINES = "mixology_celseq2_5cl"
 N_CELLS, N_GENES, DEPTH = 1000, 3000, 3000
@@ -33,7 +33,7 @@ N_CELLS, N_GENES, DEPTH = 1000, 3000, 3000
 def components(counts: CellByGene, seed: int) -> tuple[Embedding, np.ndarray]:
     """Principal components of the cells, and their total counts."""
     counts = counts[:, detected_genes(counts)]
-    expression = normalise_log1p(counts)
+    expression = normalize_log1p(counts)
     pcs = principal_components(expression[:, highly_variable(expression)])
     return pcs, np.asarray(counts.sum(axis=1)).ravel()
 
@@ -68,8 +68,8 @@ def lines(seed: int) -> Iterator[tuple[str, Embedding, np.ndarray]]:
         yield f"cell line {name}", *components(counts[names == name], seed)
 
 
-def labelled(seed: int) -> Iterator[tuple[str, Embedding, np.ndarray]]:
-    """Take each labelled set."""
+def labeled(seed: int) -> Iterator[tuple[str, Embedding, np.ndarray]]:
+    """Take each labeled set."""
     for data in load_datasets(*LISTINGS):
         cells, _ = read(data)
         yield data.name, make_features(cells, RunConfig(seed=seed)).pcs, np.asarray(cells.matrix.sum(axis=1)).ravel()
@@ -96,11 +96,11 @@ def main() -> int:
     seeds = range(parser.parse_args().seeds)
     sys.stdout.write("| data | seed | clusters | repeats | p | seconds |\n|---|---|---|---|---|---|\n")
     noise, one, several = (
-        [has_note(*each, seed=seed) for seed in seeds for each in make(seed)] for make in (controls, lines, labelled)
+        [has_note(*each, seed=seed) for seed in seeds for each in make(seed)] for make in (controls, lines, labeled)
     )
     sys.stdout.write(
         f"\nnoise that is one cluster or carries the note: {sum(noise)} of {len(noise)} (bar .95); single cell lines: "
-        f"{sum(one)} of {len(one)} (no bar); labelled sets: {sum(several)} of {len(several)} (bar .05)\n"
+        f"{sum(one)} of {len(one)} (no bar); labeled sets: {sum(several)} of {len(several)} (bar .05)\n"
     )
     return int(np.mean(noise) < 0.95 or np.mean(several) > 0.05)
 

@@ -83,7 +83,7 @@ def all_evidence(known: QueriedCells, store: genekb.Store) -> dict[str, TypeEvid
     characters = HashingVectorizer(analyzer="char_wb", ngram_range=(2, 4), n_features=512)
     read = [characters.transform(each).toarray() for each in ([one.text for one in real.types], known.gene_names)]
     has_vector = known.alignment.has_vector
-    text = text_weights(read[0], gene_texts(read[1], has_vector=has_vector), centre=read[0].mean(axis=0))
+    text = text_weights(read[0], gene_texts(read[1], has_vector=has_vector), center=read[0].mean(axis=0))
     columns["text, symbol"] = one_source(replace(real, text=text), "text")
     return columns
 

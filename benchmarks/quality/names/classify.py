@@ -1,4 +1,4 @@
-"""Classes from labelled cells: few labels a class, across species, and what is left unassigned; classify.{json,md}.
+"""Classes from labeled cells: few labels a class, across species, and what is left unassigned; classify.{json,md}.
 
     python -m benchmarks.quality.names.classify --output results [--jobs 2]
 
@@ -105,7 +105,7 @@ def few_labels(data: DataSet, stores: Stores) -> Rows:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """Labelled cells to learn from, and those to classify, of another species."""
+    """Labeled cells to learn from, and those to classify, of another species."""
 
     data: str
     direction: str
@@ -186,7 +186,7 @@ def carried(pair: Pair, kb: genekb.Store, config: RunConfig, *, genes_by: Any) -
     scored = np.isin(truth, sorted(shared))
     scores: dict[str, Any] = {"n_scored": int(scored.sum()), "n_left_out": int((~scored).sum())}
     for prefix, types in (("", shared), ("all_types_", set(pair.reference.obs["cell_type"]))):
-        reference = labelled(pair.reference, types, key="cell_type")
+        reference = labeled(pair.reference, types, key="cell_type")
         transfer = TransferConfig(label_key="label", genes_by=genes_by, classify=ClassifyConfig())
         found = transfer_labels(cells_from_anndata(pair.query), reference, kb, config, transfer=transfer)
         every = score_classes(truth[scored], np.array(found.labels)[scored])
@@ -195,7 +195,7 @@ def carried(pair: Pair, kb: genekb.Store, config: RunConfig, *, genes_by: Any) -
     return scores
 
 
-def labelled(adata: "AnnData", types: set[str], *, key: str) -> Cells:
+def labeled(adata: "AnnData", types: set[str], *, key: str) -> Cells:
     """Copy cells with the labels of some types alone."""
     copy = adata.copy()
     copy.obs["label"] = [name if name in types else "" for name in copy.obs[key].astype(str)]
@@ -210,7 +210,7 @@ def left_out(name: str, key: str, stores: Stores) -> Rows:
     kb, rows = genekb.open(stores.mouse if name == "baron_mouse" else stores.human), []
     query, truth = adata[split.test].copy(), types[codes[split.test]]
     for absent in types:
-        reference = labelled(adata[split.train], set(types) - {absent}, key=key)
+        reference = labeled(adata[split.train], set(types) - {absent}, key=key)
         found = transfer_labels(
             cells_from_anndata(query), reference, kb, RunConfig(), transfer=TransferConfig(label_key="label")
         )

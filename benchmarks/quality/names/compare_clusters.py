@@ -36,7 +36,7 @@ ROUGH = CompareConfig(n_permutations=20)  # controls are looked at for their bes
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """Two labelled data sets, and which of their types are one."""
+    """Two labeled data sets, and which of their types are one."""
 
     name: str
     was_seen: bool
@@ -63,7 +63,7 @@ def load_cells(entry: Mapping[str, Any], stores: Mapping[str, genekb.Store]) -> 
     adata = read_anndata(path)
     if "where" in entry:
         adata = adata[(adata.obs[entry["where"]["column"]] == entry["where"]["value"]).to_numpy()].copy()
-    if entry.get("capitalise", False):  # a file that writes mouse genes in human symbols
+    if entry.get("capitalize", False):  # a file that writes mouse genes in human symbols
         adata.var_names = [name.capitalize() for name in adata.var_names]
     cells = cells_from_anndata(adata, source=entry["file"])
     return clustered(cells, stores[entry["taxon"]], RunConfig(), cluster_key=entry.get("key", "cell_type"))

@@ -108,7 +108,7 @@ def by_symbol(known: QueriedCells, queries: Sequence[str]) -> sp.csr_matrix:
         for each in (known.gene_names, queries, [one.text for one in read_cell_types()])
     )
     everywhere = np.ones(len(symbols), dtype=bool)
-    return text_weights(texts, gene_texts(symbols.astype(np.float32), has_vector=everywhere), centre=types.mean(axis=0))
+    return text_weights(texts, gene_texts(symbols.astype(np.float32), has_vector=everywhere), center=types.mean(axis=0))
 
 
 def search_set(truth: TruthOfSet, store: genekb.Store, encoder: str) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Labelled sets for names: cells, clusters, what is right for each label (`type_names.toml`), and controls."""
+"""Labeled sets for names: cells, clusters, what is right for each label (`type_names.toml`), and controls."""
 
 import argparse
 import hashlib

@@ -4,7 +4,7 @@ Genes are dropped at random, twice; the two views of a cell are nearer to each o
 batch (NT-Xent); the last layer, rows of length one, is clustered by k-means.
 
 As in the published code: 500 highly variable genes, the share that is dropped, layers of 200, 40 and 60 with batch
-normalisation and ReLU between them, the temperature, 30 epochs in batches of 200, Adam at .4. Different here: the
+normalization and ReLU between them, the temperature, 30 epochs in batches of 200, Adam at .4. Different here: the
 genes are chosen among those of the pipeline, and limited to ten standard deviations; the learning rate stays where
 its published schedule takes off .9 %; cells beyond the last whole batch of an epoch wait for the next, where they are
 a batch of their own. Leiden, the other published head, is ``--head leiden``. The text of the paper was not compared,

@@ -1,14 +1,14 @@
 """``desc``: an autoencoder whose clusters train themselves, after DESC (doi:10.1038/s41467-020-15851-3) and scDCC.
 
-An autoencoder is trained first; then the encoder and the centres are trained on the divergence of the Student-t
+An autoencoder is trained first; then the encoder and the centers are trained on the divergence of the Student-t
 assignment from a sharper target, the square of the assignment over the size of its cluster :cite:`xie2016dec`; a cell
-belongs to its nearest centre.
+belongs to its nearest center.
 
 As in DESC's published code: the widths by the number of cells, ReLU between layers and tanh at both ends, scaled
-genes of at most ten standard deviations, batches of 256, 300 epochs of the autoencoder, centres from k-means where k
+genes of at most ten standard deviations, batches of 256, 300 epochs of the autoencoder, centers from k-means where k
 is given, a target for five epochs at a time, until less than .5 % of the cells change their cluster. Different here:
 Adam at .001 trains all layers together, where layers are trained one by one with dropout, then all, by SGD; k
-estimated as for all recipes, where Louvain gives the centres; at most 40 targets, where 1,000 are allowed; cells
+estimated as for all recipes, where Louvain gives the centers; at most 40 targets, where 1,000 are allowed; cells
 beyond the last whole batch of an epoch wait for the next. Of scDCC, whose loss of clusters without constraints is the
 same, the zero-inflated likelihood and the noise are left out. The texts of the papers were not compared, their code
 was.
@@ -49,19 +49,19 @@ make_encoder: Final = partial(dense_layers, activation=nn.ReLU, last=nn.Tanh)
 
 
 class _SelfTrained(nn.Module):
-    """The autoencoder and the centres in its latent space; they lie at the origin until they are set."""
+    """The autoencoder and the centers in its latent space; they lie at the origin until they are set."""
 
     def __init__(self, dims: tuple[int, ...], *, n_clusters: int) -> None:
         super().__init__()
         self.encoder = make_encoder(dims)
         self.decoder = make_encoder(dims[::-1])
-        self.centres = nn.Parameter(torch.zeros(n_clusters, dims[-1]))
+        self.centers = nn.Parameter(torch.zeros(n_clusters, dims[-1]))
 
 
 def represent(
     views: CellViews, seed: int, *, on_epoch: OnEpoch | None = None, off: frozenset[str] = frozenset()
 ) -> Representation:
-    """Train the autoencoder, then its encoder with the centres.
+    """Train the autoencoder, then its encoder with the centers.
 
     ``off``: the stage to leave out. Raises ``InputUnusable`` if more clusters are asked for than there are cells.
     """
@@ -82,11 +82,11 @@ def represent(
         z = encode(model.encoder, genes)
         clusters = torch.from_numpy(kmeans(z.cpu().numpy(), n_clusters=n_clusters, seed=seed)).to(z.device)
         with torch.no_grad():
-            model.centres.copy_(torch.stack([z[clusters == cluster].mean(dim=0) for cluster in range(n_clusters)]))
+            model.centers.copy_(torch.stack([z[clusters == cluster].mean(dim=0) for cluster in range(n_clusters)]))
         if "cluster" in stages:
             history += _self_train(model, genes, SELF_TRAINING.changed(views.training), rng, on_epoch=report)
-    centres = model.centres.detach().cpu().numpy().copy()
-    return represented(model.encoder, genes, places, history=history, centres=centres)
+    centers = model.centers.detach().cpu().numpy().copy()
+    return represented(model.encoder, genes, places, history=history, centers=centers)
 
 
 def _restore(model: Any, batch: Batch) -> dict[str, Tensor]:
@@ -96,20 +96,20 @@ def _restore(model: Any, batch: Batch) -> dict[str, Tensor]:
 def _self_train(
     model: _SelfTrained, genes: ScaledGenes, config: TrainConfig, rng: np.random.Generator, *, on_epoch: Report
 ) -> History:
-    """Train the encoder and the centres on one target after another, until few cells change their cluster."""
+    """Train the encoder and the centers on one target after another, until few cells change their cluster."""
     history: History = ()
     clusters = torch.full((len(genes),), -1)
     cells: dict[str, Tensor | Rows] = {"genes": genes, "cell": torch.arange(len(genes))}
     for start in range(0, config.n_epochs or 0, EPOCHS_A_TARGET):
         before = clusters
         with torch.no_grad():
-            log_q = log_soft_assignment(encode(model.encoder, genes), model.centres)
+            log_q = log_soft_assignment(encode(model.encoder, genes), model.centers)
         target, clusters = sharpened_target(log_q), log_q.argmax(dim=1).cpu()
         if (clusters != before).float().mean() < CHANGED:
             break
 
         def assign(_: nn.Module, batch: Batch, target: Tensor = target) -> dict[str, Tensor]:
-            log_q = log_soft_assignment(model.encoder(batch["genes"]), model.centres)
+            log_q = log_soft_assignment(model.encoder(batch["genes"]), model.centers)
             return {"log_q": log_q, "p": target[batch["cell"]]}
 
         def report(epoch: int, trained: nn.Module, start: int = start) -> None:
@@ -136,6 +136,6 @@ RECIPE: Final = Recipe(
     out_of_core=True,
     train=represent,
     objectives=tuple(term.name for term in TERMS),
-    learns_centres=True,
+    learns_centers=True,
     embed=partial(embed, make=make_encoder),
 )

@@ -4,7 +4,7 @@ A share of a cell's values is replaced by those of another cell of the batch; fr
 predicts which, and a linear decoder of the latent and that prediction restores the expression; the errors of replaced
 values count three times as much.
 
-As in the published code: layers of 256, 128 and 128 with layer normalisation and Mish between them, masked share,
+As in the published code: layers of 256, 128 and 128 with layer normalization and Mish between them, masked share,
 weights, Adam at .001, batches of 256, 80 epochs, k-means of 1,000 highly variable genes. Different here: these genes
 are chosen among those of the pipeline, and limited to ten standard deviations; k-means beyond 10,000 cells too, where
 published is Leiden searched to k; zeros are not imputed, which the published code does after scaling, when hardly a

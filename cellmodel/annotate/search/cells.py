@@ -77,7 +77,7 @@ class Found:
     """What a query found."""
 
     clusters: tuple[FoundCluster, ...]  # highest score first; empty where there are none
-    scores: Float[np.ndarray, " cell"]  # (cell,) standard scores, averaged over each cell's neighbours
+    scores: Float[np.ndarray, " cell"]  # (cell,) standard scores, averaged over each cell's neighbors
     genes: tuple[SupportingGene, ...]  # those responsible in the 5 % of cells with the highest scores
     # types of the table that the query means, and how surely, 0 to 1; surest first
     types: tuple[tuple[str, float], ...]
@@ -107,7 +107,7 @@ def search_cells(cells: Cells, kb: genekb.Store, config: RunConfig, *, search: S
     """Score cells and rank clusters by free text.
 
     The text becomes weights of the genes whose texts are nearest, and of the markers of the cell types that it means;
-    a score is the product with the profile of a cluster, or with the standardised genes of a cell.
+    a score is the product with the profile of a cluster, or with the standardized genes of a cell.
     """
     key = search.cluster_key or _CLUSTER_KEY
     made_with = check_lineage(cells, kb, config, key=key, other_store=search.other_store)

@@ -172,7 +172,7 @@ class QueryReader:
 
     def text_weights(self, queries: Sequence[str]) -> sp.csr_matrix:
         """Weights of genes by their texts alone, (query, gene)."""
-        return text_weights(self.encode(queries), self._genes, centre=self._tables[1].mean(axis=0))
+        return text_weights(self.encode(queries), self._genes, center=self._tables[1].mean(axis=0))
 
     def nearness(self, queries: Sequence[str]) -> Float[np.ndarray, "query type"]:
         """How surely each query means each type, 0 to 1: by its words, or by its vector if that is surer."""

@@ -1,4 +1,4 @@
-"""Pseudobulk: values of the cells of a cluster summed by sample, genes filtered and libraries normalised."""
+"""Pseudobulk: values of the cells of a cluster summed by sample, genes filtered and libraries normalized."""
 
 from dataclasses import dataclass
 from typing import Final

@@ -30,7 +30,7 @@ def report_file(
     ``cluster_key``: column of obs with the clusters: of `cellmodel cluster`, scanpy, Seurat or an annotator; that of
     ``key_added``, the slots of a run, if None. Cells without a value are in no cluster. ``sample_key``: column of obs
     with the sample of each cell; that of the run's files or batches, or of a comparison between samples, if None.
-    ``genes``: names of genes that can colour the map, beside markers, all that the report names, and variable ones.
+    ``genes``: names of genes that can color the map, beside markers, all that the report names, and variable ones.
     ``other_store``: whether names and evidence may come from another store than the clusters; else ``LineageMismatch``.
     Raises ``InputUnusable`` if a column is missing or holds no groups, or the output cannot be written; the latter
     before any work.

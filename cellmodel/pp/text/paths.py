@@ -1,7 +1,7 @@
 """The two text paths of a cell: expression-weighted knowledge, and the cell as a ranked sentence.
 
 Both follow scLLM-DSC (arXiv 2606.13007), with three corrections: gene vectors are whitened first, weights come from
-normalised expression instead of raw counts, and each path is L2-normalised before they are mixed, since otherwise
+normalized expression instead of raw counts, and each path is L2-normalized before they are mixed, since otherwise
 library size drowns the second path.
 """
 
@@ -33,7 +33,7 @@ class Whitening:
 
 
 def fit_whitening(gene_vectors: GeneVectors, *, rank: int) -> Whitening:
-    """Fit a whitening map by the singular value decomposition of the centred vectors.
+    """Fit a whitening map by the singular value decomposition of the centered vectors.
 
     ``gene_vectors``: (gene, dim) vectors of genes that have a text. ``rank``: directions to keep; fewer where the
     vectors span fewer. Raises ``ValueError`` if there are fewer than two distinct vectors.
@@ -96,10 +96,10 @@ class TextMap:
     raw_gene_vectors: GeneVectors
     mean: Float[np.ndarray, " gene"]  # mean, deviation: of each gene's expression
     deviation: Float[np.ndarray, " gene"]
-    centre: Float[np.ndarray, " dim"]  # (dim,) mean of the pooled sentences
+    center: Float[np.ndarray, " dim"]  # (dim,) mean of the pooled sentences
 
     def paths(self, expression: CellByGene, *, n_top: int) -> tuple[Embedding, Embedding]:
-        """Both paths of some cells, float32, centred over the fitted cells, not normalised."""
+        """Both paths of some cells, float32, centered over the fitted cells, not normalized."""
         vectors = self.gene_vectors[self.has_vector]
         mean, deviation = self.mean[self.has_vector], self.deviation[self.has_vector]
         varies = deviation > EPSILON
@@ -110,14 +110,14 @@ class TextMap:
             rows = slice(start, start + _BLOCK)
             known = expression[rows][:, self.has_vector]
             path1[rows] = known @ scaled - shift
-            path2[rows] = rank_weights(known, n_top=n_top, mean=mean) @ vectors - self.centre
+            path2[rows] = rank_weights(known, n_top=n_top, mean=mean) @ vectors - self.center
         return path1, path2
 
 
 def fit_text_map(
     expression: CellByGene, vectors: GeneVectors, *, has_vector: Bool[np.ndarray, " gene"], whitening: Whitening
 ) -> TextMap:
-    """Fit all of a map but the centre, which is zero until the sentences of all cells are pooled.
+    """Fit all of a map but the center, which is zero until the sentences of all cells are pooled.
 
     ``vectors``: of the genes of ``expression`` that ``has_vector`` marks.
     """
@@ -132,7 +132,7 @@ def fit_text_map(
         raw_gene_vectors=every[1],
         mean=mean,
         deviation=deviation,
-        centre=np.zeros(whitened.shape[1], dtype=np.float32),
+        center=np.zeros(whitened.shape[1], dtype=np.float32),
     )
 
 
@@ -184,8 +184,8 @@ def rows_to_one(weights: CellByGene) -> CellByGene:
 def specific_text(expression: CellByGene, gene_vectors: GeneVectors, *, n_top: int = N_TOP) -> Embedding:
     """Mean text vector of each cell's most expressed genes, weighted by expression and specificity.
 
-    ``expression``: (cell, gene) log-normalised. ``gene_vectors``: (gene, dim), whitened, in the order of the columns.
-    Returns (cell, dim) centred over the cells, rows of length one.
+    ``expression``: (cell, gene) log-normalized. ``gene_vectors``: (gene, dim), whitened, in the order of the columns.
+    Returns (cell, dim) centered over the cells, rows of length one.
     """
     weights = specific_weights(expression, specificity=gene_specificity(expression), n_top=n_top)
     pooled = np.asarray(weights @ gene_vectors, dtype=np.float32)

@@ -39,7 +39,7 @@ class SentenceReading:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterSentence:
-    """The sentence of a cluster's mean cell, pooled and encoded, both centred over the clusters."""
+    """The sentence of a cluster's mean cell, pooled and encoded, both centered over the clusters."""
 
     cluster: int
     genes: tuple[str, ...]  # its first genes
@@ -55,10 +55,10 @@ class AgreementRow:
     # what stands on the pooled side: ``real``; ``shuffled genes``, whose vectors were permuted, so that only
     # the genes that cells share are left; ``shuffled cells``, what chance gives
     pooled: str
-    # spearman correlation, over all pairs of cells, of the pooled cosine with the encoded one, both sides centred:
+    # spearman correlation, over all pairs of cells, of the pooled cosine with the encoded one, both sides centered:
     # representational similarity analysis :cite:`kriegeskorte2008rsa`. 1 is the same order of pairs, 0 none
     similarity: float
-    neighbour_overlap: float  # share of a cell's 15 nearest by one side that are among its 15 nearest by the other
+    neighbor_overlap: float  # share of a cell's 15 nearest by one side that are among its 15 nearest by the other
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,22 +106,22 @@ def draw_cells(blocks: Iterable[CellByGene], *, n_cells: int, seed: int) -> Int[
 
 
 def encode_sentences(sentences: Sequence[str], reading: SentenceReading) -> tuple[Embedding, ReadSentences]:
-    """Path 2, encoded: the encoder reads each sentence; centred over them, in the whitened space.
+    """Path 2, encoded: the encoder reads each sentence; centered over them, in the whitened space.
 
-    Equal sentences are encoded once; an empty one lies at the centre.
+    Equal sentences are encoded once; an empty one lies at the center.
 
-    Returns (cell, dim) float32, not normalised, and what was read: distinct sentences in the order of the alphabet.
+    Returns (cell, dim) float32, not normalized, and what was read: distinct sentences in the order of the alphabet.
     """
     distinct = sorted({sentence for sentence in sentences if sentence})
     read = reading.read(distinct)
     row_of = {sentence: row for row, sentence in enumerate(distinct)}
     rows = np.array([row_of.get(sentence, -1) for sentence in sentences], dtype=np.int64)
-    centred = np.zeros((len(sentences), read.vectors.shape[1]), dtype=np.float32)
+    centered = np.zeros((len(sentences), read.vectors.shape[1]), dtype=np.float32)
     has_sentence = rows >= 0
     if has_sentence.any():
-        centred[has_sentence] = read.vectors[rows[has_sentence]]
-        centred[has_sentence] -= centred[has_sentence].mean(axis=0)
-    return np.asarray(centred @ reading.whitening.components, dtype=np.float32), read
+        centered[has_sentence] = read.vectors[rows[has_sentence]]
+        centered[has_sentence] -= centered[has_sentence].mean(axis=0)
+    return np.asarray(centered @ reading.whitening.components, dtype=np.float32), read
 
 
 def compare_sentences(
@@ -163,14 +163,14 @@ def read_clusters(
     """Let the encoder read the sentence of each cluster's mean cell.
 
     ``means``: (cluster, gene) mean cells, of the genes of ``reading``. ``mean``: mean expression of each gene over all
-    cells. Returns nothing where there is one cluster: it is its own centre.
+    cells. Returns nothing where there is one cluster: it is its own center.
     """
     n_clusters = means.shape[0]
     if n_clusters < 2:  # noqa: PLR2004 - see above
         return ()
     encoded, _ = encode_sentences(cell_sentences(means, reading.names, n_top=reading.n_top, mean=mean), reading)
     pooled = np.asarray(rank_weights(means, n_top=reading.n_top, mean=mean) @ reading.gene_vectors)
-    cosines = centred_rows(encoded) @ centred_rows(pooled).T  # (cluster, cluster)
+    cosines = centered_rows(encoded) @ centered_rows(pooled).T  # (cluster, cluster)
     own = np.diag(cosines)
     others = (cosines.sum(axis=1) - own) / (n_clusters - 1)
     ranked = rank_genes(means, n_top=GENES_SHOWN, mean=mean)
@@ -191,27 +191,27 @@ N_NEIGHBORS: Final = 15  # of each cell, that both sides are asked for
 def compare_readings(pooled: Mapping[str, Embedding], encoded: Embedding) -> tuple[AgreementRow, ...]:
     """Measure how alike embeddings place the same cells.
 
-    ``pooled``: embeddings by name; row *i* of all is cell *i*, of any length and dimension. Each is centred over these
+    ``pooled``: embeddings by name; row *i* of all is cell *i*, of any length and dimension. Each is centered over these
     cells. ``encoded``: what each is compared with. Returns nothing where there are no more than 16 cells, so that all
-    are neighbours, or no pair of them differs from another.
+    are neighbors, or no pair of them differs from another.
     """
     if len(encoded) <= N_NEIGHBORS + 1:
         return ()
-    sides = {name: centred_rows(side) for name, side in pooled.items()}
-    read = centred_rows(encoded)
-    ranks, neighbours = _pair_ranks(read), _neighbours(read)
+    sides = {name: centered_rows(side) for name, side in pooled.items()}
+    read = centered_rows(encoded)
+    ranks, neighbors = _pair_ranks(read), _neighbors(read)
     rows = []
     for name, side in sides.items():
         of_side = _pair_ranks(side)
         if min(ranks.std(), of_side.std()) == 0:
             return ()
         similarity = float(np.corrcoef(of_side, ranks)[0, 1])
-        overlap = float(_neighbours(side).multiply(neighbours).sum() / neighbours.nnz)
-        rows.append(AgreementRow(pooled=name, similarity=similarity, neighbour_overlap=overlap))
+        overlap = float(_neighbors(side).multiply(neighbors).sum() / neighbors.nnz)
+        rows.append(AgreementRow(pooled=name, similarity=similarity, neighbor_overlap=overlap))
     return tuple(rows)
 
 
-def centred_rows(embedding: Embedding) -> Embedding:
+def centered_rows(embedding: Embedding) -> Embedding:
     """Take out the mean and scale each row to length one."""
     return unit_rows(embedding.astype(np.float64) - embedding.mean(axis=0, dtype=np.float64))
 
@@ -224,6 +224,6 @@ def _pair_ranks(rows: Embedding) -> Float[np.ndarray, " pair"]:
     return np.asarray(rankdata((rows @ rows.T)[first, second]))
 
 
-def _neighbours(rows: Embedding) -> sp.csr_matrix:
+def _neighbors(rows: Embedding) -> sp.csr_matrix:
     graph = knn_graph(rows, config=GraphConfig(n_neighbors=N_NEIGHBORS))
     return sp.csr_matrix((np.ones(graph.nnz), graph.indices, graph.indptr), shape=graph.shape)

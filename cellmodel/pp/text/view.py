@@ -60,7 +60,7 @@ def text_view(
 ) -> TextView:
     """Make the text view of the cells from gene vectors or from a control.
 
-    ``expression``: (cell, gene) log-normalised, of the highly variable genes ``top_genes``. ``stages``: where arrays
+    ``expression``: (cell, gene) log-normalized, of the highly variable genes ``top_genes``. ``stages``: where arrays
     are kept; in memory if None. ``read``: names of all genes, and what reads sentences of them; no sentence is read if
     None. Raises ``InputUnusable`` if fewer than two highly variable genes have a text, or a disk refuses.
     """
@@ -76,7 +76,7 @@ def text_view(
     text_map = fit_text_map(expression, vectors, has_vector=has_vector, whitening=whitening)
     stored = stages.run("text", lambda arrays: _keep_paths(expression, text_map, config, arrays))
     path1, path2, z = (np.asarray(stored.arrays[name]) for name in ("path1", "path2", "z"))
-    text_map = replace(text_map, centre=np.array(stored.arrays["centre"]))
+    text_map = replace(text_map, center=np.array(stored.arrays["center"]))
     view = TextView(z=z, paths=(path1, path2), text_map=text_map, whitening=whitening)
     if read is None:
         return view
@@ -99,12 +99,12 @@ def _keep_paths(expression: CellByGene, text_map: TextMap, config: RunConfig, ar
     ranges = row_ranges(n_cells)
     for start, end in ranges:
         path1[start:end], path2[start:end] = text_map.paths(expression[start:end], n_top=n_top)
-    centre = sum(path2[start:end].sum(axis=0, dtype=np.float64) for start, end in ranges) / n_cells
-    centre = np.asarray(centre, dtype=np.float32)
+    center = sum(path2[start:end].sum(axis=0, dtype=np.float64) for start, end in ranges) / n_cells
+    center = np.asarray(center, dtype=np.float32)
     for start, end in ranges:
-        path2[start:end] -= centre
+        path2[start:end] -= center
         z[start:end] = mix_paths(path1[start:end], path2[start:end], path1_weight=config.semantics.path1_weight)
-    arrays.save("centre", centre)
+    arrays.save("center", center)
     return {}
 
 

@@ -76,7 +76,7 @@ def run_on_files(
     check_files(paths, files.join)
     if "spatial" in task.obsm:
         raise InputUnusable(
-            "coordinates of several files are of several sections, which are no neighbours; leave `spatial` out, or "
+            "coordinates of several files are of several sections, which are no neighbors; leave `spatial` out, or "
             "cluster one file at a time"
         )
     if not check_job(paths, task, read=files.read, write=write, stream=stream):

@@ -193,7 +193,7 @@ def _views(
     )
 
 
-_REPRESENTED: Final = ("z", "z_expr", "z_text", "z_joint", "features", "text_head", "centres")
+_REPRESENTED: Final = ("z", "z_expr", "z_text", "z_joint", "features", "text_head", "centers")
 _SHARED: Final = ("pcs", "smoothed", "text")  # views that a recipe may give back as they are
 
 

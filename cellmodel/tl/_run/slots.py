@@ -156,7 +156,7 @@ def batch_record(result: RunResult) -> dict[str, Any]:
 
 
 def mixing_rows(result: RunResult) -> list[dict[str, Any]]:
-    """Same-batch neighbours of all cells, and of each cluster."""
+    """Same-batch neighbors of all cells, and of each cluster."""
     return [asdict(row) for row in result.mixing]
 
 

@@ -298,7 +298,7 @@ def _check_axes(model: FittedModel) -> None:
         raise ValueError("a name is no text")
     genes = {len(model.names), *map(len, (model.gene_ids, model.mean, model.components))}
     if model.text is not None:
-        genes |= {len(getattr(model.text, name)) for name in _BY_TEXT if name != "centre"}
+        genes |= {len(getattr(model.text, name)) for name in _BY_TEXT if name != "center"}
     cells = {len(model.pcs), len(model.features), len(model.labels)}
     components = {model.components.shape[1:], model.pcs.shape[1:]}
     for axis, found in (("genes", genes), ("cells", cells), ("components", components)):

@@ -18,7 +18,7 @@ CHECK_FAILED = 1
 
 
 def bench(
-    path: Annotated[Path, typer.Argument(help="Folder of labelled .h5ad files, or one file of cells.")],
+    path: Annotated[Path, typer.Argument(help="Folder of labeled .h5ad files, or one file of cells.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results; a run that was cut goes on.")],
     read: options.Reading,
     recipes: Annotated[
@@ -65,7 +65,7 @@ def bench(
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
-    """Compare recipes on labelled files, or what settings, depth, dropout, cells and parts change in one.
+    """Compare recipes on labeled files, or what settings, depth, dropout, cells and parts change in one.
 
     Example: cellmodel bench DIR --recipes fused,scllm-dsc,pca-leiden --seeds 0-4 --kb human -o results/
     """

@@ -13,7 +13,7 @@ from genekb_cellmodel_cli.app.options import arguments_of, wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, show, table
 from genekb_cellmodel_cli.app.signature import Arguments
 from genekb_cellmodel_cli.cellmodel import annotate, attribute
-from genekb_cellmodel_cli.cellmodel.cluster import RunJob, add_names, summarise, summary_lines
+from genekb_cellmodel_cli.cellmodel.cluster import RunJob, add_names, summarize, summary_lines
 
 if TYPE_CHECKING:
     from cellmodel.tl._chain import ChainConfig
@@ -44,7 +44,7 @@ def run(
     report = arguments["report"]
     make_task = partial(ChainJob, chain=chain, key_added=arguments["key_added"])
     found = job.do(make_task, arguments)
-    content: dict[str, Any] = {"cluster": summarise(found["cluster"], job.output, report)}
+    content: dict[str, Any] = {"cluster": summarize(found["cluster"], job.output, report)}
     if "annotate" in found:
         content["annotate"] = annotate.names_content(found["annotate"])
     if "attribute" in found:

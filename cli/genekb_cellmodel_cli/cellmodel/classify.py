@@ -31,10 +31,10 @@ NEED_STORE = ("text", "both")
 class Trials:
     """The n-shot protocol, which is run where there is no reference."""
 
-    n_shot: Annotated[str, typer.Option("--n-shot", help="Labelled cells a class, numbers parted by commas.")] = (
+    n_shot: Annotated[str, typer.Option("--n-shot", help="Labeled cells a class, numbers parted by commas.")] = (
         "1,3,5,10"
     )
-    draws: Annotated[int, typer.Option(help="Draws for each number of labelled cells.", min=1)] = 20
+    draws: Annotated[int, typer.Option(help="Draws for each number of labeled cells.", min=1)] = 20
     splits: Annotated[
         Literal["n-shot", "stratified", "both"],
         typer.Option(help="Without --reference: few cells a class, or 4/5 of each class to learn from."),
@@ -72,7 +72,7 @@ def classify(
     out: options.CellsOut,
     reference: Annotated[
         Path | None,
-        typer.Option(help="Labelled cells to learn from; without, the n-shot protocol is run on the cells."),
+        typer.Option(help="Labeled cells to learn from; without, the n-shot protocol is run on the cells."),
     ] = None,
     arguments: Arguments = arguments_of(
         "cellmodel.tl.classify", "reference", "batch_key", unassigned_below={"min": 0.0, "max": 1.0}
@@ -81,7 +81,7 @@ def classify(
     device: options.TrainDevice = "cpu",
     json: options.Json = False,
 ) -> None:
-    """Transfer the labels of a reference to cells, or measure how few labelled cells a class are enough.
+    """Transfer the labels of a reference to cells, or measure how few labeled cells a class are enough.
 
     Example: cellmodel classify query.h5ad --reference ref.h5ad --label-key cell_type --kb human -o out.h5ad
     """
@@ -140,7 +140,7 @@ def _summary(found: "Transfer") -> dict[str, Any]:
         "knowledge": found.config.knowledge,
         "seed": found.config.seed,
         "n_cells": len(found.labels),
-        "n_unlabelled": found.n_unlabelled,
+        "n_unlabeled": found.n_unlabeled,
         "unassigned_below": round(found.limit, 4),
         "share_unassigned": round(counts["unassigned"] / len(found.labels), 4),
         "mean_confidence": round(float(confidence.mean()), 4),
@@ -152,9 +152,9 @@ def _summary(found: "Transfer") -> dict[str, Any]:
 
 
 def _transfer_lines(content: dict[str, Any]) -> Iterator[str]:
-    shown = ("input", "reference", "store", "encoder", "genes", "n_unlabelled", "mean_confidence", "unassigned_below")
+    shown = ("input", "reference", "store", "encoder", "genes", "n_unlabeled", "mean_confidence", "unassigned_below")
     yield from (f"{key}: {content[key]}" for key in shown if content[key] != "")
-    columns = {"class": "class", "labelled in the reference": "n_reference", "given in the query": "n_query"}
+    columns = {"class": "class", "labeled in the reference": "n_reference", "given in the query": "n_query"}
     yield from ("", *table(columns, content["classes"]), "", f"output: {content['output']}")
 
 

@@ -84,7 +84,7 @@ class RunJob:
 
     def print(self, found: "CellRun", *, report: Path | None = None) -> None:
         """Print what a run found."""
-        content = summarise(found, self.output, report)
+        content = summarize(found, self.output, report)
         show(content, summary_lines(content), json=self.json)
 
 
@@ -143,7 +143,7 @@ def demo(
     built = build(read_demo_table(), BuildConfig(name="demo", models=(model,)), home=home)
     note("clustering and naming 700 blood cells (pbmc68k_reduced) ...")
     found = run_demo(genekb.open(built.folder), write, seed=seed)
-    content = summarise(found["cluster"], write.output, write.report) | {"store_path": str(built.folder)}
+    content = summarize(found["cluster"], write.output, write.report) | {"store_path": str(built.folder)}
     add_names(content, found)
     show(content, [*summary_lines(content), f"store: {built.folder}"], json=json)
 
@@ -154,7 +154,7 @@ def add_names(content: dict[str, Any], found: Mapping[str, Any]) -> None:
         row["name"] = one["name"]
 
 
-def summarise(outcome: "CellRun", output: Path, report: Path | None = None) -> dict[str, Any]:
+def summarize(outcome: "CellRun", output: Path, report: Path | None = None) -> dict[str, Any]:
     """Report what a run read and found."""
     from dataclasses import asdict
 
@@ -202,7 +202,7 @@ def summarise(outcome: "CellRun", output: Path, report: Path | None = None) -> d
             "n_clusters_by": result.n_clusters_by,
             "structure": {name: _rounded(value) for name, value in asdict(result.structure or Structure()).items()},
             "clusters": clusters,
-            "neighbour_agreement": {row.knowledge: round(row.neighbour_agreement, 4) for row in result.knowledge},
+            "neighbor_agreement": {row.knowledge: round(row.neighbor_agreement, 4) for row in result.knowledge},
         }
     return content
 
@@ -226,7 +226,7 @@ def count_clusters(labels: Any, confidence: Any, *, names: Sequence[str]) -> lis
 
 
 def summary_lines(content: dict[str, Any]) -> Iterator[str]:
-    """Lines of what :func:`summarise` gave; what a user must know first, first."""
+    """Lines of what :func:`summarize` gave; what a user must know first, first."""
     from cellmodel.cluster.structure import structure_notes
 
     if note := content.get("batches", {}).get("note"):
@@ -250,9 +250,9 @@ def summary_lines(content: dict[str, Any]) -> Iterator[str]:
             "words": lambda row: ", ".join(row["words"]),
         }
         yield from ("", *table(columns, content["clusters"]))
-    if content.get("neighbour_agreement"):
-        agreement = content["neighbour_agreement"].items()
-        yield from ("", *table(("text view by", "neighbours in the same cluster"), agreement))
+    if content.get("neighbor_agreement"):
+        agreement = content["neighbor_agreement"].items()
+        yield from ("", *table(("text view by", "neighbors in the same cluster"), agreement))
     if content.get("batches"):
         yield from ("", *table(_MIXING, content["batches"]["neighbors"]))
     if content.get("sentences"):
@@ -264,14 +264,14 @@ _MIXING: Columns = {
     "cluster": "cluster",
     "cells": "n_cells",
     "largest batch": lambda row: f"{row['batch']} ({row['share']:.0%})",
-    "same-batch neighbours before": "before",
+    "same-batch neighbors before": "before",
     "after": "after",
     "if mixed": "if_mixed",
 }
 _AGREEMENT: Columns = {
     "pooled, beside encoded": "pooled",
     "rank correlation of cosines": "similarity",
-    "same 15 nearest cells": "neighbour_overlap",
+    "same 15 nearest cells": "neighbor_overlap",
 }
 _SENTENCES: Columns = {
     "cluster": lambda row: str(row["cluster"]),

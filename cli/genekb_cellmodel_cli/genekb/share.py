@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Encoders = Annotated[list[str] | None, typer.Option("--encoder", help="This encoder alone; repeatable.")]
 Catalog = Annotated[
     str | None,
-    typer.Option(help="Catalogue, a path or an address; else GENEKB_CATALOG, else catalog.toml of the home."),
+    typer.Option(help="Catalog, a path or an address; else GENEKB_CATALOG, else catalog.toml of the home."),
 ]
 PublicKey = Annotated[str | None, typer.Option(help="minisign key, or its file, that must have signed the store.")]
 
@@ -78,7 +78,7 @@ def push(
 
 
 def pull(
-    url: Annotated[str, typer.Argument(help="Address, with @DIGEST or @REVISION to pin it; or a catalogue's name.")],
+    url: Annotated[str, typer.Argument(help="Address, with @DIGEST or @REVISION to pin it; or a catalog's name.")],
     retry: ParallelRetry,
     encoder: Encoders = None,
     digest: Annotated[str | None, typer.Option(help="Digest, or its first digits, that the store must have.")] = None,
@@ -177,7 +177,7 @@ def sign(
 
 
 def read_listed(location: str | None, home: Path | None) -> "tuple[Listed, ...]":
-    """Read the catalogue that was named, else the user's own."""
+    """Read the catalog that was named, else the user's own."""
     import os
 
     from genekb.share.catalog import CATALOG, read_catalog

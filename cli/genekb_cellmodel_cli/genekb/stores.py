@@ -40,12 +40,12 @@ def models(json: options.Json = False) -> None:
 
 
 def list_stores(
-    remote: Annotated[bool, typer.Option("--remote", help="List what a catalogue offers to pull instead.")] = False,
+    remote: Annotated[bool, typer.Option("--remote", help="List what a catalog offers to pull instead.")] = False,
     catalog: share.Catalog = None,
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
-    """List the stores of the artifact home, or of a catalogue.
+    """List the stores of the artifact home, or of a catalog.
 
     Example: genekb list --remote --catalog https://example.org/genes/catalog.toml
     """
@@ -55,7 +55,7 @@ def list_stores(
     if remote:
         listed = share.read_listed(catalog, home)
         rows = [_row(one, one.n_bytes, licences="; ".join(one.licences), url=one.url) for one in listed]
-        where, none = {}, "the catalogue lists no store"
+        where, none = {}, "the catalog lists no store"
     else:
         rows = []
         for folder in list_store_folders(find_home(home)):

@@ -58,7 +58,7 @@ def compare(
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
-    """Compare encoders of a store: shared neighbours, kernel alignment, and what their vectors know of genes.
+    """Compare encoders of a store: shared neighbors, kernel alignment, and what their vectors know of genes.
 
     With --tasks: how well they predict terms of genes, beside controls, intervals and published figures.
 
@@ -90,12 +90,12 @@ def _note_not_pulled(encoder_ids: Sequence[str]) -> None:
 
 def _comparison_lines(result: "Comparison", *, n_asked: int) -> Iterator[str]:
     sample = " (a sample; --genes 0 takes all)" if result.n_genes == n_asked else ""
-    yield from (f"{result.store_id}: {result.n_genes:,} genes{sample}, {result.n_neighbors} neighbours", "")
+    yield from (f"{result.store_id}: {result.n_genes:,} genes{sample}, {result.n_neighbors} neighbors", "")
     if result.pairs:
         columns: Columns = {
             "first": "first",
             "second": "second",
-            "shared neighbours": "neighbor_overlap",
+            "shared neighbors": "neighbor_overlap",
             "by chance": lambda _: result.chance_overlap,
             "CKA": "cka",
         }
@@ -105,7 +105,7 @@ def _comparison_lines(result: "Comparison", *, n_asked: int) -> Iterator[str]:
 
 
 _PAIRS_READ = (
-    "shared neighbours: mean fraction of a gene's nearest genes that both give; CKA: 1 where the vectors are the same "
+    "shared neighbors: mean fraction of a gene's nearest genes that both give; CKA: 1 where the vectors are the same "
     "but for rotation and scale"
 )
 _TASKS_READ = (

@@ -20,7 +20,7 @@ def test_weights_are_one_over_the_density():
 def test_a_weighted_mean_does_not_move_with_the_shares_of_two_crowds():
     rng = np.random.default_rng(1)
     sizes = {"even": (150, 150), "uneven": (240, 60)}
-    crowds = {name: [rng.normal(centre, 0.1, size=(n, 2)) for centre, n in zip((0, 5), ns, strict=True)]
+    crowds = {name: [rng.normal(center, 0.1, size=(n, 2)) for center, n in zip((0, 5), ns, strict=True)]
               for name, ns in sizes.items()}  # fmt: skip
     means = {name: even_weights(np.concatenate(c)) @ np.concatenate(c) for name, c in crowds.items()}
     np.testing.assert_allclose(means["even"], 2.5, atol=0.3)

@@ -30,12 +30,12 @@ def test_every_type_has_one_name_a_tissue_a_definition_and_distinct_markers():
 
 def test_every_label_of_the_ontology_has_one_identifier_and_no_other_type_has_any():
     types = read_cell_types()
-    labelled = [one for one in types if one.ontology_label]
-    assert len(labelled) >= 150
-    for one in labelled:
+    labeled = [one for one in types if one.ontology_label]
+    assert len(labeled) >= 150
+    for one in labeled:
         assert re.fullmatch(r"CL:\d{7}", one.ontology_id), one.name
     assert not any(one.ontology_id for one in types if not one.ontology_label)
-    pairs = {(one.ontology_label, one.ontology_id) for one in labelled}
+    pairs = {(one.ontology_label, one.ontology_id) for one in labeled}
     assert len(pairs) == len({label for label, _ in pairs}) == len({term for _, term in pairs})
 
 
@@ -72,7 +72,7 @@ def test_a_tissue_comes_with_the_cells_of_every_tissue_unless_it_alone_is_asked_
 
 def test_cell_lines_and_tumors_are_candidates_only_where_they_are_asked_for():
     assert {one.name for one in read_cell_types()} - {one.name for one in choose_types()} == {
-        "lung adenocarcinoma cell", "erythroleukaemia cell", "acute promyelocytic leukaemia cell",
+        "lung adenocarcinoma cell", "erythroleukaemia cell", "acute promyelocytic leukemia cell",
         "B-lymphoblastoid cell",
     }  # fmt: skip
     for tissue in ("cell-line", "blood,tumor"):

@@ -26,15 +26,15 @@ def expression_of(rng, n_cells=60, n_genes=40):
     return sp.csr_matrix(np.log1p(rng.poisson(rng.uniform(0.05, 3, n_genes), (n_cells, n_genes))).astype(np.float32))
 
 
-def test_text_weights_are_the_standardised_cosines_of_the_nearest_genes(rng):
-    genes, queries, centre = rng.normal(size=(30, 6)), rng.normal(size=(3, 6)), rng.normal(size=6)
+def test_text_weights_are_the_standardized_cosines_of_the_nearest_genes(rng):
+    genes, queries, center = rng.normal(size=(30, 6)), rng.normal(size=(3, 6)), rng.normal(size=6)
     has_vector = np.arange(30) % 5 != 0
-    found = text_weights(queries, gene_texts(genes, has_vector=has_vector), centre=centre, n_top=4).toarray()
+    found = text_weights(queries, gene_texts(genes, has_vector=has_vector), center=center, n_top=4).toarray()
     mean = genes[has_vector].mean(axis=0)
     for query, row in zip(queries, found, strict=True):
         cosines = np.full(30, -np.inf)
         for gene in np.flatnonzero(has_vector):
-            a, b = query - centre, genes[gene] - mean
+            a, b = query - center, genes[gene] - mean
             cosines[gene] = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
         nearest = np.argsort(-cosines)[:4]
         assert set(np.flatnonzero(row)) == set(nearest)

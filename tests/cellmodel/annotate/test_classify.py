@@ -1,4 +1,4 @@
-"""Classes from labelled cells: right where classes are plain, and blind to whatever it may not see."""
+"""Classes from labeled cells: right where classes are plain, and blind to whatever it may not see."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from cellmodel.annotate.classify import ClassifyConfig, classify_cells, contrast
 from cellmodel.core.errors import InputUnusable
 
 TRUTH = np.repeat([0, 1, 2], 30)
-LABELLED = np.arange(0, 90, 5)
+LABELED = np.arange(0, 90, 5)
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def features():
 
 def found_by(features, **choices):
     config = ClassifyConfig(**choices)
-    return classify_cells(features, labelled=LABELLED, classes=TRUTH[LABELLED], config=config, seed=0)
+    return classify_cells(features, labeled=LABELED, classes=TRUTH[LABELED], config=config, seed=0)
 
 
 @pytest.mark.parametrize("head", ["centroid", "knn", "logistic"])
@@ -32,7 +32,7 @@ def test_plain_classes_are_found_with_probabilities_that_sum_to_one(features, he
 
 
 def test_heads_agree_with_scikit_learn(features):
-    known = features[LABELLED], TRUTH[LABELLED]
+    known = features[LABELED], TRUTH[LABELED]
     np.testing.assert_array_equal(
         found_by(features, head="centroid").classes, NearestCentroid().fit(*known).predict(features)
     )
@@ -47,20 +47,20 @@ def test_cells_below_the_limit_and_no_others_are_left_without_a_class(features):
     np.testing.assert_array_equal(limited.classes, np.where(unsure, -1, free.classes))
 
 
-def test_the_supervised_projection_is_fitted_to_labelled_cells_alone(features):
+def test_the_supervised_projection_is_fitted_to_labeled_cells_alone(features):
     def project(cells):
-        return contrastive_features(cells, labelled=LABELLED, classes=TRUTH[LABELLED], seed=0)
+        return contrastive_features(cells, labeled=LABELED, classes=TRUTH[LABELED], seed=0)
 
-    unlabelled = np.setdiff1d(np.arange(90), LABELLED)
+    unlabeled = np.setdiff1d(np.arange(90), LABELED)
     swapped = features.copy()
-    swapped[unlabelled] = features[unlabelled[::-1]]  # same mean and scale: nothing that is fitted may move
-    np.testing.assert_allclose(project(swapped)[LABELLED], project(features)[LABELLED], atol=1e-4)
+    swapped[unlabeled] = features[unlabeled[::-1]]  # same mean and scale: nothing that is fitted may move
+    np.testing.assert_allclose(project(swapped)[LABELED], project(features)[LABELED], atol=1e-4)
 
 
 def test_a_feature_that_tells_no_class_apart_loses_its_weight():
     rng = np.random.default_rng(0)
     cells = np.stack([TRUTH + 0.01 * rng.normal(size=90), rng.normal(size=90)], axis=1)
-    weighed = weigh_by_separation(cells, labelled=np.arange(90), classes=TRUTH)
+    weighed = weigh_by_separation(cells, labeled=np.arange(90), classes=TRUTH)
     assert np.abs(weighed[30:, 1]).mean() < 0.4
     assert np.abs(weighed[30:, 0]).mean() > 0.8
     np.testing.assert_allclose(np.linalg.norm(weighed, axis=1), 1, rtol=1e-6)
@@ -69,7 +69,7 @@ def test_a_feature_that_tells_no_class_apart_loses_its_weight():
 def test_unusable_classes_and_settings_are_refused(features):
     def classify(classes):
         return classify_cells(
-            features, labelled=np.arange(len(classes)), classes=classes, config=ClassifyConfig(), seed=0
+            features, labeled=np.arange(len(classes)), classes=classes, config=ClassifyConfig(), seed=0
         )
 
     with pytest.raises(InputUnusable, match="have 1 class, 2 are needed"):

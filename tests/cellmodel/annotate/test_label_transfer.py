@@ -8,7 +8,7 @@ import pytest
 import cellmodel as cm
 import genekb
 from cellmodel.annotate.classify import ClassifyConfig, classify_cells
-from cellmodel.annotate.label_transfer import Labelled, TransferConfig, held_out_limit, read_labels, transfer_labels
+from cellmodel.annotate.label_transfer import Labeled, TransferConfig, held_out_limit, read_labels, transfer_labels
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable, SlotTaken
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
@@ -62,7 +62,7 @@ def test_missing_and_unassigned_labels_are_none(reference):
     adata.obs["type"] = pd.Categorical([None, "", "unassigned", *adata.obs["type"][3:]])
     known = read_labels(cells_from_anndata(adata), "type")
     assert known.names == TYPES
-    assert known.n_unlabelled == 3
+    assert known.n_unlabeled == 3
     np.testing.assert_array_equal(known.rows, np.arange(3, 90))
     assert [TYPES[code] for code in known.codes] == adata.obs["type"][3:].tolist()
 
@@ -73,7 +73,7 @@ def test_a_column_that_names_no_classes_is_refused(reference):
     cells = cells_from_anndata(adata)
     with pytest.raises(InputUnusable, match=r"no column 'kind' in obs \(it has: type, one\)"):
         read_labels(cells, "kind")
-    with pytest.raises(InputUnusable, match=r"'one' of .* names 1 class in 90 labelled cells, 2 are needed"):
+    with pytest.raises(InputUnusable, match=r"'one' of .* names 1 class in 90 labeled cells, 2 are needed"):
         read_labels(cells, "one")
 
 
@@ -100,21 +100,21 @@ def test_the_limit_of_confidence_is_what_nine_in_ten_held_out_cells_reach_or_wha
     near, far = (
         np.concatenate([rng.standard_normal((100, 4)), rng.standard_normal((100, 4)) + step]) for step in (1, 6)
     )
-    known = Labelled(rows=np.arange(200), codes=np.repeat([0, 1], 100), names=("a", "b"), n_unlabelled=0)
+    known = Labeled(rows=np.arange(200), codes=np.repeat([0, 1], 100), names=("a", "b"), n_unlabeled=0)
     limits = [held_out_limit(each, known, config=ClassifyConfig(), seed=0) for each in (near, far)]
     assert 0.5 < limits[0] < 0.9 < limits[1]
-    fresh = classify_cells(near, labelled=known.rows, classes=known.codes, config=ClassifyConfig(), seed=0)
+    fresh = classify_cells(near, labeled=known.rows, classes=known.codes, config=ClassifyConfig(), seed=0)
     assert np.mean(fresh.confidence < limits[0]) == pytest.approx(0.1, abs=0.05)
     assert carried(query, reference, kb, classify=ClassifyConfig(unassigned_below=0.25)).limit == 0.25
 
 
-def test_one_labelled_cell_a_class_leaves_none_to_hold_out(query, reference, kb, caplog):
+def test_one_labeled_cell_a_class_leaves_none_to_hold_out(query, reference, kb, caplog):
     first = [reference.obs["type"].tolist().index(kind) for kind in TYPES]
     few = reference.copy()
     few.obs["type"] = [kind if row in first else None for row, kind in enumerate(reference.obs["type"])]
     with caplog.at_level("INFO"):
         assert carried(query, few, kb).limit == 0.5
-    assert "too few labelled cells to find a limit of confidence" in caplog.text
+    assert "too few labeled cells to find a limit of confidence" in caplog.text
 
 
 def test_labels_of_the_query_are_never_read(query, reference, kb):
@@ -124,11 +124,11 @@ def test_labels_of_the_query_are_never_read(query, reference, kb):
     np.testing.assert_array_equal(first.prediction.probabilities, second.prediction.probabilities)
 
 
-def test_unlabelled_cells_of_the_reference_give_no_label(query, reference, kb):
+def test_unlabeled_cells_of_the_reference_give_no_label(query, reference, kb):
     adata = reference.copy()
     adata.obs["type"] = [kind if row % 2 else None for row, kind in enumerate(adata.obs["type"])]
     found = carried(query, adata, kb)
-    assert found.n_unlabelled == 45
+    assert found.n_unlabeled == 45
     assert np.mean(np.array(found.labels) == query.obs["type"].to_numpy()) > 0.95
 
 

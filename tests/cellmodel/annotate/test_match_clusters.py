@@ -174,7 +174,7 @@ def test_parts_of_the_genes_sum_to_the_cosine():
     assert parts.sum() == pytest.approx(found.cosine[1, 2])
 
 
-def test_profiles_are_centred_over_the_clusters_of_a_side():
+def test_profiles_are_centered_over_the_clusters_of_a_side():
     rng = np.random.default_rng(0)
     weights, vectors = rng.random((3, 8)), rng.standard_normal((8, 5))
     found = match_profiles(
@@ -184,8 +184,8 @@ def test_profiles_are_centred_over_the_clusters_of_a_side():
     expected -= expected.mean(axis=0)
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(found.cosine, expected @ expected.T)
-    centred = weights / np.linalg.norm(weights, axis=1, keepdims=True)
-    np.testing.assert_allclose(match_weights(weights, weights), cosines(centred))
+    centered = weights / np.linalg.norm(weights, axis=1, keepdims=True)
+    np.testing.assert_allclose(match_weights(weights, weights), cosines(centered))
 
 
 def cosines(rows):

@@ -1,4 +1,4 @@
-"""Draws of labelled cells: as many as asked, never tested on, the same for one seed."""
+"""Draws of labeled cells: as many as asked, never tested on, the same for one seed."""
 
 import numpy as np
 import pytest

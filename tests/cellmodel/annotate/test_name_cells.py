@@ -133,7 +133,7 @@ def test_two_clusters_are_compared_with_all_alone():
     assert contrast_relatives(profiles) is profiles
 
 
-def test_cells_take_the_names_of_groups_of_neighbours_and_noise_makes_no_candidate():
+def test_cells_take_the_names_of_groups_of_neighbors_and_noise_makes_no_candidate():
     evidence = evidence_of(range(5), range(5, 10), range(10, 15), range(15, 20), range(20, 25))
     truth = np.repeat([0, 1, 2], [150, 120, 30])  # types 3 and 4 are in no cell
     rng = np.random.default_rng(0)

@@ -44,9 +44,9 @@ def match():
 
 def test_types_are_found_by_genes_that_are_alike_in_text_alone(match):
     types, cells = match
-    found = classify_by_text(cells, labelled=np.arange(len(types)), classes=types, seed=0)
+    found = classify_by_text(cells, labeled=np.arange(len(types)), classes=types, seed=0)
     assert found.shape == (len(types), 3)
     np.testing.assert_allclose(found.sum(axis=1), 1.0)
     assert np.mean(found.argmax(axis=1) == types) > 0.9
-    again = classify_by_text(cells, labelled=np.arange(len(types)), classes=types, seed=0)
+    again = classify_by_text(cells, labeled=np.arange(len(types)), classes=types, seed=0)
     np.testing.assert_array_equal(found, again)

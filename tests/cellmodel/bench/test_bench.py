@@ -23,8 +23,8 @@ from tests.support.in_process import call, call_json
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two labelled files: some of the demo's cells, and the same with labels permuted."""
-    where = tmp_path_factory.mktemp("labelled")
+    """Two labeled files: some of the demo's cells, and the same with labels permuted."""
+    where = tmp_path_factory.mktemp("labeled")
     cells = read_anndata(find_demo_cells())[:150].copy()
     cells.obs["cell_type"] = cells.obs["bulk_labels"].astype(str)
     cells.write_h5ad(where / "a.h5ad")

@@ -101,7 +101,7 @@ class TestScores:
         [
             (["a"] * 60, ["b", "c"] * 30, "one cell type"),
             (["a", "d"] * 30, ["b"] * 60, "one batch"),
-            (["a", "d"] * 10, ["b", "c"] * 10, "20 labelled cells are too few"),
+            (["a", "d"] * 10, ["b", "c"] * 10, "20 labeled cells are too few"),
         ],
     )
     def test_cells_that_cannot_be_scored_are_refused(self, types, batches, message):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cellmodel.annotate.classify import ClassifyConfig
-from cellmodel.annotate.label_transfer import Labelled, read_labels
+from cellmodel.annotate.label_transfer import Labeled, read_labels
 from cellmodel.bench.n_shot import TrialConfig, run_trials, score_trials, trial_features
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
@@ -15,7 +15,7 @@ from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run.pipeline import prepare
 
 CODES = np.repeat([0, 1, 2], 20)
-KNOWN = Labelled(rows=np.arange(60), codes=CODES, names=("a", "b", "c"), n_unlabelled=0)
+KNOWN = Labeled(rows=np.arange(60), codes=CODES, names=("a", "b", "c"), n_unlabeled=0)
 
 
 def features(gap):
@@ -40,8 +40,8 @@ def test_scores_agree_with_the_summed_confusion():
 def test_more_labels_help_where_there_are_classes_and_nothing_does_where_there_are_none():
     one, five = tried(2.5)
     assert 0.5 < one.mean["accuracy"] < five.mean["accuracy"]
-    shuffled = Labelled(
-        rows=KNOWN.rows, codes=np.random.default_rng(1).permutation(CODES), names=KNOWN.names, n_unlabelled=0
+    shuffled = Labeled(
+        rows=KNOWN.rows, codes=np.random.default_rng(1).permutation(CODES), names=KNOWN.names, n_unlabeled=0
     )
     for contrast in ("none", "supervised"):
         rows = tried(2.5, shuffled, n_draws=3, classify=ClassifyConfig(contrast=contrast))
@@ -76,7 +76,7 @@ def test_a_recipe_gives_what_it_would_cluster_and_classes_are_found_in_it(demo):
 
 
 @pytest.mark.slow
-def test_a_recipe_that_learns_centres_is_never_told_how_many_classes_there_are(demo):
+def test_a_recipe_that_learns_centers_is_never_told_how_many_classes_there_are(demo):
     free, told = (
         trial_features(demo, None, replace(WITHOUT_TEXT, n_clusters=number), kind="recipe:scsiameseclu")
         for number in (None, 3)

@@ -23,8 +23,8 @@ def blobs(seed, *, sizes=SIZES, distance=12.0):
     """Groups of very different size, far apart, and the group of each cell."""
     rng = np.random.default_rng(seed)
     truth = np.repeat(np.arange(len(sizes)), sizes)
-    centres = distance * np.eye(len(sizes), 6)
-    return (centres[truth] + rng.standard_normal((len(truth), 6))).astype(np.float32), truth
+    centers = distance * np.eye(len(sizes), 6)
+    return (centers[truth] + rng.standard_normal((len(truth), 6))).astype(np.float32), truth
 
 
 def snn_of(features, n_neighbors=15):

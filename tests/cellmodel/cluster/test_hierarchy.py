@@ -7,19 +7,19 @@ from scipy.cluster.hierarchy import fcluster, is_valid_linkage, linkage
 from cellmodel.cluster.hierarchy import grow_tree, split_support, tree_of_linkage
 
 
-def blobs(centres, *, n=60, seed=0, sd=1.0):
+def blobs(centers, *, n=60, seed=0, sd=1.0):
     rng = np.random.default_rng(seed)
-    centres = np.asarray(centres, dtype=float)
-    labels = np.repeat(np.arange(len(centres)), n)
-    return (centres[labels] + sd * rng.normal(size=(len(labels), centres.shape[1]))).astype(np.float32), labels
+    centers = np.asarray(centers, dtype=float)
+    labels = np.repeat(np.arange(len(centers)), n)
+    return (centers[labels] + sd * rng.normal(size=(len(labels), centers.shape[1]))).astype(np.float32), labels
 
 
-CENTRES = [[0, 0, 0, 0], [9, 0, 0, 0], [0, 40, 0, 0], [0, 49, 0, 0], [0, 0, 200, 0]]
+CENTERS = [[0, 0, 0, 0], [9, 0, 0, 0], [0, 40, 0, 0], [0, 49, 0, 0], [0, 0, 200, 0]]
 
 
 @pytest.fixture(scope="module")
 def grown():
-    points, labels = blobs(CENTRES)
+    points, labels = blobs(CENTERS)
     return points, labels, grow_tree(points, labels, pcs=points, seed=0)
 
 
@@ -38,8 +38,8 @@ def test_near_clusters_are_merged_first(grown):
 
 def test_merges_are_those_of_scipy(grown):
     points, labels, tree = grown
-    centres = np.stack([points[labels == cluster].mean(axis=0) for cluster in range(5)])
-    found, expected = tree.linkage(), linkage(centres.astype(float), method="ward")
+    centers = np.stack([points[labels == cluster].mean(axis=0) for cluster in range(5)])
+    found, expected = tree.linkage(), linkage(centers.astype(float), method="ward")
     assert is_valid_linkage(found)
     np.testing.assert_allclose(found[:, 2:], expected[:, 2:], rtol=1e-5)
     for n_groups in range(1, 6):
@@ -55,7 +55,7 @@ def test_merges_are_those_of_scipy(grown):
 
 
 def test_parts_of_a_group_are_merged_before_others():
-    points, labels = blobs(CENTRES)
+    points, labels = blobs(CENTERS)
     tree = grow_tree(points, labels, pcs=points, seed=0, parents=[0, 1, 0, 2, 3])  # 0 lies nearer to 1 than to 2
     assert (0, 2) in {split.clusters for split in tree.splits}
     assert is_valid_linkage(tree.linkage())

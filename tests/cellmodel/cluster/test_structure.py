@@ -6,7 +6,7 @@ from cellmodel.cluster.algorithms import coarse_leiden, coarse_leiden_to_k
 from cellmodel.cluster.structure import Structure, check_structure
 from cellmodel.core.config import RESOLUTION, GraphConfig
 from cellmodel.pp.neighbors import knn_graph, snn_weights
-from cellmodel.pp.normalize import normalise_log1p, principal_components
+from cellmodel.pp.normalize import normalize_log1p, principal_components
 
 
 def groups(n_groups, *, seed=0, size=60, distance=15):
@@ -29,7 +29,7 @@ def one_profile_of_any_depth(seed, n_cells=400):
     rng = np.random.default_rng(seed)
     profile = rng.dirichlet(np.exp(rng.normal(0, 1.5, 1500)))
     counts = rng.poisson(2000 * rng.lognormal(0, 0.6, n_cells)[:, None] * profile).astype(np.float32)
-    return principal_components(normalise_log1p(sp.csr_matrix(counts)), n_components=20), counts.sum(axis=1)
+    return principal_components(normalize_log1p(sp.csr_matrix(counts)), n_components=20), counts.sum(axis=1)
 
 
 @pytest.mark.parametrize("n_clusters", [None, 4])

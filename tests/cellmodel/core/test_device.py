@@ -76,11 +76,11 @@ def test_the_second_device_refuses_tensors_of_the_first():
 @pytest.mark.slow
 @pytest.mark.parametrize("classes", [None, np.arange(6) % 3])
 def test_the_contrastive_projection_keeps_to_its_device(classes, views, monkeypatch):
-    labelled = None if classes is None else np.arange(0, 60, 10)
-    here = classify.contrastive_features(views.pcs, labelled=labelled, classes=classes, seed=0)
+    labeled = None if classes is None else np.arange(0, 60, 10)
+    here = classify.contrastive_features(views.pcs, labeled=labeled, classes=classes, seed=0)
     with second_device() as device:
         monkeypatch.setattr(classify, "find_device", lambda _: device)
-        there = classify.contrastive_features(views.pcs, labelled=labelled, classes=classes, seed=0)
+        there = classify.contrastive_features(views.pcs, labeled=labeled, classes=classes, seed=0)
     np.testing.assert_allclose(there, here, atol=1e-3)
 
 

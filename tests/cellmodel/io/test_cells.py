@@ -446,7 +446,7 @@ def test_every_real_file_is_read_or_refused_in_one_line(real_data):
             assert len(cells.names) == cells.matrix.shape[1]
         assert sha256(path) == before
     assert {"not_counts_rpkm", "usoskin_150"} <= set(refused)
-    assert logged == ["ginhoux_dc_248"]  # log2 of normalised expression
+    assert logged == ["ginhoux_dc_248"]  # log2 of normalized expression
     assert {*refused, *logged} == {path.stem for path in paths if not has_whole_numbers(path)}
     assert all('values="linear"' in line and "\n" not in line for line in refused.values())
 

@@ -1,4 +1,4 @@
-"""Kinds of values, told from real cells and from what normalisation makes of them."""
+"""Kinds of values, told from real cells and from what normalization makes of them."""
 
 import numpy as np
 import pytest

@@ -6,7 +6,7 @@ from scipy.special import rel_entr, softmax
 from cellmodel.nn import losses
 from cellmodel.nn.losses import cross_view_consistency, distribution_alignment, neighbourhood_contrast
 
-EDGES = torch.tensor([[3, 0, 2, 0, 3], [0, 1, 4, 2, 4]])  # cells 1 and 4 have no neighbour; sources are not sorted
+EDGES = torch.tensor([[3, 0, 2, 0, 3], [0, 1, 4, 2, 4]])  # cells 1 and 4 have no neighbor; sources are not sorted
 OTHERS = torch.tensor([[2, 3], [0, 4], [1, 3], [1, 2], [0, 0]])
 
 

@@ -5,7 +5,7 @@ import torch
 from scipy.spatial.distance import jensenshannon
 
 from cellmodel.nn.graphs import symmetric_propagation
-from cellmodel.nn.losses import edge_reconstruction, jensen_shannon, normalised_cut
+from cellmodel.nn.losses import edge_reconstruction, jensen_shannon, normalized_cut
 
 
 def two_blocks(n=6):
@@ -22,7 +22,7 @@ def propagation(graph):
     return symmetric_propagation(graph).to(torch.float64)
 
 
-def test_normalised_cut_is_the_dense_formula():
+def test_normalized_cut_is_the_dense_formula():
     z, graph = embedding(6, 3), two_blocks()
     weights = graph.toarray() + np.eye(6)
     scale = np.diag(weights.sum(axis=1) ** -0.5)
@@ -30,7 +30,7 @@ def test_normalised_cut_is_the_dense_formula():
     columns = z.numpy() / np.linalg.norm(z.numpy(), axis=0)
     cut = -np.trace(columns.T @ (0.21 * once + 0.79 * once @ once) @ columns) / 3
     penalty = 0.32 * ((columns.T @ columns - np.eye(3)) ** 2).sum() / 3
-    found = normalised_cut(z, propagation(graph), one_hop=0.21, orthogonality=0.32)
+    found = normalized_cut(z, propagation(graph), one_hop=0.21, orthogonality=0.32)
     assert float(found) == pytest.approx(cut + penalty, rel=1e-5)
 
 
@@ -38,7 +38,7 @@ def test_the_indicator_of_the_blocks_has_the_lowest_cut():
     indicator = torch.tensor([[1.0, 0.0]] * 3 + [[0.0, 1.0]] * 3, dtype=torch.float64)
     mixed = torch.tensor([[1.0, 0.0], [0.0, 1.0]] * 3, dtype=torch.float64)
     best, worse = (
-        normalised_cut(z, propagation(two_blocks()), one_hop=0.21, orthogonality=0.32) for z in (indicator, mixed)
+        normalized_cut(z, propagation(two_blocks()), one_hop=0.21, orthogonality=0.32) for z in (indicator, mixed)
     )
     assert float(best) == pytest.approx(-1, abs=1e-6)
     assert worse > best + 0.3
@@ -47,7 +47,7 @@ def test_the_indicator_of_the_blocks_has_the_lowest_cut():
 def test_collapsed_columns_pay_for_it():
     one = torch.ones(6, 1, dtype=torch.float64)
     values = [
-        normalised_cut(z, propagation(two_blocks()), one_hop=0.5, orthogonality=1.0) for z in (one, one.expand(6, 2))
+        normalized_cut(z, propagation(two_blocks()), one_hop=0.5, orthogonality=1.0) for z in (one, one.expand(6, 2))
     ]
     assert float(values[1] - values[0]) == pytest.approx(1.0, abs=1e-6)  # two off-diagonal ones, over two columns
 
@@ -78,6 +78,6 @@ def test_edge_reconstruction_is_the_loop_over_pairs():
 def test_gradients_agree_with_finite_differences():
     z, graph = embedding(6, 3).requires_grad_(), propagation(two_blocks())
     pairs = torch.tensor([[0, 1, 2], [3, 4, 5]])
-    assert torch.autograd.gradcheck(lambda x: normalised_cut(x, graph, one_hop=0.21, orthogonality=0.32), (z,))
+    assert torch.autograd.gradcheck(lambda x: normalized_cut(x, graph, one_hop=0.21, orthogonality=0.32), (z,))
     assert torch.autograd.gradcheck(lambda x: jensen_shannon(x, x.flip(0) * 2), (z,))
     assert torch.autograd.gradcheck(lambda x: edge_reconstruction(x, edges=pairs, others=pairs.flip(1)[:, :2]), (z,))

@@ -22,10 +22,10 @@ def plan_by_dense_scaling(kernel, columns, n_iterations=20_000):
 
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_soft_assignment_is_the_student_t_formula(scale):
-    z, centres = draw(4, 3), draw(2, 3, seed=1)
-    weights = np.array([[1 / (1 + ((a - b) ** 2).sum() / scale**2) for b in centres.numpy()] for a in z.numpy()])
+    z, centers = draw(4, 3), draw(2, 3, seed=1)
+    weights = np.array([[1 / (1 + ((a - b) ** 2).sum() / scale**2) for b in centers.numpy()] for a in z.numpy()])
     expected = weights / weights.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(log_soft_assignment(z, centres, scale=scale).exp().numpy(), expected)
+    np.testing.assert_allclose(log_soft_assignment(z, centers, scale=scale).exp().numpy(), expected)
 
 
 @settings(deadline=None)
@@ -130,8 +130,8 @@ def test_masses_run_from_the_clusters_own_to_equal_ones():
 
 
 def test_gradients_agree_with_finite_differences():
-    z, centres = draw(5, 3).requires_grad_(), draw(2, 3, seed=1).requires_grad_()
+    z, centers = draw(5, 3).requires_grad_(), draw(2, 3, seed=1).requires_grad_()
     p = torch.softmax(draw(5, 2, seed=2), dim=1)
     assert torch.autograd.gradcheck(
-        lambda a, b: assignment_divergence(p, log_soft_assignment(a, b, scale=0.7)), (z, centres)
+        lambda a, b: assignment_divergence(p, log_soft_assignment(a, b, scale=0.7)), (z, centers)
     )

@@ -83,7 +83,7 @@ def test_settings_are_recorded_and_what_they_explain_is_of_groups_that_did_not_c
     assert trials.explained() == pytest.approx(1 - (2.0 + 1.0 * 3) / 4)
 
 
-def test_one_replicate_has_no_error_and_unlabelled_cells_are_left_out():
+def test_one_replicate_has_no_error_and_unlabeled_cells_are_left_out():
     expression = sp.csr_matrix(np.ones((42, 2), dtype=np.float32))
     labels = ["control", *[f"p{n}" for n in range(20)]] * 2
     labels[-1] = ""

@@ -1,4 +1,4 @@
-"""The layout's own gradient and optimiser against PyTorch's."""
+"""The layout's own gradient and optimizer against PyTorch's."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_the_gradient_is_that_of_the_loss(cells, n_edges):
     cell, near = edges.row[:n_edges].astype(np.int64), edges.col[:n_edges].astype(np.int64)
     plane = plane_of(features[:, :2])
     loss_of(plane, torch.from_numpy(cell), torch.from_numpy(near)).backward()
-    ours = embedding.neighbour_gradient(np.ascontiguousarray(features[:, :2].T), cell, near)
+    ours = embedding.neighbor_gradient(np.ascontiguousarray(features[:, :2].T), cell, near)
     np.testing.assert_allclose(ours.T, plane.weight.grad.numpy(), atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Maps take scanpy's arguments, and its colours."""
+"""Maps take scanpy's arguments, and its colors."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def colors_of(axes):
     }
 
 
-def test_colours_are_those_of_uns_of_the_palette_or_of_the_report(adata):
+def test_colors_are_those_of_uns_of_the_palette_or_of_the_report(adata):
     own = colors_of(cm.pl.umap(adata, color="label"))
     adata.uns["label_colors"] = ["#112233", "#445566"]
     assert colors_of(cm.pl.umap(adata, color="label")) == {"#112233", "#445566"} != own
@@ -35,11 +35,11 @@ def test_colours_are_those_of_uns_of_the_palette_or_of_the_report(adata):
     assert len(colors_of(cm.pl.umap(adata, color="label", palette="tab10"))) == 2
 
 
-def test_several_colours_are_panels_with_titles(adata, tmp_path):
+def test_several_colors_are_panels_with_titles(adata, tmp_path):
     maps = cm.pl.umap(adata, color=["label", "CD3D", "CD4"], ncols=2, title=["one"], save=tmp_path / "maps.png")
     assert [axes.get_title() for axes in maps] == ["one", "CD3D", "CD4"]
     assert (tmp_path / "maps.png").stat().st_size > 1000
-    with pytest.raises(ValueError, match="several colours are several maps"):
+    with pytest.raises(ValueError, match="several colors are several maps"):
         cm.pl.umap(adata, color=["label", "CD3D"], ax=plt.subplots()[1])
 
 

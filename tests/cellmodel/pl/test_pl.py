@@ -61,7 +61,7 @@ def dense(adata):
     return np.log1p(counts / counts.sum(axis=1, keepdims=True) * 1e4)
 
 
-def test_umap_draws_each_cell_in_the_colour_of_its_cluster(cells):
+def test_umap_draws_each_cell_in_the_color_of_its_cluster(cells):
     axes = cm.pl.umap(cells)
     dots = axes.collections[0]
     np.testing.assert_allclose(dots.get_offsets(), cells.obsm["X_umap"])
@@ -79,7 +79,7 @@ def test_embedding_by_a_number_and_by_a_gene_draws_the_highest_on_top(cells):
     np.testing.assert_allclose(gene, np.sort(dense(cells)[:, 4]), rtol=1e-3)
 
 
-def test_a_cell_without_a_category_is_grey_and_in_no_legend(cells):
+def test_a_cell_without_a_category_is_gray_and_in_no_legend(cells):
     copy = cells.copy()
     copy.obs.loc["c0", "cellmodel"] = np.nan
     axes = cm.pl.umap(copy)
@@ -87,7 +87,7 @@ def test_a_cell_without_a_category_is_grey_and_in_no_legend(cells):
     assert axes.get_legend().get_texts()[0].get_text() == "0 (29)"
 
 
-def test_dotplot_shows_shares_as_sizes_and_scaled_means_as_colours(cells):
+def test_dotplot_shows_shares_as_sizes_and_scaled_means_as_colors(cells):
     axes = cm.pl.dotplot(cells, n_genes=2)
     genes = [text.get_text() for text in axes.get_xticklabels()]
     assert genes == ["G0", "G1", "G3", "G4", "G6", "G7"]
@@ -267,7 +267,7 @@ def test_heatmap_of_a_file_names_the_conditions_of_a_cluster(cells, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # numba and umap warn of their own affairs
-def test_a_umap_is_made_from_the_neighbours_of_a_run(cells):
+def test_a_umap_is_made_from_the_neighbors_of_a_run(cells):
     copy = cells.copy()
     del copy.obsm["X_umap"]
     cm.tl.cluster(copy, knowledge="none", n_clusters=3, key_added="run")

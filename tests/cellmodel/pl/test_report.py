@@ -111,7 +111,7 @@ def figures_put_in(data):
         for row in found["clusters"]:
             yield from (row["score"], row["p_value"], *(part for _, part, _ in row["genes"]))
     yield from data.history.to_numpy().ravel()
-    yield from data.knowledge["neighbour_agreement"]
+    yield from data.knowledge["neighbor_agreement"]
 
 
 def test_every_figure_is_on_the_page_at_full_precision(data, page):
@@ -532,7 +532,7 @@ MACHADO = {  # severity 1, linear RGB: Machado, Oliveira and Fernandes (2009)
 
 
 def oklab(colors, vision):
-    """OKLab (Ottosson 2020) of #rrggbb colours as an eye with this vision sees them."""
+    """OKLab (Ottosson 2020) of #rrggbb colors as an eye with this vision sees them."""
     rgb = np.array([[int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)] for color in colors])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     seen = np.clip(linear @ np.array(MACHADO[vision]).T, 0, 1)

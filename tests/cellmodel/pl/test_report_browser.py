@@ -51,7 +51,7 @@ def corner_of_map(browser):
 
 
 def pixels(browser):
-    """Colours on the map, each with its share, the commonest first."""
+    """Colors on the map, each with its share, the commonest first."""
     browser.settle()
     return browser.run(
         """(() => { const canvas = document.getElementById("canvas");
@@ -125,7 +125,7 @@ def test_cells_without_a_cluster_are_counted_in_the_legend_and_say_so_where_one_
     )
     with open_page(tmp_path / "r.html", tmp_path) as browser:
         browser.look(width=1280)
-        assert "20 cells without a cluster are grey." in browser.run("document.getElementById('legend').textContent")
+        assert "20 cells without a cluster are gray." in browser.run("document.getElementById('legend').textContent")
         assert browser.run("document.querySelectorAll('#legend button').length") == len(data.cluster_names)
         assert browser.run("document.querySelector('#color-by optgroup').label") == "Clusters"
         browser.point(*corner_of_map(browser))
@@ -135,7 +135,7 @@ def test_cells_without_a_cluster_are_counted_in_the_legend_and_say_so_where_one_
         assert browser.log == []
 
 
-def test_every_column_colours_the_map_and_columns_are_grouped(browser):
+def test_every_column_colors_the_map_and_columns_are_grouped(browser):
     data = corner_data()
     groups = browser.run(
         "[...document.querySelectorAll('#color-by optgroup')]"
@@ -157,7 +157,7 @@ def test_every_column_colours_the_map_and_columns_are_grouped(browser):
     assert pixels(browser) == seen[0]
 
 
-def test_a_gene_that_is_typed_colours_the_map(browser):
+def test_a_gene_that_is_typed_colors_the_map(browser):
     browser.click("#gene")
     browser.type("solo")
     assert text_of(browser, "legend-title") == "SOLO"

@@ -78,7 +78,7 @@ def read(adata, cluster_key="cellmodel"):
     return report_data(cells_from_anndata(adata, ReadConfig(gene_key="symbol")), cluster_key=cluster_key)
 
 
-def test_expression_is_log_normalised_of_markers_in_turn_without_names_that_occur_twice():
+def test_expression_is_log_normalized_of_markers_in_turn_without_names_that_occur_twice():
     adata = make_adata()
     data = read(adata)
     assert data.values.genes[:4] == ("LYZ", "CD3D", "CST3", "IL7R")
@@ -206,7 +206,7 @@ def test_a_run_offers_its_own_map_after_the_users_and_a_tissue_is_drawn_to_scale
     pixels = np.zeros((30, 40, 3))
     pixels[0, 0] = 1.0
     adata.uns["spatial"] = {"section": {"images": {"lowres": pixels}, "scalefactors": {"tissue_lowres_scalef": 0.1}}}
-    names = ('obsm["X_umap"] of the file', "a neighbour embedding of the expression view")
+    names = ('obsm["X_umap"] of the file', "a neighbor embedding of the expression view")
     *others, tissue = read(adata).layouts
     assert tuple(layout.name for layout in others) == names
     assert (tissue.is_tissue, tissue.image.width, tissue.image.height) == (True, pytest.approx(400), pytest.approx(300))
@@ -239,9 +239,9 @@ def test_quality_is_that_of_the_cells():
 def test_without_a_picture_components_are_laid_out():
     adata = make_foreign()[:30].copy()
     adata.obsm = {"X_pca": np.random.default_rng(1).normal(size=(30, 5))}
-    assert read(adata, "leiden").layouts[0].name == 'a neighbour embedding of obsm["X_pca"] of the file'
+    assert read(adata, "leiden").layouts[0].name == 'a neighbor embedding of obsm["X_pca"] of the file'
     del adata.obsm["X_pca"]
-    assert read(adata, "leiden").layouts[0].name == "a neighbour embedding of principal components"
+    assert read(adata, "leiden").layouts[0].name == "a neighbor embedding of principal components"
 
 
 @pytest.mark.parametrize(

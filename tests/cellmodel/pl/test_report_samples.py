@@ -102,7 +102,7 @@ def test_links_and_labels_of_samples_have_a_target():
     assert {"samples", "conditions"} <= links
 
 
-def test_samples_are_the_first_colour_as_categories_whatever_their_column_holds(cells):
+def test_samples_are_the_first_color_as_categories_whatever_their_column_holds(cells):
     cells.obs["donor"] = np.where(cells.obs["sample"] == "s1", 1.0, 2.0)
     cells.obs.loc["c7", "donor"] = np.nan
     data = read(cells, sample_key="donor")
@@ -140,7 +140,7 @@ def test_conditions_that_were_compared_split_the_samples_the_reference_first(cel
     assert "Composition by condition" in Page(render_report(data)).words
 
 
-def test_effects_are_the_significant_genes_of_either_direction_and_can_colour_the_map(cells, tmp_path):
+def test_effects_are_the_significant_genes_of_either_direction_and_can_color_the_map(cells, tmp_path):
     keys = {"sample_key": "sample", "cluster_key": "leiden", "condition_key": "stim"}
     cm.tl.markers(cells, **keys, reference="ctrl", min_cells=1)
     cells.write_h5ad(tmp_path / "cells.h5ad")
@@ -364,7 +364,7 @@ def browser(tmp_path):
 
 
 def colors_of(browser, unit):
-    """Share of the pixels of a small map that are neither ground nor grey."""
+    """Share of the pixels of a small map that are neither ground nor gray."""
     browser.settle()
     return browser.run(
         f"""(() => {{ const canvas = document.querySelectorAll(".small-map canvas")[{unit}];
@@ -391,7 +391,7 @@ def test_a_browser_draws_a_small_map_for_each_sample_at_every_width_and_theme(br
 
 
 @pytest.mark.slow
-def test_small_maps_follow_the_colour_and_the_legend_of_the_map_and_samples_stand_next_to_clusters(browser):
+def test_small_maps_follow_the_color_and_the_legend_of_the_map_and_samples_stand_next_to_clusters(browser):
     data = with_samples(make_data(600))
     first = browser.run(
         "[...document.querySelector('#color-by optgroup').children].map((option) => option.textContent)"

@@ -1,4 +1,4 @@
-"""Small maps of `split_by`: whose cells are drawn where, in which colours, and what is not drawn."""
+"""Small maps of `split_by`: whose cells are drawn where, in which colors, and what is not drawn."""
 
 import logging
 
@@ -18,7 +18,7 @@ from cellmodel.core.colors import cluster_color
 from cellmodel.core.errors import InputUnusable
 from cellmodel.pl._file import PlotChoice, plot_file
 
-GREY = "#e6e6e6"
+GRAY = "#e6e6e6"
 
 
 @pytest.fixture(autouse=True)
@@ -40,13 +40,13 @@ def cells():
 
 
 def drawn_cells(axes):
-    """Place and colour of the cells that are drawn, grey ones apart."""
+    """Place and color of the cells that are drawn, gray ones apart."""
     others, own = axes.collections[:2]
-    assert {to_hex(color) for color in others.get_facecolors()} == {GREY}
+    assert {to_hex(color) for color in others.get_facecolors()} == {GRAY}
     return np.asarray(others.get_offsets()), np.asarray(own.get_offsets()), [to_hex(c) for c in own.get_facecolors()]
 
 
-def test_each_category_has_a_map_of_its_cells_over_all_others_in_grey(cells):
+def test_each_category_has_a_map_of_its_cells_over_all_others_in_gray(cells):
     maps = cm.pl.umap(cells, split_by="sample")
     assert [axes.get_title() for axes in maps] == ["late (40)", "early (20)"]  # as the column orders them
     for axes, name in zip(maps, ("late", "early"), strict=True):
@@ -71,13 +71,13 @@ def test_numbers_have_one_scale_in_all_maps_and_the_highest_on_top(cells):
     assert gene[0].collections[-1].get_clim() == gene[1].collections[-1].get_clim()
 
 
-def test_cells_without_a_value_are_grey_in_every_map_and_counted(cells, caplog):
+def test_cells_without_a_value_are_gray_in_every_map_and_counted(cells, caplog):
     cells.obs.loc[["c0", "c1"], "sample"] = np.nan
     with caplog.at_level(logging.WARNING):
         maps = cm.pl.umap(cells, split_by="sample")
     assert [axes.get_title() for axes in maps] == ["late (38)", "early (20)"]
     assert [len(drawn_cells(axes)[0]) for axes in maps] == [22, 40]
-    assert caplog.messages == ["2 cells without a value in 'sample': grey in every map"]
+    assert caplog.messages == ["2 cells without a value in 'sample': gray in every map"]
 
 
 def test_of_five_hundred_samples_the_largest_twelve_are_drawn_and_the_rest_is_said(caplog):

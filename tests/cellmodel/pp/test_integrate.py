@@ -13,7 +13,7 @@ from cellmodel.io.cells import ObsCategories
 from cellmodel.io.matrix import ValueKind
 from cellmodel.pp.blocks import scan
 from cellmodel.pp.integrate import Integrated, integrate, map_to_reference, mix_within
-from cellmodel.pp.neighbors import faiss_centres, knn_graph
+from cellmodel.pp.neighbors import faiss_centers, knn_graph
 from cellmodel.pp.normalize import principal_axes, variable_in_batches
 from tests.support.batches import two_protocols
 
@@ -63,7 +63,7 @@ def test_moments_within_batches_add_up_to_those_of_all_cells():
     assert plain.batch_mean is None
 
 
-def test_same_batch_neighbours_equal_a_count_by_loops():
+def test_same_batch_neighbors_equal_a_count_by_loops():
     rng = np.random.default_rng(0)
     points = rng.standard_normal((60, 4)).astype(np.float32)
     codes, clusters = rng.integers(0, 3, 60), rng.integers(0, 2, 60)
@@ -144,32 +144,32 @@ def test_principal_axes_keep_distances_and_do_not_depend_on_a_rotation():
     assert (np.diff(found.var(axis=0)) < 0).all()
 
 
-def shares_of(points, centres):
-    closeness = np.exp(-2 * (1 - unit_rows(np.asarray(points, dtype=np.float64)) @ centres.T) / 0.1)
+def shares_of(points, centers):
+    closeness = np.exp(-2 * (1 - unit_rows(np.asarray(points, dtype=np.float64)) @ centers.T) / 0.1)
     return closeness / closeness.sum(axis=1, keepdims=True)
 
 
-def test_cells_of_new_batches_are_shifted_and_then_mapped_by_ridge_regression_at_each_centre():
+def test_cells_of_new_batches_are_shifted_and_then_mapped_by_ridge_regression_at_each_center():
     rng = np.random.default_rng(0)
     reference = rng.standard_normal((200, 4)).astype(np.float32)
     new, batches = (rng.standard_normal((60, 4)) + 0.7).astype(np.float32), rng.integers(0, 2, 60)
-    centres = unit_rows(faiss_centres(unit_rows(reference), n_clusters=7))
-    of_reference = shares_of(reference, centres)
+    centers = unit_rows(faiss_centers(unit_rows(reference), n_clusters=7))
+    of_reference = shares_of(reference, centers)
     means = of_reference.T @ reference / of_reference.sum(axis=0)[:, None]
     expected = new.astype(np.float64)
     for batch in (0, 1):
         cells, shift = new[batches == batch], np.zeros(4)
         for _ in range(5):
-            shift = (cells - shares_of(cells - shift, centres) @ means).sum(axis=0) / (len(cells) + 1)
+            shift = (cells - shares_of(cells - shift, centers) @ means).sum(axis=0) / (len(cells) + 1)
         expected[batches == batch] -= shift
     every = np.vstack([reference, expected])
-    shares = shares_of(every, centres)
+    shares = shares_of(every, centers)
     of_batch = np.vstack([np.zeros((200, 2)), np.eye(2)[batches]])
     design = np.column_stack([np.ones(260), of_batch])
-    for centre in range(7):
-        weighted = design * shares[:, [centre]]
+    for center in range(7):
+        weighted = design * shares[:, [center]]
         found = np.linalg.solve(design.T @ weighted + np.diag([0, 1, 1]), weighted.T @ every)
-        expected -= shares[200:, [centre]] * found[1 + batches]
+        expected -= shares[200:, [center]] * found[1 + batches]
     np.testing.assert_allclose(map_to_reference(new, batches, reference), expected, atol=1e-4)
 
 

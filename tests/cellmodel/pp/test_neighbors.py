@@ -9,18 +9,18 @@ from cellmodel.core.config import GraphConfig
 from cellmodel.pp.neighbors import (
     approximate_search,
     exact_search,
-    faiss_centres,
+    faiss_centers,
     knn_graph,
     knn_recall,
     metric_points,
-    nearest_centre,
+    nearest_center,
 )
 
 
 def blobs(seed, *, n_cells=3000, n_dims=5):
     rng = np.random.default_rng(seed)
-    centres = 4 * rng.standard_normal((12, n_dims))
-    return centres[rng.integers(0, 12, n_cells)] + rng.standard_normal((n_cells, n_dims))
+    centers = 4 * rng.standard_normal((12, n_dims))
+    return centers[rng.integers(0, 12, n_cells)] + rng.standard_normal((n_cells, n_dims))
 
 
 def graph_of(neighbors):
@@ -80,12 +80,12 @@ def test_recall_counts_any_of_equally_far_cells_and_an_exact_graph_as_whole():
     assert knn_recall(alone, knn_graph(alone, config=GraphConfig()), metric="cosine") == 1
 
 
-def test_quick_centres_are_means_of_their_points_in_any_order_of_these():
+def test_quick_centers_are_means_of_their_points_in_any_order_of_these():
     rng = np.random.default_rng(5)
     vectors = (np.repeat(50 * np.eye(3), 40, axis=0) + rng.standard_normal((120, 3))).astype(np.float32)
-    centres = faiss_centres(vectors, n_clusters=6)
-    assert np.array_equal(centres, faiss_centres(vectors[rng.permutation(120)], n_clusters=6))
-    nearest = nearest_centre(vectors, centres)
-    assert nearest.tolist() == cdist(vectors, centres).argmin(axis=1).tolist()
-    means = [vectors[nearest == centre].mean(axis=0) for centre in range(6)]
-    np.testing.assert_allclose(centres, means, atol=0.5)
+    centers = faiss_centers(vectors, n_clusters=6)
+    assert np.array_equal(centers, faiss_centers(vectors[rng.permutation(120)], n_clusters=6))
+    nearest = nearest_center(vectors, centers)
+    assert nearest.tolist() == cdist(vectors, centers).argmin(axis=1).tolist()
+    means = [vectors[nearest == center].mean(axis=0) for center in range(6)]
+    np.testing.assert_allclose(centers, means, atol=0.5)

@@ -13,8 +13,8 @@ METRICS = {"cosine": oracles.cosine_distances_by_loops, "euclidean": oracles.euc
 
 def blobs(seed, *, n_cells=200, n_dims=8):
     rng = np.random.default_rng(seed)
-    centres = 3 * rng.standard_normal((5, n_dims))
-    return (centres[rng.integers(0, 5, n_cells)] + rng.standard_normal((n_cells, n_dims))).astype(np.float32)
+    centers = 3 * rng.standard_normal((5, n_dims))
+    return (centers[rng.integers(0, 5, n_cells)] + rng.standard_normal((n_cells, n_dims))).astype(np.float32)
 
 
 def as_graph(neighbors):

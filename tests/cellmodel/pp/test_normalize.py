@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellmodel.core.errors import InputUnusable
-from cellmodel.pp.normalize import detected_genes, highly_variable, normalise_log1p, principal_components
+from cellmodel.pp.normalize import detected_genes, highly_variable, normalize_log1p, principal_components
 from tests.support import oracles, strategies
 
 
@@ -20,29 +20,29 @@ def poisson_counts(seed, *, n_cells=120, n_genes=400):
 
 
 @given(counts=strategies.counts())
-def test_normalising_equals_the_definition_and_keeps_zeros(counts):
-    expression = normalise_log1p(counts)
-    np.testing.assert_allclose(expression.toarray(), oracles.normalise_by_loops(counts), rtol=1e-5)
+def test_normalizing_equals_the_definition_and_keeps_zeros(counts):
+    expression = normalize_log1p(counts)
+    np.testing.assert_allclose(expression.toarray(), oracles.normalize_by_loops(counts), rtol=1e-5)
     assert expression.dtype == np.float32
     assert np.array_equal(expression.toarray() == 0, counts.toarray() == 0)
 
 
 @given(counts=strategies.counts(), factor=st.integers(2, 9))
 def test_depth_of_a_cell_does_not_matter(counts, factor):
-    np.testing.assert_allclose(normalise_log1p(counts * factor).toarray(), normalise_log1p(counts).toarray(), rtol=1e-5)
+    np.testing.assert_allclose(normalize_log1p(counts * factor).toarray(), normalize_log1p(counts).toarray(), rtol=1e-5)
 
 
-def test_normalising_leaves_the_input_alone():
+def test_normalizing_leaves_the_input_alone():
     counts = poisson_counts(0)
     before = counts.copy()
-    normalise_log1p(counts).data[:] = 0
+    normalize_log1p(counts).data[:] = 0
     assert (counts != before).nnz == 0
 
 
 @pytest.mark.parametrize("target_sum", [0, -1.0])
 def test_target_sum_must_be_positive(target_sum):
     with pytest.raises(ValueError, match=f"target_sum must be > 0, got {target_sum}"):
-        normalise_log1p(poisson_counts(0), target_sum=target_sum)
+        normalize_log1p(poisson_counts(0), target_sum=target_sum)
 
 
 @given(counts=strategies.counts(), min_cells=st.integers(0, 5))
@@ -62,7 +62,7 @@ def test_highly_variable_equals_scanpy(seed, n_top):
     from anndata import AnnData
 
     present = sp.diags((np.arange(400) != 7).astype(np.float32))  # gene 7 is in no cell
-    expression = normalise_log1p((poisson_counts(seed) @ present).tocsr()).astype(np.float64)
+    expression = normalize_log1p((poisson_counts(seed) @ present).tocsr()).astype(np.float64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Scanpy's and AnnData's own
         table = sc.pp.highly_variable_genes(AnnData(expression), flavor="seurat", n_top_genes=n_top, inplace=False)
@@ -73,7 +73,7 @@ def test_highly_variable_equals_scanpy(seed, n_top):
 @settings(deadline=None)
 @given(order=st.permutations(range(40)), seed=st.integers(0, 5))
 def test_highly_variable_does_not_see_the_order_of_genes_or_cells(order, seed):
-    expression = normalise_log1p(poisson_counts(seed, n_cells=60, n_genes=40)).astype(np.float64)
+    expression = normalize_log1p(poisson_counts(seed, n_cells=60, n_genes=40)).astype(np.float64)
     chosen = highly_variable(expression, n_top=10)
     permuted = highly_variable(expression[::-1][:, order], n_top=10)
     assert sorted(order[column] for column in permuted) == chosen.tolist()
@@ -84,7 +84,7 @@ def test_highly_variable_finds_the_genes_that_differ_between_groups():
     mean = np.tile(rng.uniform(3, 6, 3000), (200, 1))
     mean[:100, 40:60] *= 1.8  # the mean over all cells stays what it was
     mean[100:, 40:60] *= 0.2
-    chosen = highly_variable(normalise_log1p(sp.csr_matrix(rng.poisson(mean))), n_top=20)
+    chosen = highly_variable(normalize_log1p(sp.csr_matrix(rng.poisson(mean))), n_top=20)
     assert chosen.tolist() == list(range(40, 60))
 
 
@@ -111,8 +111,8 @@ def test_leading_components_equal_the_full_svd(shape):
     np.testing.assert_allclose(scores * signs, expected, atol=1e-3)
 
 
-def test_components_are_centred_uncorrelated_and_in_falling_order():
-    scores = principal_components(normalise_log1p(poisson_counts(0)), n_components=10).astype(float)
+def test_components_are_centered_uncorrelated_and_in_falling_order():
+    scores = principal_components(normalize_log1p(poisson_counts(0)), n_components=10).astype(float)
     covariance = scores.T @ scores
     np.testing.assert_allclose(scores.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(covariance - np.diag(np.diag(covariance)), 0, atol=1e-3 * covariance[0, 0])
@@ -122,14 +122,14 @@ def test_components_are_centred_uncorrelated_and_in_falling_order():
 @settings(deadline=None)
 @given(order=st.permutations(range(30)))
 def test_permuting_the_cells_permutes_the_components(order):
-    expression = normalise_log1p(poisson_counts(1, n_cells=30, n_genes=60))
+    expression = normalize_log1p(poisson_counts(1, n_cells=30, n_genes=60))
     straight = principal_components(expression, n_components=5)
     permuted = principal_components(expression[order], n_components=5)
     np.testing.assert_allclose(permuted, straight[order], atol=1e-4)
 
 
 def test_equal_cells_give_equal_bytes():
-    expression = normalise_log1p(poisson_counts(2))
+    expression = normalize_log1p(poisson_counts(2))
     assert principal_components(expression).tobytes() == principal_components(expression).tobytes()
 
 
@@ -138,8 +138,8 @@ def test_fewer_components_where_cells_or_genes_are_few(shape, n_found):
     dense = np.random.default_rng(0).random(shape)
     scores = principal_components(sp.csr_matrix(dense))
     assert scores.shape == (shape[0], n_found)
-    centred = dense - dense.mean(axis=0)
-    np.testing.assert_allclose((scores.astype(float) ** 2).sum(), (centred**2).sum(), rtol=1e-5)
+    centered = dense - dense.mean(axis=0)
+    np.testing.assert_allclose((scores.astype(float) ** 2).sum(), (centered**2).sum(), rtol=1e-5)
 
 
 def test_cells_that_are_all_equal_have_components_of_zero():

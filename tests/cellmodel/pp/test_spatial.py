@@ -17,8 +17,8 @@ def test_it_is_that_of_the_definition_whatever_the_block(monkeypatch, block):
     values[:, 4] = 3.0
     graph = spatial_graph(places, n_neighbors=5)
     weights = graph.toarray() / graph.toarray().sum(axis=1, keepdims=True)
-    centred = values[:, :4] - values[:, :4].mean(axis=0, dtype=np.float64)
-    expected = (centred * (weights @ centred)).sum(axis=0) / (centred**2).sum(axis=0)
+    centered = values[:, :4] - values[:, :4].mean(axis=0, dtype=np.float64)
+    expected = (centered * (weights @ centered)).sum(axis=0) / (centered**2).sum(axis=0)
     got = morans_i(sp.csr_matrix(values), graph)
     np.testing.assert_allclose(got[:4], expected, atol=1e-12)
     assert got[4] == 0.0

@@ -96,7 +96,7 @@ def test_a_batch_is_of_whole_parts_sorted_and_other_parts_each_time():
     assert spread < 0.7 * pcs.std(axis=0).mean()
 
 
-def test_parts_of_spots_are_neighbours_by_their_coordinates():
+def test_parts_of_spots_are_neighbors_by_their_coordinates():
     coordinates = np.random.default_rng(0).random((N_CELLS, 2))
     spatial = spatial_graph(coordinates, n_neighbors=6)
     draw = batches(make_views()[0].pcs, seed=0, batching=replace(SMALL, batch_cells=1), spatial=spatial)

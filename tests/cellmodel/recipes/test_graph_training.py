@@ -8,7 +8,7 @@ import torch
 from cellmodel.nn.graphs import csr_tensor, symmetric_propagation
 from cellmodel.nn.modules import weights_of, with_weights
 from cellmodel.recipes.base import CellViews
-from cellmodel.recipes.graph_training import in_content_order, standard_of, standardised
+from cellmodel.recipes.graph_training import in_content_order, standard_of, standardized
 
 N_CELLS = 12
 NOT_BY_CELL = {
@@ -108,7 +108,7 @@ def test_attached_cells_change_no_propagation_but_their_own():
 def test_new_features_are_scaled_as_those_that_a_model_was_fitted_to():
     features = np.random.default_rng(0).normal(3, 2, (50, 4)).astype(np.float32)
     standard = standard_of(features)
-    np.testing.assert_array_equal(standardised(features[7:9], standard), standardised(features)[7:9])
+    np.testing.assert_array_equal(standardized(features[7:9], standard), standardized(features)[7:9])
 
 
 def test_a_model_is_given_its_weights_again_and_notices_one_that_is_missing():
@@ -124,10 +124,10 @@ def test_a_model_is_given_its_weights_again_and_notices_one_that_is_missing():
 
 def test_the_widest_column_has_unit_deviation_and_others_keep_their_share():
     features = np.array([[1.0, 5.0], [3.0, 5.5], [5.0, 6.0]], dtype=np.float32)
-    found = standardised(features)
+    found = standardized(features)
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(found.std(axis=0), [1, 0.25], rtol=1e-6)
-    assert not standardised(np.ones((3, 2), dtype=np.float32)).any()
+    assert not standardized(np.ones((3, 2), dtype=np.float32)).any()
 
 
 def test_a_tensor_holds_the_same_values_whatever_the_order_of_a_row():

@@ -14,20 +14,20 @@ def draw(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-class Centres(torch.nn.Module):
-    """Two centres on a line, and the assignment of cells to them."""
+class Centers(torch.nn.Module):
+    """Two centers on a line, and the assignment of cells to them."""
 
     def __init__(self, first):
         super().__init__()
-        self.centres = torch.nn.Parameter(torch.tensor(first))
+        self.centers = torch.nn.Parameter(torch.tensor(first))
 
     def forward(self, cells):
-        return log_soft_assignment(cells, self.centres)
+        return log_soft_assignment(cells, self.centers)
 
 
 @pytest.mark.parametrize(("every", "expected"), [(1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (10, [0])])
 def test_the_target_is_refreshed_on_the_stated_epochs_of_a_training_and_on_no_other(every, expected):
-    cells, model = draw(30, 1), Centres([[-1.0], [1.5]])
+    cells, model = draw(30, 1), Centers([[-1.0], [1.5]])
     target = ScheduledTarget(lambda m: m(cells), every=every, sharpness=2.0, smoothing=0.1)
     seen = []
 
@@ -45,7 +45,7 @@ def test_the_target_is_refreshed_on_the_stated_epochs_of_a_training_and_on_no_ot
 
 
 def test_the_target_is_that_of_the_models_own_assignment():
-    cells, model = draw(30, 1), Centres([[-1.0], [1.5]])
+    cells, model = draw(30, 1), Centers([[-1.0], [1.5]])
     target = ScheduledTarget(lambda m: m(cells), every=10, sharpness=5.0, smoothing=0.3)
     target.on_epoch(0, model)
     log_q = model(cells).detach()
@@ -54,9 +54,9 @@ def test_the_target_is_that_of_the_models_own_assignment():
     assert not target.p.requires_grad
 
 
-def test_self_training_draws_centres_to_the_groups():
+def test_self_training_draws_centers_to_the_groups():
     cells = torch.cat([draw(30, 1) * 0.3 - 3, draw(30, 1, seed=1) * 0.3 + 3])
-    model = Centres([[-1.0], [1.0]])
+    model = Centers([[-1.0], [1.0]])
     target = ScheduledTarget(lambda m: m(cells), every=5, sharpness=5.0, smoothing=0.1)
     term = Term(name="cluster", weight=1.0, loss=lambda o: assignment_divergence(target.p, o["log_q"]))
     history = fit(
@@ -67,7 +67,7 @@ def test_self_training_draws_centres_to_the_groups():
         rng=np.random.default_rng(0),
         on_epoch=target.on_epoch,
     )
-    torch.testing.assert_close(model.centres.detach(), torch.tensor([[-3.0], [3.0]]), atol=0.5, rtol=0)
+    torch.testing.assert_close(model.centers.detach(), torch.tensor([[-3.0], [3.0]]), atol=0.5, rtol=0)
     assert min(epoch["cluster"] for epoch in history) >= 0
 
 

@@ -4,10 +4,10 @@ import scipy.sparse as sp
 import torch
 
 from cellmodel.core.config import GraphConfig
-from cellmodel.explain.attribution import neighbour_agreement
+from cellmodel.explain.attribution import neighbor_agreement
 from cellmodel.nn.modules import Projector
 from cellmodel.pp.neighbors import attach, knn_graph, smooth, snn_weights
-from cellmodel.pp.normalize import normalise_log1p, principal_components
+from cellmodel.pp.normalize import normalize_log1p, principal_components
 from cellmodel.recipes import lowsample
 from cellmodel.recipes.base import CellViews, NewCells
 from cellmodel.recipes.lowsample import MOST_KEPT, RECIPE, represent
@@ -24,7 +24,7 @@ def make_views(depth, *, with_counts=True):
     is_own = np.arange(N_GENES) // 40 == truth[:, None]
     rates = rng.exponential(1, (N_CELLS, N_GENES)) * (rng.random((N_CELLS, N_GENES)) < np.where(is_own, 0.7, 0.2))
     counts = sp.csr_matrix(rng.poisson(depth * rates / rates.sum(axis=1, keepdims=True)).astype(np.float32))
-    expression = normalise_log1p(counts)
+    expression = normalize_log1p(counts)
     pcs = principal_components(expression, n_components=5)
     knn = knn_graph(pcs, config=GraphConfig(n_neighbors=10))
     graph = snn_weights(knn)
@@ -43,11 +43,11 @@ def make_views(depth, *, with_counts=True):
     return views, truth
 
 
-def test_deep_cells_keep_their_neighbours_since_views_hold_few_molecules_of_them(monkeypatch):
+def test_deep_cells_keep_their_neighbors_since_views_hold_few_molecules_of_them(monkeypatch):
     views, truth = make_views(300_000)
 
     def purity():
-        return neighbour_agreement(represent(views, 0).z, truth, graph=GraphConfig(n_neighbors=10))
+        return neighbor_agreement(represent(views, 0).z, truth, graph=GraphConfig(n_neighbors=10))
 
     few = purity()
     monkeypatch.setattr(lowsample, "MOST_KEPT", np.inf)
@@ -81,7 +81,7 @@ def test_without_counts_genes_are_dropped_instead_and_equal_seeds_give_equal_byt
     views, truth = make_views(1000, with_counts=False)
     first, again, other = (represent(views, seed) for seed in (0, 0, 1))
     assert first.z.tobytes() == again.z.tobytes() != other.z.tobytes()
-    assert neighbour_agreement(first.z, truth, graph=GraphConfig(n_neighbors=10)) > 0.5
+    assert neighbor_agreement(first.z, truth, graph=GraphConfig(n_neighbors=10)) > 0.5
 
 
 def test_new_cells_are_placed_where_training_placed_the_same_cells():

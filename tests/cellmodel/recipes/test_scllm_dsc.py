@@ -73,7 +73,7 @@ def test_groups_that_both_views_know_are_found(with_text):
     assert (representation.z_text is None) == (not with_text)
 
 
-def test_the_terms_of_text_are_left_out_without_it_and_the_clusters_term_before_there_are_centres(trained):
+def test_the_terms_of_text_are_left_out_without_it_and_the_clusters_term_before_there_are_centers(trained):
     history = trained[0].history
     first, last = {"align", "variance", "cut", "reconstruct"}, {term.name for term in TERMS}
     assert [set(epoch) for epoch in history] == [first] * 50 + [last] * (len(history) - 50)
@@ -118,22 +118,22 @@ def test_permuting_the_cells_permutes_the_embedding(trained):
     order = np.random.default_rng(3).permutation(120)
     other = represent(permuted(views, order), 0)
     np.testing.assert_allclose(other.z, representation.z[order], atol=1e-3)
-    np.testing.assert_allclose(other.centres, representation.centres, atol=1e-3)
+    np.testing.assert_allclose(other.centers, representation.centers, atol=1e-3)
 
 
 def test_equal_seeds_give_equal_bytes_whatever_the_global_stream_and_others_differ(trained):
     representation, _, views, _ = trained
     torch.manual_seed(99)
-    assert represent(views, 0).centres.tobytes() == representation.centres.tobytes()
+    assert represent(views, 0).centers.tobytes() == representation.centers.tobytes()
     assert not np.allclose(represent(views, 1).z, representation.z)
 
 
-def test_centres_move_from_the_means_of_the_clusters_that_they_start_as(trained):
+def test_centers_move_from_the_means_of_the_clusters_that_they_start_as(trained):
     representation, seen, _, _ = trained
     start = seen[50][1]  # the end of pretraining
     clusters = kmeans(start, n_clusters=3, seed=0)
     means = np.stack([start[clusters == cluster].mean(axis=0) for cluster in range(3)])
-    moved = np.linalg.norm(representation.centres[:, None] - means, axis=2).min(axis=1)
+    moved = np.linalg.norm(representation.centers[:, None] - means, axis=2).min(axis=1)
     assert (moved > 1e-3).all()
     assert (moved < 1).all()
 
@@ -141,10 +141,10 @@ def test_centres_move_from_the_means_of_the_clusters_that_they_start_as(trained)
 def test_every_parameter_gets_a_gradient_and_changes_in_one_step():
     model, batch = small_aligner()
     with torch.no_grad():
-        model.centres.copy_(torch.randn(2, 2, generator=torch.Generator().manual_seed(1)))
+        model.centers.copy_(torch.randn(2, 2, generator=torch.Generator().manual_seed(1)))
     outputs = {**model(batch["expression"], batch["text"], torch.arange(7)), "expression": batch["expression"]}
     outputs["propagation"] = torch.eye(7).to_sparse_csr()
-    outputs["log_q"] = log_soft_assignment(outputs["z"], model.centres)
+    outputs["log_q"] = log_soft_assignment(outputs["z"], model.centers)
     outputs["p"] = torch.tensor([[0.9, 0.1]]).expand(7, 2)
     before = {name: value.clone() for name, value in model.named_parameters()}
     optimizer = torch.optim.Adam(model.parameters())
@@ -177,7 +177,7 @@ def test_both_latents_start_near_the_principal_components(trained):
 def test_the_number_of_clusters_is_estimated_where_it_is_not_given():
     views, truth = make_views(n_clusters=None)
     representation = represent(views, 0)
-    assert len(representation.centres) == 3
+    assert len(representation.centers) == 3
     assert adjusted_rand_score(truth, RECIPE.head(representation, views, 0)) == 1
 
 
@@ -196,22 +196,22 @@ def test_the_smallest_and_the_plainest_inputs_train():
     assert set(RECIPE.head(represent(one, 0), one, 0).tolist()) == {0}
 
 
-def test_the_head_gives_each_cell_the_nearest_centre_and_numbers_clusters_by_size(trained):
+def test_the_head_gives_each_cell_the_nearest_center_and_numbers_clusters_by_size(trained):
     representation, _, views, _ = trained
     far = np.array([[50.0] * representation.z.shape[1]], dtype=np.float32)
-    spare = replace(representation, centres=np.vstack([far, representation.centres[::-1]]))
+    spare = replace(representation, centers=np.vstack([far, representation.centers[::-1]]))
     labels = assignment_head(spare, replace(views, n_clusters=4), 0)
-    nearest = [np.argmin([np.linalg.norm(z - centre) for centre in spare.centres]) for z in spare.z]
+    nearest = [np.argmin([np.linalg.norm(z - center) for center in spare.centers]) for z in spare.z]
     assert adjusted_rand_score(nearest, labels) == 1
     assert np.bincount(labels).tolist() == [60, 40, 20]
 
 
 def test_the_head_refuses_what_it_was_not_trained_for(trained):
     representation, _, views, _ = trained
-    with pytest.raises(InputUnusable, match="3 centres were learnt, 4 clusters are asked for"):
+    with pytest.raises(InputUnusable, match="3 centers were learnt, 4 clusters are asked for"):
         assignment_head(representation, replace(views, n_clusters=4), 0)
-    with pytest.raises(InputUnusable, match=r"this recipe learns no centres; take head=.kmeans"):
-        assignment_head(replace(representation, centres=None), views, 0)
+    with pytest.raises(InputUnusable, match=r"this recipe learns no centers; take head=.kmeans"):
+        assignment_head(replace(representation, centers=None), views, 0)
 
 
 @pytest.mark.slow

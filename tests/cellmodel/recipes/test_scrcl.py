@@ -27,8 +27,8 @@ def make_views():
     truth = np.repeat(np.arange(3), SIZES)
     rates = 0.2 + 3 * np.kron(np.eye(3, 4), np.ones(10))[truth]
     dense = np.log1p(rng.poisson(rates)).astype(np.float32)
-    centred = dense - dense.mean(axis=0)
-    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
+    centered = dense - dense.mean(axis=0)
+    left, singular, _ = np.linalg.svd(centered, full_matrices=False)
     pcs = (left * singular)[:, :6].astype(np.float32)
     knn = knn_graph(pcs, config=GraphConfig(n_neighbors=8))
     graph = snn_weights(knn)
@@ -119,10 +119,10 @@ def small_model():
     ring = sp.csr_matrix(np.roll(np.eye(7), 1, axis=1) + np.roll(np.eye(7), -1, axis=1))
     inputs = torch.from_numpy(rng.standard_normal((7, 4)).astype(np.float32))
     expression = rng.random((7, 6)).astype(np.float32)
-    centred = torch.from_numpy(expression - expression.mean(axis=0))
+    centered = torch.from_numpy(expression - expression.mean(axis=0))
     features = torch.from_numpy(rng.standard_normal((6, 3)).astype(np.float32))
     codes = model.genes(features, symmetric_propagation(ring[:6][:, :6]))
-    return model, model(inputs, centred @ codes, codes=codes, cell_graph=symmetric_propagation(ring))
+    return model, model(inputs, centered @ codes, codes=codes, cell_graph=symmetric_propagation(ring))
 
 
 def test_every_parameter_gets_a_gradient_and_changes_in_one_step():
@@ -142,8 +142,8 @@ def test_every_parameter_gets_a_gradient_and_changes_in_one_step():
 
 def test_loadings_are_least_squares_weights_of_equal_length():
     views, _ = make_views()
-    centred = views.expression.toarray() - views.expression.toarray().mean(axis=0)
-    expected = np.linalg.lstsq(views.pcs - views.pcs.mean(axis=0), centred, rcond=None)[0].T
+    centered = views.expression.toarray() - views.expression.toarray().mean(axis=0)
+    expected = np.linalg.lstsq(views.pcs - views.pcs.mean(axis=0), centered, rcond=None)[0].T
     expected /= np.sqrt((expected**2).mean(axis=0))
     np.testing.assert_allclose(gene_loadings(views), expected, atol=1e-4)
 
@@ -159,7 +159,7 @@ def test_genes_are_linked_with_those_that_they_correlate_with_best():
     np.testing.assert_array_equal(gene_graph(expression, n_neighbors=3).toarray(), expected)
 
 
-def test_genes_without_variance_and_fewer_genes_than_neighbours_do_no_harm():
+def test_genes_without_variance_and_fewer_genes_than_neighbors_do_no_harm():
     flat = sp.csr_matrix(np.hstack([np.ones((9, 1)), np.random.default_rng(0).random((9, 2))]))
     graph = gene_graph(flat, n_neighbors=5).toarray()
     np.testing.assert_array_equal(graph, 1 - np.eye(3))

@@ -114,21 +114,21 @@ def test_equal_seeds_give_equal_bytes_with_a_hook_or_none_whatever_the_global_st
     torch.manual_seed(99)
     again = represent(trained.views, 0)
     assert again.z.tobytes() == trained.result.z.tobytes()
-    assert again.centres.tobytes() == trained.result.centres.tobytes()
+    assert again.centers.tobytes() == trained.result.centers.tobytes()
 
 
 def test_permuting_the_cells_permutes_the_embedding(trained):
     order = np.random.default_rng(3).permutation(120)
     other = represent(permuted(trained.views, order), 0)
     np.testing.assert_allclose(other.z, trained.result.z[order], atol=1e-3)
-    np.testing.assert_allclose(other.centres, trained.result.centres, atol=1e-3)
+    np.testing.assert_allclose(other.centers, trained.result.centers, atol=1e-3)
 
 
-def test_centres_move_from_the_means_of_the_clusters_that_they_start_as(trained):
+def test_centers_move_from_the_means_of_the_clusters_that_they_start_as(trained):
     start = trained.seen[0][1]
     clusters = kmeans(start, n_clusters=3, seed=0)
     means = np.stack([start[clusters == cluster].mean(axis=0) for cluster in range(3)])
-    moved = np.linalg.norm(trained.result.centres[:, None] - means, axis=2).min(axis=1)
+    moved = np.linalg.norm(trained.result.centers[:, None] - means, axis=2).min(axis=1)
     assert (moved > 1e-3).all()
     assert (moved < 1).all()
 
@@ -150,7 +150,7 @@ def test_terms_can_be_left_out_by_name_and_only_by_name(trained):
 def test_the_number_of_clusters_is_estimated_where_it_is_not_given_and_other_seeds_draw_otherwise(trained):
     views, truth = make_views(n_clusters=None)
     result = represent(views, 1)
-    assert len(result.centres) == 3
+    assert len(result.centers) == 3
     assert adjusted_rand_score(truth, RECIPE.head(result, views, 1)) == 1
     assert not np.allclose(result.z, trained.result.z)
 

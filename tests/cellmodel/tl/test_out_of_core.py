@@ -23,7 +23,7 @@ from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.matrix import ValueKind, inspect_values
 from cellmodel.io.writers import WriteConfig, write_cells
 from cellmodel.pp.blocks import read_backed_cells, scan
-from cellmodel.pp.normalize import detected_genes, fit_components, highly_variable, normalise_log1p
+from cellmodel.pp.normalize import detected_genes, fit_components, highly_variable, normalize_log1p
 from cellmodel.recipes.registry import find_recipe, plugins, recipe_names
 from cellmodel.tl._cluster import ClusterJob
 from cellmodel.tl._demo import find_demo_cells
@@ -185,7 +185,7 @@ def test_equal_cells_are_never_parted(mode, change, tmp_path, small_blocks, capl
 
 def test_the_components_are_those_of_the_whole_matrix(cells, small_blocks, tmp_path):
     features = run(cells, tmp_path / "s.h5ad").result.features
-    expression = normalise_log1p(make_counts()[0])
+    expression = normalize_log1p(make_counts()[0])
     seen = np.flatnonzero(detected_genes(make_counts()[0]))
     top = seen[highly_variable(expression[:, seen], n_top=200)]
     assert features.top_genes.tolist() == top.tolist()
@@ -240,9 +240,9 @@ def test_matrices_are_found_as_in_memory(kind, tmp_path):
         adata.X = counts.toarray()
     elif kind.endswith("layer"):
         adata.layers["counts"] = counts.tocsc() if kind == "csc layer" else counts
-        adata.X = normalise_log1p(counts)
+        adata.X = normalize_log1p(counts)
     elif kind in {"log1p", "raw"}:
-        adata.X = normalise_log1p(counts)
+        adata.X = normalize_log1p(counts)
     if kind == "raw":
         adata.raw = adata
         adata.X = adata.X.toarray() - 1.0
@@ -383,7 +383,7 @@ def test_every_recipe_gives_out_of_core_what_it_gives_in_memory(change, kb, name
         assert found.labels.tolist() == whole.labels.tolist()
         assert found.n_clusters_by == whole.n_clusters_by
         np.testing.assert_allclose(found.representation.z, whole.representation.z, atol=1e-3)
-        for name in ("centres", "z_joint"):
+        for name in ("centers", "z_joint"):
             if getattr(whole.representation, name) is not None:
                 made, expected = (getattr(one.representation, name) for one in (found, whole))
                 np.testing.assert_allclose(made, expected, atol=1e-3)

@@ -58,7 +58,7 @@ def test_settings_are_named_as_the_options_of_the_command():
     assert found.batch == BatchConfig(key="donor", integration="none", theta=2.0)
     assert found.spatial == SpatialConfig(smooth_labels=True)
     assert (found.semantics.sentences, found.head) == ("sampled", "leiden")
-    with pytest.raises(ValueError, match="`integration` go with `batch_key`"):
+    with pytest.raises(ValueError, match="`integration` goes with `batch_key`"):
         settings_of(integration="none")
     with pytest.raises(ValueError, match="`smooth_labels` needs coordinates"):
         settings_of(smooth_labels=True)
@@ -90,7 +90,7 @@ def test_types_are_taken_by_name_and_without_a_store_from_markers(adata, home):
         cm.tl.annotate(adata, key_added="other")
 
 
-def test_colours_are_those_of_the_clusters_and_names_inherit_them(home):
+def test_colors_are_those_of_the_clusters_and_names_inherit_them(home):
     blood = read_anndata(find_demo_cells()).raw.to_adata()
     blood = blood[np.random.default_rng(0).permutation(blood.n_obs)[:300]].copy()
     cm.tl.cluster(blood, "demo", recipe="pca-kmeans", n_clusters=4)

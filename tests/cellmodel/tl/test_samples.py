@@ -140,7 +140,7 @@ def test_samples_with_few_cells_are_left_out_and_named(adata):
     assert found["comparisons"].set_index("cluster")["n_samples"].to_dict() == {"A": 4, "B": 3}
 
 
-def test_log_normalised_values_are_compared_by_means(adata):
+def test_log_normalized_values_are_compared_by_means(adata):
     log = adata.copy()
     log.X = log.X.multiply(1e4 / log.X.sum(axis=1)).tocsr().log1p()
     found = markers(log, condition_key="stim")

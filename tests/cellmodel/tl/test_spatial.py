@@ -50,7 +50,7 @@ def test_each_cell_is_linked_with_its_nearest_and_with_those_that_it_is_nearest_
     np.testing.assert_array_equal(spatial_graph(places, n_neighbors=k).toarray(), expected)
 
 
-def test_cells_at_one_place_are_never_their_own_neighbours():
+def test_cells_at_one_place_are_never_their_own_neighbors():
     places = np.vstack([np.zeros((9, 2)), np.ones((1, 2))])
     near = nearest_by_coordinates(places, n_neighbors=4)
     assert near.shape == (10, 4)
@@ -148,7 +148,7 @@ def test_a_recipe_that_does_not_use_places_says_so_unless_labels_are_smoothed():
 
 
 @pytest.mark.parametrize("name", ["n_neighbors", "n_voters"])
-def test_numbers_of_neighbours_below_one_are_refused(name):
+def test_numbers_of_neighbors_below_one_are_refused(name):
     with pytest.raises(ValueError, match="n_neighbors and n_voters must be >= 1"):
         SpatialConfig(**{name: 0})
 

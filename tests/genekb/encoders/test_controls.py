@@ -43,7 +43,7 @@ def test_a_random_vector_is_the_documented_draw():
     np.testing.assert_allclose(found, expected, atol=1e-5)  # whatever the machine
 
 
-def test_random_vectors_favour_no_direction_and_no_pair():
+def test_random_vectors_favor_no_direction_and_no_pair():
     vectors = (
         BuiltInEncoder("random", name="random-64", dim=64).encode([f"gene {number}" for number in range(2000)]).vectors
     )

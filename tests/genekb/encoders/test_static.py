@@ -112,13 +112,13 @@ def test_tables_of_small_types_are_averaged_in_float32(tmp_path, dtype):
     np.testing.assert_allclose(found, mean / np.linalg.norm(mean), atol=1e-5)
 
 
-@pytest.mark.parametrize("normalise", [False, True])
-def test_a_static_folder_of_sentence_transformers_gives_what_that_library_gives(tmp_path, normalise):
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_static_folder_of_sentence_transformers_gives_what_that_library_gives(tmp_path, normalize):
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
 
     table = StaticEmbedding(make_tokenizer(), embedding_weights=VECTORS)
-    modules = [table, Normalize()] if normalise else [table]
+    modules = [table, Normalize()] if normalize else [table]
     theirs = SentenceTransformer(modules=modules, device="cpu")
     theirs.save(str(tmp_path / "st"))
     assert static_folder(tmp_path / "st")

@@ -207,7 +207,7 @@ def test_the_command_builds_the_best_encoders_of_a_source(folder):
     assert (code, "needs terms 'nope', which the source lacks (it has go, links, pubmed, sets)" in err) == (4, True)
 
 
-def test_a_source_without_a_free_licence_is_built_and_not_shared_unasked(kb, folder):
+def test_a_source_without_a_free_license_is_built_and_not_shared_unasked(kb, folder):
     shared = folder / "shared"
     code, _, err = call("genekb", "push", kb.folder, shared)
     assert (code, "'links_human.tsv: no licence stated', which may not be free to share" in err) == (3, True)

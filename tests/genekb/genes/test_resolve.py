@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from genekb import schema
 from genekb.core.errors import SchemaMismatch
 from genekb.genes.coverage import explain_missing_texts, measure_coverage
-from genekb.genes.resolve import RANKS, normalise_name, resolve_names
+from genekb.genes.resolve import RANKS, normalize_name, resolve_names
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 
 
@@ -107,7 +107,7 @@ def test_orthologues_stand_in_only_when_asked(mouse):
     ],
 )
 def test_only_ensembl_versions_are_taken_off(name, key):
-    assert normalise_name(name) == key
+    assert normalize_name(name) == key
 
 
 RETIRED = [

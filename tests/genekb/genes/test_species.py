@@ -88,7 +88,7 @@ def test_names_that_prove_nothing_pass(names, taxa):
     check(names, name_table_of(HUMAN_NAMES), taxa)
 
 
-def test_names_of_another_species_are_recognised_by_case(ncbi_folder):
+def test_names_of_another_species_are_recognized_by_case(ncbi_folder):
     mouse = read_ncbi_folder(ncbi_folder, taxa=["mouse"])
     names = ["CD3D", "CD19", "GCG", "NOTHING"]
     resolution = resolve_names(names, name_table=mouse.names, gene_ids=mouse.genes["gene_id"])

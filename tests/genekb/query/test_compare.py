@@ -78,15 +78,15 @@ def test_cka_does_not_see_rotation_scale_or_shift(seed, scale):
     assert linear_cka(first, other) == pytest.approx(linear_cka(other, turned), abs=1e-4)
 
 
-def test_cka_is_the_alignment_of_the_centred_kernels():
+def test_cka_is_the_alignment_of_the_centered_kernels():
     first, second = points(25, 4, 0).astype(np.float64), points(25, 6, 1).astype(np.float64)
-    centre = np.eye(25) - 1 / 25
-    k, l = centre @ first @ first.T @ centre, centre @ second @ second.T @ centre  # noqa: E741 - as in the paper
+    center = np.eye(25) - 1 / 25
+    k, l = center @ first @ first.T @ center, center @ second @ second.T @ center  # noqa: E741 - as in the paper
     expected = np.sum(k * l) / np.sqrt(np.sum(k * k) * np.sum(l * l))
     assert linear_cka(first.astype(np.float32), second.astype(np.float32)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_overlap_counts_common_neighbours():
+def test_overlap_counts_common_neighbors():
     first, second = np.array([[1, 2, 3], [0, 2, 3]]), np.array([[3, 4, 1], [4, 5, 6]])
     assert neighbor_overlap(first, second) == pytest.approx((2 / 3 + 0) / 2)
     assert neighbor_overlap(first, first) == 1

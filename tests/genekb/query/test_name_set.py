@@ -177,11 +177,11 @@ def test_the_p_value_is_that_of_pairs_counted_one_by_one():
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     universe = make_universe(vectors, seed=0)
     rows = np.array([1, 5, 8, 13])
-    pairs = [float(universe.centred[a] @ universe.centred[b]) for a, b in combinations(rows, 2)]
-    assert coherence(universe.centred[rows].sum(axis=0), n=4) == pytest.approx(np.mean(pairs), abs=1e-6)
+    pairs = [float(universe.centered[a] @ universe.centered[b]) for a, b in combinations(rows, 2)]
+    assert coherence(universe.centered[rows].sum(axis=0), n=4) == pytest.approx(np.mean(pairs), abs=1e-6)
     chance = draw_sets(universe, (4,), n_random=3000, seed=0)[0]
     everything = [
-        np.mean([universe.centred[a] @ universe.centred[b] for a, b in combinations(four, 2)])
+        np.mean([universe.centered[a] @ universe.centered[b] for a, b in combinations(four, 2)])
         for four in combinations(range(12), 4)
     ]
     assert chance.mean() == pytest.approx(0, abs=0.03)

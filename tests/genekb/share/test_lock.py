@@ -1,4 +1,4 @@
-"""Lock file, catalogue and signatures: two machines and two projects with the same bytes, and who made them."""
+"""Lock file, catalog and signatures: two machines and two projects with the same bytes, and who made them."""
 
 import os
 import tomllib
@@ -64,7 +64,7 @@ def test_what_a_push_or_a_lock_would_harm_is_refused_before_anything_is_sent(
     for line, why in (
         (("push", built.folder, built.folder), "is an input"),
         (("push", built.folder, built.folder / "shared"), "lies inside"),
-        (("push", "human", tmp_path / "new", "--catalog", tmp_path / "cells.csv"), "is no catalogue"),
+        (("push", "human", tmp_path / "new", "--catalog", tmp_path / "cells.csv"), "is no catalog"),
         (("push", "human", tmp_path / "new", "--catalog", tmp_path / "pipe"), "is a pipe or a device"),
         (("lock", "human", "--file", tmp_path / "pipe"), "is a pipe or a device"),
         (("lock", "human", "--file", tmp_path), "is a folder of other files"),
@@ -163,7 +163,7 @@ def test_entries_of_other_kinds_stay_where_they_are(built, tmp_path):
     assert [pin.digest for pin in read_pins(path)] == [built.manifest.digest]
 
 
-def test_a_catalogue_lists_what_can_be_pulled_and_moves_with_its_folder(built, tmp_path):
+def test_a_catalog_lists_what_can_be_pulled_and_moves_with_its_folder(built, tmp_path):
     place = tmp_path / "kb"
     pushed = push_store(built, parse_address(str(place / "human")))
     add_to_catalog(list_manifest(built.manifest, pushed.url, catalog=place / "catalog.toml"), place / "catalog.toml")
@@ -178,14 +178,14 @@ def test_a_catalogue_lists_what_can_be_pulled_and_moves_with_its_folder(built, t
         assert pull_store(address, config, home=tmp_path / "home2").manifest.digest == built.manifest.digest
     with pytest.raises(NotAvailable, match=r"has no 'mouse' \(it has: human@2022-11\)"):
         find_listed([entry], "mouse")
-    with pytest.raises(NotAvailable, match="no catalogue at"):
+    with pytest.raises(NotAvailable, match="no catalog at"):
         read_catalog(str(tmp_path / "nowhere"), retry=QUICK)
     (place / "catalog.toml").write_text("version = 9")
-    with pytest.raises(SourceUnusable, match="is no catalogue"):
+    with pytest.raises(SourceUnusable, match="is no catalog"):
         read_catalog(str(place), retry=QUICK)
 
 
-def test_every_store_of_the_catalogue_in_this_repository_can_be_pulled(tmp_path):
+def test_every_store_of_the_catalog_in_this_repository_can_be_pulled(tmp_path):
     listed = read_catalog(str(ROOT / "artifacts"), retry=QUICK)
     assert listed
     for entry in listed:

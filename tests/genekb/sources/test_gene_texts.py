@@ -82,7 +82,7 @@ def texts_of(tables):
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("name", FILES)
-def test_each_format_is_recognised_and_read_without_citations(tmp_path, name, packed):
+def test_each_format_is_recognized_and_read_without_citations(tmp_path, name, packed):
     content, expected = FILES[name]
     path = tmp_path / (f"{name}.gz" if packed else name)
     path.write_bytes(gzip.compress(content.encode()) if packed else content.encode())

@@ -81,7 +81,7 @@ def test_the_card_tells_sizes_sources_and_the_terms_of_each_part(built):
     assert without_header(text).startswith("# both@2022-11\n")
 
 
-def test_the_licence_of_the_whole_is_the_strictest_of_the_sources(built):
+def test_the_license_of_the_whole_is_the_strictest_of_the_sources(built):
     def licence(*stated, encoders=()):
         kept = {key: built.manifest.encoders[key] for key in built.manifest.encoders if key.startswith(encoders)}
         return store_licence(replace(built.manifest, licences=stated, encoders=kept if encoders else {})).hub_id

@@ -10,7 +10,7 @@ from tests.robust.bad_files.cells import (
     changed,
     counts,
     kind,
-    log_normalised,
+    log_normalized,
     replaced,
     save,
     scaled_values,
@@ -88,7 +88,7 @@ def column_of_a_reserved_name(folder):
 @kind
 def layers_without_counts(folder):
     adata = cells(scaled_values(), stored=np.asarray)
-    adata.layers["spliced"] = sp.csr_matrix(log_normalised())
+    adata.layers["spliced"] = sp.csr_matrix(log_normalized())
     return save(adata, folder)
 
 

@@ -111,13 +111,13 @@ def negative(folder):
     return save(cells(values), folder)
 
 
-def log_normalised():
+def log_normalized():
     values = counts()
     return np.log1p(values / values.sum(axis=1, keepdims=True) * 1e3)
 
 
 def scaled_values():
-    values = log_normalised()
+    values = log_normalized()
     return (values - values.mean(axis=0)) / values.std(axis=0)
 
 
@@ -143,14 +143,14 @@ def scaled_with_a_layer_of_counts(folder):
 
 @kind
 def log1p_in_the_layer_of_counts(folder):
-    adata = cells(log_normalised())
-    adata.layers["counts"] = sp.csr_matrix(log_normalised())
+    adata = cells(log_normalized())
+    adata.layers["counts"] = sp.csr_matrix(log_normalized())
     return save(adata, folder)
 
 
 @kind
 def log1p(folder):
-    return save(cells(log_normalised()), folder)
+    return save(cells(log_normalized()), folder)
 
 
 @kind

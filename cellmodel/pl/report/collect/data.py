@@ -36,9 +36,9 @@ def drawn_cells(clusters: Int[np.ndarray, " cell"], *, limit: int = MAX_DRAWN) -
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class GeneValues:
-    """Log-normalised expression of the genes that a report offers, and figures of each cell."""
+    """Log-normalized expression of the genes that a report offers, and figures of each cell."""
 
-    # that can colour the map, in the order in which they are kept where there is no room for all
+    # that can color the map, in the order in which they are kept where there is no room for all
     genes: tuple[str, ...]
     # (drawn cell, gene), of the cells that :func:`drawn_cells` gives; rows of a gene ascending
     expression: sp.csc_matrix
@@ -88,9 +88,9 @@ class ReportData:
     # how the number of clusters was chosen and how well they hold up, as recorded: n_clusters, method, repeats,
     # p_value; None if the clusters are of no run, of which nothing is known
     k_choice: Row | None
-    # further columns, (cell,) each, to colour the plot by: numbers (NaN where missing) by a scale, all else by category
+    # further columns, (cell,) each, to color the plot by: numbers (NaN where missing) by a scale, all else by category
     colors: Mapping[str, np.ndarray] = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()  # columns that were not offered as colours, each with the reason
+    left_out: tuple[str, ...] = ()  # columns that were not offered as colors, each with the reason
     queries: Mapping[str, str] = field(default_factory=dict)  # query text, by the column of ``colors`` with its scores
     searches: tuple[Row, ...] = ()  # of `cellmodel search`, one a query, see :func:`.tables.read_searches`
     values: GeneValues | None = None  # None if other values were read than those that were clustered
@@ -102,11 +102,11 @@ class ReportData:
     words: tuple[tuple[Row, ...], ...] = ()
     tree: "TreeData | None" = None  # of the clusters of a run, see :mod:`cellmodel.pl.report.collect.tree`
     samples: "Samples | None" = None  # of the cells, see :mod:`cellmodel.pl.report.collect.samples`, as the next three
-    mixing: Row | None = None  # same-batch neighbours of a run
+    mixing: Row | None = None  # same-batch neighbors of a run
     composition: Row | None = None  # shares of clusters, compared between conditions
     effects: tuple[Row, ...] = ()  # genes that differ between conditions inside the clusters
     history: pd.DataFrame = field(default_factory=pd.DataFrame)  # loss per epoch of each training term
-    knowledge: pd.DataFrame = field(default_factory=pd.DataFrame)  # knowledge, neighbour_agreement: real and controls
+    knowledge: pd.DataFrame = field(default_factory=pd.DataFrame)  # knowledge, neighbor_agreement: real and controls
     # command, versions, seed, store id, encoder id, settings: label to value, in the order to show
     provenance: Mapping[str, str] = field(default_factory=dict)
     limits: tuple[str, ...] = ()  # what the result cannot say, one sentence each

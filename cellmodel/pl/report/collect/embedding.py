@@ -35,7 +35,7 @@ def neighbor_embedding(features: Embedding, graph: CellGraph, *, seed: int, n_st
     plane = np.ascontiguousarray(start.T, dtype=np.float32)
     optimizer = AdamW({"plane": plane}, LEARNING_RATE)
     for rows in _batches(edges.nnz, n_steps=n_steps, rng=seeding.generator(seed, "layout")):
-        optimizer.step({"plane": neighbour_gradient(plane, edges.row[rows], edges.col[rows])})
+        optimizer.step({"plane": neighbor_gradient(plane, edges.row[rows], edges.col[rows])})
     if not np.isfinite(plane).all():
         raise TrainingDiverged("the layout of the cells is not finite; check the input for extreme values")
     return np.ascontiguousarray(plane.T)
@@ -52,7 +52,7 @@ def _batches(n_edges: int, *, n_steps: int, rng: np.random.Generator) -> Iterato
         yield order[place * size : (place + 1) * size]
 
 
-def neighbour_gradient(plane: Plane, cell: Ends, near: Ends) -> Plane:
+def neighbor_gradient(plane: Plane, cell: Ends, near: Ends) -> Plane:
     """Gradient of the mean loss of some edges: each is contrasted with the ends of the edges before it in the batch."""
     n_edges = len(cell)
     at_cell, at_near = plane[:, cell], plane[:, near]  # (axis, edge)

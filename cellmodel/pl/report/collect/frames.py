@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 MOST_COLORS: Final = 24
-MOST_CATEGORIES: Final = 200  # the largest 60 get a colour
-VALUE_WORDS: Final = {"counts": "raw counts", "log1p": "log-normalised", "linear": "linear, log-normalised by this run"}
+MOST_CATEGORIES: Final = 200  # the largest 60 get a color
+VALUE_WORDS: Final = {"counts": "raw counts", "log1p": "log-normalized", "linear": "linear, log-normalized by this run"}
 UNKNOWN_ORIGIN: Final = (
     "The clusters came with the file: how they were found, and how sure they are, is not known here."
 )
@@ -142,7 +142,7 @@ def _input(record: Mapping[str, Any], outdated_notes: list[str]) -> dict[str, An
 def _colors(
     adata: "AnnData", shown: Collection[str], *, first: tuple[str, ...]
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Further columns of obs that can colour the plot, ``first`` before others, and those that cannot, with why."""
+    """Further columns of obs that can color the plot, ``first`` before others, and those that cannot, with why."""
     colors: dict[str, np.ndarray] = {}
     left_out = []
     for name in (*first, *(str(name) for name in adata.obs if name not in first)):
@@ -164,7 +164,7 @@ def _colors(
 def _sample_first(
     samples: Samples | None, colors: dict[str, np.ndarray], left_out: tuple[str, ...]
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Put the samples before other colours, of whatever kind their column is and however many they are."""
+    """Put the samples before other colors, of whatever kind their column is and however many they are."""
     if samples is None:
         return colors, left_out
     names = np.array([*(name for name, _ in samples.names), "missing"], dtype=object)  # -1 is the last one

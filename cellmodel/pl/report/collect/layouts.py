@@ -48,17 +48,17 @@ def _of_run(adata: "AnnData", key: str, record: Mapping[str, Any], *, seed: int)
     own = f"X_{key}_expr"
     if "n_clusters" in record and own in adata.obsm and f"{key}_connectivities" in adata.obsp:
         laid_out = neighbor_embedding(np.asarray(adata.obsm[own]), adata.obsp[f"{key}_connectivities"], seed=seed)
-        yield Layout(name="a neighbour embedding of the expression view", coordinates=laid_out)
+        yield Layout(name="a neighbor embedding of the expression view", coordinates=laid_out)
 
 
 def _from_components(cells: AnyCells, *, seed: int) -> Layout:
     pcs = _finite_numbers(cells.adata, "X_pca")
     if pcs is not None:
         laid_out = neighbor_embedding(pcs, snn_weights(knn_graph(pcs, config=GraphConfig())), seed=seed)
-        return Layout(name='a neighbour embedding of obsm["X_pca"] of the file', coordinates=laid_out)
+        return Layout(name='a neighbor embedding of obsm["X_pca"] of the file', coordinates=laid_out)
     features = make_features(cells, RunConfig(seed=seed))
     laid_out = neighbor_embedding(features.pcs, features.graph, seed=seed)
-    return Layout(name="a neighbour embedding of principal components", coordinates=laid_out)
+    return Layout(name="a neighbor embedding of principal components", coordinates=laid_out)
 
 
 def _finite_numbers(adata: "AnnData", name: str) -> Embedding | None:

@@ -141,7 +141,7 @@ def _sentences(record: Mapping[str, Any]) -> dict[str, str]:
     content = {"sentences read": f"{int(record['n_sentences']):,}, {float(record['share_read']):.0%} of their tokens"}
     for row in record["agreement"].itertuples():
         content[f"sentences, pooled ({row.pooled}) beside encoded"] = (
-            f"rank correlation of cosines {row.similarity:.2f}, {row.neighbour_overlap:.0%} of the 15 nearest the same"
+            f"rank correlation of cosines {row.similarity:.2f}, {row.neighbor_overlap:.0%} of the 15 nearest the same"
         )
     return content
 

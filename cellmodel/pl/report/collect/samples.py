@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 MOST_GENES: Final = 15  # of a comparison in either direction
-MAP_GENES: Final = 60  # of all comparisons, that can colour the map
+MAP_GENES: Final = 60  # of all comparisons, that can color the map
 ALPHA: Final = 0.05  # adjusted p value up to which a gene differs
-_FIRST: Final = 5  # genes of a comparison and direction that can colour the map
+_FIRST: Final = 5  # genes of a comparison and direction that can color the map
 _COMPARED: Final = (
     *("cluster", "condition", "against", "comparison", "n_samples", "n_against", "n_cells", "n_cells_against"),
     *("is_paired", "method", "reason", "limits", "n_genes", "n_up", "n_down"),
@@ -126,7 +126,7 @@ def _crossed(samples: ObsCategories, conditions: ObsCategories | None, *, refere
 
 
 def read_mixing(record: Mapping[str, Any]) -> Row | None:
-    """Read a run's same-batch neighbours: ``key``, ``integration`` and ``rows``, the first one of all cells."""
+    """Read a run's same-batch neighbors: ``key``, ``integration`` and ``rows``, the first one of all cells."""
     table = stored_table(record, "batches", "neighbors", columns=_MIXED)
     if table is None or not len(table):
         return None
@@ -216,7 +216,7 @@ def _of(themes: pd.DataFrame, row: Row, condition: str, against: str) -> tuple[R
 
 
 def genes_of(effects: Sequence[Row]) -> list[str]:
-    """Genes to colour the map by: the first ones of every comparison in either direction."""
+    """Genes to color the map by: the first ones of every comparison in either direction."""
     sides = [one[side][:_FIRST] for found in effects for one in found["comparisons"] for side in ("up", "down")]
     in_turn = (str(side[rank]["gene"]) for rank in range(_FIRST) for side in sides if rank < len(side))
     return list(dict.fromkeys(in_turn))[:MAP_GENES]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MAX_GENE_BYTES: Final = 6_700_000  # of all genes together, as they stand in the page
 NO_CLUSTER: Final = "no cluster"
-_MAX_COLORED = 60  # categories of one column that get a colour and a line in the legend
+_MAX_COLORED = 60  # categories of one column that get a color and a line in the legend
 
 
 def plot_payload(data: ReportData, rows: Int[np.ndarray, " drawn"], *, is_served: bool) -> "Markup":
@@ -120,7 +120,7 @@ def _column(name: str, values: np.ndarray) -> dict[str, Any]:
 
 
 def _clusters(data: ReportData) -> dict[str, Any]:
-    """Clusters, with the names that they were given; cells without one are a last category, which has no colour."""
+    """Clusters, with the names that they were given; cells without one are a last category, which has no color."""
     has_none = data.clusters < 0
     column = _categories("cluster", data.clusters[~has_none], names=data.cluster_names)
     if data.names:

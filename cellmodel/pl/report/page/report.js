@@ -79,7 +79,7 @@
     return out;
   }
 
-  // colours
+  // colors
   const SCALE = ["#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
   const GENE_SCALE = { light: ["#dde1e6", "#f2a65a", "#c0392b", "#5e0b15"], dark: ["#353b43", "#8a4b2f", "#f08a4b", "#ffe3a3"] };
   const STEPS = 64;
@@ -111,11 +111,11 @@
     return Number.isFinite(value) ? String(Number(value.toPrecision(3))) : "missing";
   }
 
-  /** Groups of cells with a colour each: `bin[i]` is the group of cell i; the last group is grey. */
+  /** Groups of cells with a color each: `bin[i]` is the group of cell i; the last group is gray. */
   function paint(column) {
     if (column.kind === "categories") {
-      const grey = column.colors.length;
-      return { bin: column.values.map((code) => Math.min(code, grey)), colors: [...column.colors, page.muted], order };
+      const gray = column.colors.length;
+      return { bin: column.values.map((code) => Math.min(code, gray)), colors: [...column.colors, page.muted], order };
     }
     const known = column.values.filter(Number.isFinite).sort();
     const { low, high } = column.isGene ? { ...scaleEnds(known), low: 0 } : scaleEnds(known);
@@ -469,7 +469,7 @@
   function scaleLegend(column, { colors, low, high, isCut, nMissing }) {
     const strip = Object.assign(document.createElement("canvas"), { width: STEPS, height: 1 });
     strip.setAttribute("role", "img");
-    strip.setAttribute("aria-label", `Colour scale from ${plain(low)} to ${plain(high)}`);
+    strip.setAttribute("aria-label", `Color scale from ${plain(low)} to ${plain(high)}`);
     const brush = strip.getContext("2d");
     colors.slice(0, STEPS).forEach((color, step) => {
       brush.fillStyle = color;
@@ -477,7 +477,7 @@
     });
     const ends = element("div", "scale-ends", "");
     ends.append(element("span", "", (isCut.low ? "≤ " : "") + plain(low)), element("span", "", (isCut.high ? "≥ " : "") + plain(high)));
-    const missing = nMissing ? [element("p", "small", `${nMissing.toLocaleString("en")} cells without a value are grey.`)] : [];
+    const missing = nMissing ? [element("p", "small", `${nMissing.toLocaleString("en")} cells without a value are gray.`)] : [];
     const nExpressing = column.values.filter((value) => value > 0).length;
     const share = `${nExpressing.toLocaleString("en")} of ${nDrawn.toLocaleString("en")} cells express it; they are drawn on top.`;
     return [strip, ends, ...missing, ...(column.isGene ? [element("p", "small", share)] : [])];
@@ -501,10 +501,10 @@
     byId("legend-title").textContent = label(column);
     byId("legend").classList.toggle("compact", column.kind === "categories" && !column.titles && column.badges.every((text, group) => text === column.names[group]));
     if (column.kind === "categories") {
-      const nGrey = column.names.length - column.colors.length - (column.n_none ? 1 : 0);
-      const grey = nGrey > 0 ? [element("p", "small", `${nGrey.toLocaleString("en")} smaller groups are grey.`)] : [];
-      const none = column.n_none ? [element("p", "small", `${column.n_none.toLocaleString("en")} cells without a cluster are grey.`)] : [];
-      byId("legend").replaceChildren(...column.badges.map((_, group) => legendButton(column, group)), ...grey, ...none);
+      const nGray = column.names.length - column.colors.length - (column.n_none ? 1 : 0);
+      const gray = nGray > 0 ? [element("p", "small", `${nGray.toLocaleString("en")} smaller groups are gray.`)] : [];
+      const none = column.n_none ? [element("p", "small", `${column.n_none.toLocaleString("en")} cells without a cluster are gray.`)] : [];
+      byId("legend").replaceChildren(...column.badges.map((_, group) => legendButton(column, group)), ...gray, ...none);
     } else {
       byId("legend").replaceChildren(...scaleLegend(column, state.painted));
     }
@@ -584,7 +584,7 @@
     return row;
   }
 
-  // what colours the map: a column, or a gene
+  // what colors the map: a column, or a gene
   const select = byId("color-by");
   const geneField = byId("gene");
   const geneChoice = new Option("", "gene");
@@ -654,7 +654,7 @@
     if (!genes.has(name)) continue;
     const button = element("button", "", name);
     button.type = "button";
-    button.title = `Colour the map by ${name}`;
+    button.title = `Color the map by ${name}`;
     button.addEventListener("click", () => showOnMap(name));
     chip.replaceChildren(button);
   }
@@ -663,7 +663,7 @@
     byId("map").scrollIntoView();
   }
 
-  // tree of the clusters: a cut is a column of groups, each in the colour of its first cluster
+  // tree of the clusters: a cut is a column of groups, each in the color of its first cluster
   const allBelow = ([left, right]) => [...left, ...right].sort((a, b) => a - b);
   function groupsOf(nGroups) {
     let groups = [allBelow(payload.tree.splits[0])];

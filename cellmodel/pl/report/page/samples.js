@@ -15,8 +15,8 @@
       brush.drawImage(image, at(x), at(y), 2 * (radius + 1), 2 * (radius + 1));
     };
     const ground = blank(document.createElement("canvas"), now);
-    const grey = sprite(page.faded, radius, now.ratio);
-    for (const i of state.painted.order) stamp(ground, grey, i);
+    const gray = sprite(page.faded, radius, now.ratio);
+    for (const i of state.painted.order) stamp(ground, gray, i);
     for (const small of smallMaps) {
       const brush = blank(small, now);
       brush.drawImage(ground.canvas, 0, 0, now.side, now.side);
@@ -40,7 +40,7 @@
     drawSmallMaps();
   };
 
-  // samples stand next to the clusters in the choice of colours
+  // samples stand next to the clusters in the choice of colors
   const sampleOption = select.querySelector(`option[value="${columns.findIndex(({ name }) => name === payload.sample_key)}"]`);
   if (sampleOption) {
     const group = sampleOption.parentElement;

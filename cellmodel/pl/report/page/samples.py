@@ -102,7 +102,7 @@ def _of_one_sample(
 
 
 def _mixing(mixing: Row | None, clusters: Mapping[str, Row]) -> Row | None:
-    """Rows of the table of same-batch neighbours, those of nearly one batch flagged."""
+    """Rows of the table of same-batch neighbors, those of nearly one batch flagged."""
     if mixing is None:
         return None
     whole = float(mixing["rows"][0]["share"])

@@ -138,7 +138,7 @@ def _name_figures(data: ReportData) -> list[str]:
 
 
 def cluster_views(data: ReportData) -> list[Row]:
-    """Clusters in the order of their labels: what was found of each, its size, its colours and its labels.
+    """Clusters in the order of their labels: what was found of each, its size, its colors and its labels.
 
     ``badge``: short label. ``title``: beside it, the name given by `cellmodel annotate`, else ``name`` where the badge
     differs. ``confidence``: mean; NaN if there is none. ``top_markers``, ``top_words``: the significant ones.

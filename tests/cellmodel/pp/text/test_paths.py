@@ -64,7 +64,7 @@ def test_rank_weights_sum_to_one_and_fall_with_rank():
         np.testing.assert_allclose(row[0] / row[-1], np.log2(len(genes) + 1), rtol=1e-5)
 
 
-def test_a_cell_without_expression_lies_at_the_centre_and_gives_no_nan():
+def test_a_cell_without_expression_lies_at_the_center_and_gives_no_nan():
     expression = sp.csr_matrix(np.array([[0, 0, 0], [1, 2, 0], [0, 1, 3]], dtype=np.float32))
     vectors = np.eye(3, dtype=np.float32)
     mixed = mix_paths(*fitted_map(expression, vectors).paths(expression, n_top=2), path1_weight=0.5)

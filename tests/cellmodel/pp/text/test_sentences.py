@@ -61,7 +61,7 @@ def test_a_sentence_names_genes_by_rank():
     assert cell_sentences(expression, ["A", "B", "C", "D"], n_top=2) == ["B D", ""]
 
 
-def test_encoded_sentences_are_read_once_each_and_centred():
+def test_encoded_sentences_are_read_once_each_and_centered():
     asked = []
 
     def read(sentences):
@@ -97,15 +97,15 @@ def test_agreement_is_that_of_a_double_loop():
     pooled = encoded[:, :4] + rng.standard_normal((30, 4))
     cosines, nearest = [], []
     for side in (pooled, encoded):
-        centred = side - side.mean(axis=0)
-        table = np.array([[a @ b / np.sqrt((a @ a) * (b @ b)) for b in centred] for a in centred])
+        centered = side - side.mean(axis=0)
+        table = np.array([[a @ b / np.sqrt((a @ a) * (b @ b)) for b in centered] for a in centered])
         cosines.append([table[i, j] for i in range(30) for j in range(i)])
         np.fill_diagonal(table, -2)
         nearest.append([set(np.argsort(-row)[:15]) for row in table])
     (found,) = compare_readings({"real": pooled}, encoded)
     assert found.similarity == pytest.approx(spearmanr(*cosines).statistic)
     overlap = np.mean([len(a & b) / 15 for a, b in zip(*nearest, strict=True)])
-    assert found.neighbour_overlap == pytest.approx(overlap)
+    assert found.neighbor_overlap == pytest.approx(overlap)
 
 
 def test_a_turned_and_shifted_embedding_agrees_fully_and_shuffled_cells_do_not():
@@ -113,9 +113,9 @@ def test_a_turned_and_shifted_embedding_agrees_fully_and_shuffled_cells_do_not()
     encoded = rng.standard_normal((200, 5))
     turned = encoded @ np.linalg.qr(rng.standard_normal((5, 5)))[0] * 3 + 7
     same, shuffled = compare_readings({"turned": turned, "shuffled": rng.permutation(turned)}, encoded)
-    assert (same.similarity, same.neighbour_overlap) == pytest.approx((1.0, 1.0))
+    assert (same.similarity, same.neighbor_overlap) == pytest.approx((1.0, 1.0))
     assert abs(shuffled.similarity) < 0.1
-    assert shuffled.neighbour_overlap == pytest.approx(15 / 199, abs=0.03)
+    assert shuffled.neighbor_overlap == pytest.approx(15 / 199, abs=0.03)
 
 
 @pytest.mark.parametrize("encoded", [np.eye(16), np.ones((30, 4))])
@@ -188,8 +188,8 @@ def test_the_order_of_cells_changes_no_agreement(adata, kb):
     one, other = (run_with(cells, kb, "sampled").sentences for cells in (adata, adata[order]))
     assert (other.n_sentences, other.n_encoded) == (one.n_sentences, 0)
     for row, again in zip(one.agreement, other.agreement, strict=True):
-        assert (row.similarity, row.neighbour_overlap) == pytest.approx(
-            (again.similarity, again.neighbour_overlap), abs=1e-3
+        assert (row.similarity, row.neighbor_overlap) == pytest.approx(
+            (again.similarity, again.neighbor_overlap), abs=1e-3
         )
 
 
