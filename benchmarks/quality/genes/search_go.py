@@ -1,11 +1,14 @@
 """Search by the names of GO terms: nDCG@20 of their genes, by mode.
 
-    python -m benchmarks.quality.genes.search_go --kb human best --output results
+    python -m benchmarks.quality.genes.search_go --kb human best [--mouse mouse] --output results
 
 BM25's two constants were chosen on the even queries (A); the odd ones (B) report.
 
 Needs ``knowledge/gene2go.gz`` and ``knowledge/go-basic.obo.gz`` of GENEKB_TEST_DATA. The queries are 200 names of
 biological processes with 10 to 200 human genes, drawn by a seed; a gene is relevant that has the term or a descendant.
+``--mouse``: stores of mouse, where the orthologs of the relevant genes are relevant, beside the hits in the first of
+``--kb`` as their orthologs.
+
 Annotations are not in the text, but their curators wrote both: read differences between stores, not the level.
 """
 
@@ -13,6 +16,7 @@ import gzip
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +29,7 @@ from genekb.sources.ncbi_bulk import read_ncbi_folder
 
 N_QUERIES, TOP, N_GENES = 200, 20, (10, 200)
 MODES = ("hybrid", "semantic", "keyword")
+Row = tuple[str, str, float, float, float]
 
 
 def queries(data: Path) -> dict[str, set[int]]:
@@ -57,17 +62,44 @@ def search(kb: genekb.Store, query: str, mode: str) -> list[int]:
         return []
 
 
+def orthologs(mouse: genekb.Store) -> dict[int, int]:
+    """Give the first mouse gene of each human gene."""
+    pairs = mouse.table("orthologs").select(["ortholog_gene_id", "gene_id"]).to_pydict()
+    return dict(zip(reversed(pairs["ortholog_gene_id"]), reversed(pairs["gene_id"]), strict=True))
+
+
+def rows_of_mouse(human: genekb.Store, stores: list[str], asked: dict[str, set[int]]) -> Iterator[Row]:
+    """Scores of mouse stores, and of the human hits as mouse genes."""
+    mouse_of = orthologs(genekb.open(stores[0]))
+    relevant = {name: {mouse_of[gene] for gene in genes & mouse_of.keys()} for name, genes in asked.items()}
+    relevant = {name: genes for name, genes in relevant.items() if genes}
+    for name in stores:
+        yield scored(genekb.open(name), "hybrid", relevant)
+    hits = ([mouse_of[gene] for gene in search(human, name, "hybrid") if gene in mouse_of] for name in relevant)
+    scores = [ndcg(found, genes) for found, genes in zip(hits, relevant.values(), strict=True)]
+    yield row_of(f"{human.store_id}, hits as orthologs", "hybrid", scores)
+
+
+def scored(kb: genekb.Store, mode: str, relevant: dict[str, set[int]]) -> Row:
+    """Scores of one mode of a store, over all queries and either half."""
+    return row_of(kb.store_id, mode, [ndcg(search(kb, query, mode), genes) for query, genes in relevant.items()])
+
+
+def row_of(name: str, mode: str, scores: list[float]) -> Row:
+    """Means over all queries and either half."""
+    return name, mode, *(float(np.mean(part)) for part in (scores, scores[::2], scores[1::2]))
+
+
 def main() -> int:
-    parser = command_line(__doc__)
+    parser = command_line(__doc__, with_home=False)
     parser.add_argument("--kb", nargs="+", default=["human"])
+    parser.add_argument("--mouse", nargs="*", default=[])
     options = parser.parse_args()
     asked = queries(Path(os.environ["GENEKB_TEST_DATA"]))
-    rows = []
-    for name in options.kb:
-        kb = genekb.open(name)
-        for mode in MODES:
-            scores = [ndcg(search(kb, query, mode), genes) for query, genes in asked.items()]
-            rows.append((kb.store_id, mode, *(float(np.mean(part)) for part in (scores, scores[::2], scores[1::2]))))
+    stores = [genekb.open(name) for name in options.kb]
+    rows = [scored(kb, mode, asked) for kb in stores for mode in MODES]
+    if options.mouse:
+        rows += rows_of_mouse(stores[0], options.mouse, asked)
     lines = [f"# Search by names of GO terms, nDCG@{TOP}", "", *markdown(("store", "mode", "all", "A", "B"), rows)]
     return finish(options.output, "search_go", rows, lines=lines, bars=[])
 
