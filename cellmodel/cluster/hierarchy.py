@@ -16,9 +16,6 @@ FEWEST_GROUPS: Final = 3  # of a level that is coarser than the clusters
 COARSER: Final = 2 / 3  # of the groups of the next finer level: the most that a level has
 N_FOLDS: Final = 5  # of the cells of a split; a side of fewer cells has no support
 SIDE_CELLS: Final = 300  # of each side of a split that are compared, at most
-LEAST_SUPPORT: Final = (
-    0.1  # of a split between communities: two equal Gaussians three standard deviations apart have it
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
