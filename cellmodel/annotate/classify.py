@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import Embedding, unit_rows
-from cellmodel.core.device import check_device, find_device
+from cellmodel.core.compute import find_device
+from cellmodel.core.config import check_device
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
 

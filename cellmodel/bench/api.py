@@ -11,8 +11,7 @@ from cellmodel.bench.jobs import ESTIMATED, GIVEN, BenchConfig, DataSet, find_da
 from cellmodel.bench.metrics import Scores, evaluate_file, score_columns
 from cellmodel.bench.perturbations import EffectScores, evaluate_predictions
 from cellmodel.bench.runner import BenchResult, run_bench
-from cellmodel.core.options import Paths, names_of, paths_of
-from cellmodel.core.tools import Kb, open_kb
+from cellmodel.core.tools import Kb, Paths, names_of, open_kb, paths_of
 from cellmodel.io.cells import ReadConfig, obs_columns
 from genekb import Store
 from genekb.core.python import for_python

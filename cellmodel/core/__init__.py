@@ -1,3 +1,3 @@
-"""What every other room stands on: errors, types, settings, random streams, devices, tools."""
+"""What every other room stands on: errors, types, settings, random streams, threads and devices, tools."""
 
-__all__ = ["arrays", "colors", "config", "device", "errors", "options", "random", "stages", "threads", "tools"]
+__all__ = ["arrays", "colors", "compute", "config", "errors", "random", "stages", "tools"]

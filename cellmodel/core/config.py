@@ -3,7 +3,6 @@
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal, Protocol, get_args
 
-from cellmodel.core.device import check_device
 from genekb.core.messages import check_choice
 
 Knowledge = Literal["real", "shuffled", "random", "none"]
@@ -26,6 +25,13 @@ def check_seed(seed: int) -> None:
     """Raise ``ValueError`` if a run's seed does not fit into the 64 bits that a file holds."""
     if seed not in SEEDS:
         raise ValueError(f"a seed must lie from {SEEDS[0]} to {SEEDS[-1]}, got {seed}")
+
+
+def check_device(name: str) -> str:
+    """Take the name of a device: auto (the GPU if there is one), cpu, cuda or cuda:N; only a CPU repeats to the bit."""
+    if name not in ("auto", "cpu", "cuda") and not name.removeprefix("cuda:").isdecimal():
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}")
+    return name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -243,3 +249,50 @@ class RunConfig:
         unset = {name for name in ("batch", "use_rep", "resolution") if plain[name] is None}
         unset |= {"training"} if self.training == TrainingConfig() else set()
         return {name: value for name, value in plain.items() if name != "device" and name not in unset}
+
+
+_RENAMED: Final = {"random_state": "seed", "orthologs": "use_orthologs"}  # settings whose arguments have other names
+_OF_BATCHES: Final = {"integration": "integration", "confounded_ok": "confounded_ok", "harmony_theta": "theta"}
+
+
+def settings_of(
+    base: RunConfig | None = None,
+    *,
+    batch_key: str | BatchConfig | None = None,
+    spatial: bool | SpatialConfig = False,
+    smooth_labels: bool = False,
+    sentences: Sentences = "pooled",
+    n_clusters: int | str | None = None,
+    **given: Any,
+) -> RunConfig:
+    """Give the settings of a run by arguments of the same names; one at its default leaves what ``base`` says."""
+    base, defaults = base or RunConfig(), RunConfig()
+    of_batches = {name: given.pop(name) for name in _OF_BATCHES if name in given}
+    named = {_RENAMED.get(name, name): value for name, value in given.items()}
+    changed = {name: value for name, value in named.items() if value != getattr(defaults, name)}
+    if sentences != SemanticsConfig().sentences:
+        changed["semantics"] = replace(base.semantics, sentences=sentences)
+    if n_clusters not in {None, "auto"}:
+        changed["n_clusters"] = n_clusters
+    batch = _batch(BatchConfig(key=batch_key) if isinstance(batch_key, str) else batch_key or base.batch, of_batches)
+    return replace(base, **changed, batch=batch, spatial=_spatial(spatial or base.spatial, smooth_labels=smooth_labels))
+
+
+def _batch(batch: BatchConfig | None, arguments: dict[str, Any]) -> BatchConfig | None:
+    defaults = BatchConfig(key="")
+    given = [name for name, value in arguments.items() if value != getattr(defaults, _OF_BATCHES[name])]
+    if given and batch is None:
+        names = ", ".join(f"`{name}`" for name in given)
+        raise ValueError(
+            f"{names} {'goes' if len(given) == 1 else 'go'} with `batch_key`, the column of obs with the batches"
+        )
+    return batch and replace(batch, **{_OF_BATCHES[name]: arguments[name] for name in given})
+
+
+def _spatial(spatial: bool | SpatialConfig | None, *, smooth_labels: bool) -> SpatialConfig | None:  # noqa: FBT001
+    if smooth_labels and not spatial:
+        raise ValueError("`smooth_labels` needs coordinates; give spatial=True too")
+    if not spatial:
+        return None
+    found = SpatialConfig() if spatial is True else spatial
+    return replace(found, smooth_labels=True) if smooth_labels else found

@@ -1,6 +1,6 @@
-"""What makes a function a tool: stores by name, Python's words in errors, progress."""
+"""Tools of Python: progress, Python's words in errors, and stores, files and names as arguments."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar, overload
@@ -12,6 +12,7 @@ from genekb.core.python import for_python
 P = ParamSpec("P")
 Result = TypeVar("Result")
 Kb = genekb.Store | str | Path  # an opened store, its name or its folder
+Paths = str | Path | Sequence[str | Path]  # one file, or several
 
 
 def tool(function: Callable[P, Result]) -> Callable[P, Result]:
@@ -36,3 +37,13 @@ def open_kb(kb: Kb | None) -> genekb.Store | None:
     if isinstance(kb, str | Path):
         return genekb.open(kb)
     raise TypeError(f"kb is a store's name, its folder or an opened store, not {type(kb).__name__}")
+
+
+def paths_of(paths: Paths) -> tuple[Path, ...]:
+    """Give one file or several as paths."""
+    return (Path(paths),) if isinstance(paths, str | Path) else tuple(map(Path, paths))
+
+
+def names_of(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Give names that are a list, or text with commas between them."""
+    return tuple(part.strip() for part in names.split(",") if part.strip()) if isinstance(names, str) else tuple(names)

@@ -14,8 +14,8 @@ import scipy.sparse as sp
 from jaxtyping import Int
 
 from cellmodel.core.arrays import CellBlocks, CellByGene, Labels, row_blocks
+from cellmodel.core.compute import ahead, in_order
 from cellmodel.core.stages import AnyStages, Arrays, InputStages, Stages
-from cellmodel.core.threads import ahead, in_order
 from cellmodel.io.backed import (
     BACKED_ABOVE,
     AnyCells,

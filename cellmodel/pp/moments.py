@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cellmodel.core.arrays import CellBlocks, CellByGene, Labels, row_blocks
-from cellmodel.core.threads import ahead, in_order
+from cellmodel.core.compute import ahead, in_order
 
 Entries: TypeAlias = Float[np.ndarray, " entry"]
 Transform: TypeAlias = Callable[[Entries, slice], Entries]  # values of some rows, and which rows

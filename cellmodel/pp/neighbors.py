@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from cellmodel.core.arrays import CellGraph, Embedding, content_order
+from cellmodel.core.compute import in_order
 from cellmodel.core.config import GraphConfig
-from cellmodel.core.threads import in_order
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
 from cellmodel.core.arrays import CellByGene, Embedding, row_blocks
+from cellmodel.core.compute import in_order
 from cellmodel.core.errors import InputUnusable
-from cellmodel.core.threads import in_order
 from cellmodel.io.cells import Cells
 from cellmodel.io.matrix import ValueKind
 from cellmodel.pp.moments import Entries, GeneSums, column_moments, runs_of_rows

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors, unit_rows
-from cellmodel.core.device import bfloat16_products, find_device
+from cellmodel.core.compute import bfloat16_products, find_device
 from cellmodel.nn.losses import info_nce
 from cellmodel.nn.modules import Projector, weights_of, with_weights
 from cellmodel.nn.train import Batch, TrainConfig, fit

@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cellmodel.core import random as seeding
-from cellmodel.core.device import find_device
+from cellmodel.core.compute import find_device
 from cellmodel.nn.graphs import CellGraphs, propagation, relate_cells
 from cellmodel.nn.losses import info_nce, normalized_cut, variance_hinge
 from cellmodel.nn.modules import StructuredAligner, weights_of, with_weights

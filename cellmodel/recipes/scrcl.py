@@ -36,7 +36,7 @@ from torch_geometric.data import HeteroData
 
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors, row_blocks
-from cellmodel.core.device import find_device
+from cellmodel.core.compute import find_device
 from cellmodel.core.errors import InputUnusable
 from cellmodel.nn.graph_modules import DualViewRefiner
 from cellmodel.nn.graphs import CellGraphs, csr_tensor, propagation, relate_cells, symmetric_propagation

@@ -49,7 +49,7 @@ from torch_geometric.utils import to_edge_index
 
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, CellGraph, Embedding
-from cellmodel.core.device import find_device
+from cellmodel.core.compute import find_device
 from cellmodel.nn.graph_modules import SiameseEncoders, SiameseGraphs
 from cellmodel.nn.graphs import CellGraphs, mean_propagation, propagation, relate_cells
 from cellmodel.nn.losses import (

@@ -17,9 +17,8 @@ from cellmodel.annotate.name_cells import NamedCells, TypeChoice, TypeNaming, na
 from cellmodel.annotate.ontology import labels as free_labels
 from cellmodel.cluster.hierarchy import group_name
 from cellmodel.core.colors import cluster_color
-from cellmodel.core.config import RunConfig, Values
+from cellmodel.core.config import RunConfig, Values, settings_of
 from cellmodel.core.errors import InputUnusable
-from cellmodel.core.options import settings_of
 from cellmodel.core.stages import AnyStages
 from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.explain.groups import group_cells, stored_tree

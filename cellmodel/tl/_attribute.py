@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import genekb
-from cellmodel.core.config import RunConfig, Values
-from cellmodel.core.options import Paths, paths_of, settings_of
+from cellmodel.core.config import RunConfig, Values, settings_of
 from cellmodel.core.stages import AnyStages
-from cellmodel.core.tools import Kb, open_kb, tool
+from cellmodel.core.tools import Kb, Paths, open_kb, paths_of, tool
 from cellmodel.explain.evidence import (
     AttributeConfig,
     Evidence,

@@ -12,11 +12,19 @@ from cellmodel.annotate.candidates import Panel, choose_types
 from cellmodel.annotate.cell_types import CellType, usual_types
 from cellmodel.annotate.levels import Level
 from cellmodel.annotate.name_cells import TypeChoice, TypeNaming
-from cellmodel.core.config import BatchConfig, HeadName, Knowledge, RunConfig, Sentences, SpatialConfig, Values
+from cellmodel.core.config import (
+    BatchConfig,
+    HeadName,
+    Knowledge,
+    RunConfig,
+    Sentences,
+    SpatialConfig,
+    Values,
+    settings_of,
+)
 from cellmodel.core.errors import InputUnusable, UnknownName
-from cellmodel.core.options import Paths, names_of, paths_of, settings_of
 from cellmodel.core.stages import AnyStages
-from cellmodel.core.tools import Kb, open_kb, tool
+from cellmodel.core.tools import Kb, Paths, names_of, open_kb, paths_of, tool
 from cellmodel.explain.evidence import AttributeConfig
 from cellmodel.io.backed import AnyCells, cells_in_memory
 from cellmodel.io.cells import ReadConfig, cells_from_anndata

@@ -12,8 +12,7 @@ from cellmodel.annotate.cell_types import UNASSIGNED
 from cellmodel.annotate.classify import ClassifyConfig, Contrast, Head
 from cellmodel.annotate.label_transfer import Transfer, TransferConfig, transfer_labels
 from cellmodel.annotate.shared_genes import GenesBy
-from cellmodel.core.config import BatchConfig, RunConfig, Values
-from cellmodel.core.options import settings_of
+from cellmodel.core.config import BatchConfig, RunConfig, Values, settings_of
 from cellmodel.core.stages import AnyStages
 from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, read_cells

@@ -7,8 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import genekb
-from cellmodel.core.config import BatchConfig, HeadName, Knowledge, RunConfig, Sentences, SpatialConfig, Values
-from cellmodel.core.options import settings_of
+from cellmodel.core.config import (
+    BatchConfig,
+    HeadName,
+    Knowledge,
+    RunConfig,
+    Sentences,
+    SpatialConfig,
+    Values,
+    settings_of,
+)
 from cellmodel.core.stages import AnyStages
 from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.io.backed import AnyCells

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Final
 import genekb
 from cellmodel.annotate.match_clusters import UNMATCHED, CellComparison, ClusterMatch, CompareConfig, compare_clustered
 from cellmodel.annotate.shared_genes import GenesBy
-from cellmodel.core.config import RunConfig, Values
-from cellmodel.core.options import settings_of
+from cellmodel.core.config import RunConfig, Values, settings_of
 from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.explain.groups import clustered
 from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, read_cells

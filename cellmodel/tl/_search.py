@@ -7,8 +7,7 @@ import numpy as np
 
 import genekb
 from cellmodel.annotate.search.cells import Found, SearchConfig, search_cells
-from cellmodel.core.config import RunConfig, Values
-from cellmodel.core.options import settings_of
+from cellmodel.core.config import RunConfig, Values, settings_of
 from cellmodel.core.stages import AnyStages
 from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.io.cells import Cells, ReadConfig

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from cellmodel.cluster.algorithms import kmeans
 from cellmodel.core import random as seeding
-from cellmodel.core.device import find_device
+from cellmodel.core.compute import find_device
 from cellmodel.nn.modules import dense_layers
 from cellmodel.nn.soft_assignment import assignment_divergence, log_soft_assignment, sharpened_target
 from cellmodel.nn.train import Batch, History, Rows, TrainConfig, fit

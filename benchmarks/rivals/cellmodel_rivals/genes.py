@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, Embedding, row_ranges
-from cellmodel.core.device import find_device
+from cellmodel.core.compute import find_device
 from cellmodel.nn.modules import weights_of, with_weights
 from cellmodel.nn.train import LossTerm, TrainConfig, fit
 from cellmodel.pp.moments import column_moments

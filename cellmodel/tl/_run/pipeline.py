@@ -17,8 +17,8 @@ from cellmodel.cluster.hierarchy import FoundClusters, Tree, grow_tree
 from cellmodel.cluster.structure import Structure, check_structure
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, Labels
+from cellmodel.core.compute import find_device
 from cellmodel.core.config import RESOLUTION, RunConfig
-from cellmodel.core.device import find_device
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, MemoryStages
 from cellmodel.explain.attribution import KnowledgeRow, compare_knowledge, compared_cells

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from cellmodel.cluster.hierarchy import MOST_LEVELS, Tree, group_name
 from cellmodel.core.arrays import Labels
 from cellmodel.core.colors import cluster_color
-from cellmodel.core.device import device_used
+from cellmodel.core.compute import device_used
 from cellmodel.explain.markers import marker_frame
 from cellmodel.io.backed import AnyCells
 from cellmodel.io.records import input_record

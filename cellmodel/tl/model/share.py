@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from cellmodel.core.errors import InputUnusable, LineageMismatch
-from cellmodel.core.options import Paths, paths_of
+from cellmodel.core.tools import Paths, paths_of
 from cellmodel.io.array_folder import ARRAYS
 from cellmodel.io.writers import MODEL, check_targets
 from cellmodel.tl.model.fitted import FittedModel, load_model

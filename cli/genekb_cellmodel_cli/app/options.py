@@ -11,8 +11,7 @@ import typer
 
 import genekb
 from cellmodel.core import config as settings
-from cellmodel.core.config import SEEDS, BatchConfig
-from cellmodel.core.device import check_device
+from cellmodel.core.config import SEEDS, BatchConfig, check_device
 from genekb.core.progress import progress, show_progress
 from genekb.files.endings import CELLS, ENDINGS, PLOT, REPORT, TABLE, check_ending
 from genekb_cellmodel_cli.app.signature import Arguments, OptionsOf

@@ -38,7 +38,7 @@ class Arguments(dict[str, Any]):
 
     def config(self) -> "RunConfig":
         """Give the settings of a run: all that were not taken out."""
-        from cellmodel.core.options import settings_of
+        from cellmodel.core.config import settings_of
 
         return settings_of(None, **self)
 

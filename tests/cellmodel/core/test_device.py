@@ -7,8 +7,8 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from cellmodel.annotate import classify
+from cellmodel.core.compute import device_used, find_device
 from cellmodel.core.config import GraphConfig, RunConfig
-from cellmodel.core.device import device_used, find_device
 from cellmodel.core.errors import NotAvailable
 from cellmodel.nn.train import TrainConfig
 from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights

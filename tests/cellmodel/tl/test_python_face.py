@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 import cellmodel as cm
-from cellmodel.core.config import BatchConfig, RunConfig, SpatialConfig
+from cellmodel.core.config import BatchConfig, RunConfig, SpatialConfig, settings_of
 from cellmodel.core.errors import InputUnusable, SlotTaken
-from cellmodel.core.options import settings_of
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.tl._demo import find_demo_cells
 from genekb.core.progress import progress, show_progress

@@ -11,8 +11,8 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 
 from cellmodel.core.arrays import CellByGene, Labels, row_blocks
+from cellmodel.core.compute import ahead
 from cellmodel.core.errors import InputUnusable
-from cellmodel.core.threads import ahead
 from cellmodel.io.backed import AnyCells, Scan
 from cellmodel.io.matrix import ValueKind
 from cellmodel.pl.report.collect.data import GeneValues, Row

@@ -1,10 +1,16 @@
-"""Work on blocks of cells in threads, whose results come in order: the bits of one thread, in less time."""
+"""Threads and devices that a run computes with; blocks of cells in threads give the bits of one thread, sooner."""
 
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, TypeVar
+
+from cellmodel.core.errors import NotAvailable
+
+if TYPE_CHECKING:
+    import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -53,3 +59,32 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
         while (item := coming.result()) is not end:
             coming = pool.submit(next, rest, end)
             yield item  # type: ignore[misc]  # it is not the end
+
+
+def find_device(name: str) -> "torch.device":
+    """Device by name; ``auto`` is the GPU if there is one; ``NotAvailable`` if it is not there."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise NotAvailable(f'device {name!r} is not there ({torch.cuda.device_count()} GPUs found); use device="cpu"')
+    return device
+
+
+def bfloat16_products(device: "torch.device") -> AbstractContextManager[object]:
+    """Take matrix products in bfloat16 inside the block on a GPU that has it; nothing changes on a CPU.
+
+    Only a model's forward pass belongs in here: losses are taken in float32.
+    """
+    import torch
+
+    if device.type != "cuda" or not torch.cuda.is_bf16_supported():
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def device_used(name: str) -> str:
+    """Device that a name maps to, for the record of a run; PyTorch is not loaded to say that it is the CPU."""
+    return "cpu" if name == "cpu" else str(find_device(name))
