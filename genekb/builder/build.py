@@ -23,7 +23,7 @@ def build(
     taxon: Names = "human",
     model: Names = "auto",
     name: str | None = None,
-    genes: str = "all",
+    genes: str | None = None,
     only_genes: Sequence[str] | None = None,
     template: str | None = None,
     texts: "Sequence[str | Path]" = (),
@@ -45,11 +45,13 @@ def build(
     taxon
         Species by name or NCBI taxonomy identifier, one or several.
     model
-        Encoder, or several: see ``genekb models``. An empty list builds texts alone.
+        Encoder, or several: see ``genekb models``; ``auto`` is ``best`` where the source has terms of genes. An empty
+        list builds texts alone.
     name
         ``NAME@RELEASE``; species and release of the source if None.
     genes
-        Type of gene that gets a text, such as ``protein-coding``, or ``all``.
+        Type of gene that gets a text, such as ``protein-coding``, or ``all``; of None ``protein-coding`` for NCBI's
+        files, ``all`` for any other source.
     only_genes
         Only genes that these names map to get a text, such as ``adata.var_names``.
     template

@@ -18,7 +18,7 @@ from genekb.builder.engine import EncodingJob, Engine, EngineConfig, open_engine
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.core.progress import Progress, progress
 from genekb.encoders import Encoder, EncoderSpec, load_encoder
-from genekb.encoders.imported.terms import best_models, fit_terms, mix_spec, parse_mix
+from genekb.encoders.imported.terms import fit_terms, mix_spec, parse_mix, with_best
 from genekb.encoders.kinds import asks_for, without_prefix
 from genekb.encoders.registry import shuffle_encoder
 from genekb.genes.texts import Template, build_texts, default_template
@@ -39,7 +39,9 @@ class BuildConfig:
     name: str  # ``NAME@RELEASE``, or ``NAME`` to take the release of the source
     # encoders by registry name, Hugging Face id or local folder; none builds texts alone
     models: tuple[str, ...] = ("auto",)
-    genes: str = "all"  # type of gene that gets a text (``protein-coding``), or ``all``
+    # type of gene that gets a text (``protein-coding``), or ``all``; protein-coding of NCBI's files, all of any other
+    # source, if None
+    genes: str | None = None
     only_names: tuple[str, ...] | None = None  # if given, only genes that one of these names maps to get a text
     template: Template | None = None  # of the texts; that of the source, see ``default_template``, if None
     vector_dtype: Literal["float16", "float32"] = "float16"  # stored type of the vectors
@@ -87,6 +89,7 @@ class Plan:
     name: str
     texts: pa.Table
     template: Template
+    genes: str  # type of the genes with a text
     selection: str
     n_unique_texts: int
 
@@ -97,7 +100,8 @@ def plan_build(source: SourceTables, config: BuildConfig) -> Plan:
     Raises ``SourceUnusable`` if no gene of the selection has a usable text.
     """
     name = check_name(config.name if "@" in config.name else f"{config.name}@{source.release}")
-    selected, selection = _select(source, config)
+    genes = config.genes or source.default_genes
+    selected, selection = _select(source, genes, config.only_names)
     template = config.template or default_template(source.annotations)
     texts = build_texts(
         source.genes,
@@ -109,30 +113,30 @@ def plan_build(source: SourceTables, config: BuildConfig) -> Plan:
     if texts.num_rows == 0:
         raise SourceUnusable(f"no gene of the selection ({selection}) has a usable text; widen `genes` or `only_genes`")
     unique = len(texts["text_id"].unique())
-    return Plan(name=name, texts=texts, template=template, selection=selection, n_unique_texts=unique)
+    return Plan(name=name, texts=texts, template=template, genes=genes, selection=selection, n_unique_texts=unique)
 
 
-def _select(source: SourceTables, config: BuildConfig) -> tuple[set[int] | None, str]:
+def _select(source: SourceTables, genes: str, only_names: tuple[str, ...] | None) -> tuple[set[int] | None, str]:
     from genekb.genes.resolve import resolve_names
 
     selected: set[int] | None = None
-    words = [config.genes]
-    if config.genes != "all":
-        of_type = source.genes.filter(pc.equal(source.genes["type"], literal(config.genes)))
+    words = [genes]
+    if genes != "all":
+        of_type = source.genes.filter(pc.equal(source.genes["type"], literal(genes)))
         if of_type.num_rows == 0:
             types = ", ".join(sorted(filter(None, source.genes["type"].unique().to_pylist())))
-            raise SourceUnusable(f"no gene has the type {config.genes!r}; the source has {types}")
+            raise SourceUnusable(f"no gene has the type {genes!r}; the source has {types}")
         selected = set(of_type["gene_id"].to_pylist())
-    if config.only_names is not None:
-        resolution = resolve_names(config.only_names, name_table=source.names, gene_ids=source.genes["gene_id"])
+    if only_names is not None:
+        resolution = resolve_names(only_names, name_table=source.names, gene_ids=source.genes["gene_id"])
         found = set(resolution.gene_ids[resolution.is_resolved].tolist())
         if not found:
             raise SourceUnusable(
-                f"none of {len(set(config.only_names))} names of `only_genes` ({config.only_names[0][:40]!r}, ...) is "
+                f"none of {len(set(only_names))} names of `only_genes` ({only_names[0][:40]!r}, ...) is "
                 "a gene of the source; is the taxon right?"
             )
         selected = found if selected is None else selected & found
-        words.append(f"only the genes of {len(set(config.only_names))} names ({_digest(config.only_names)})")
+        words.append(f"only the genes of {len(set(only_names))} names ({_digest(only_names)})")
     return selected, ", ".join(words)
 
 
@@ -180,7 +184,7 @@ def distinct_texts(texts: pa.Table) -> list[str]:
 
 def store_content(source: SourceTables, config: BuildConfig, *, plan: Plan, parent: str = "") -> StoreContent:
     """Collect tables and provenance of the store."""
-    options: dict[str, Any] = {"genes": config.genes, "vector_dtype": config.vector_dtype}
+    options: dict[str, Any] = {"genes": plan.genes, "vector_dtype": config.vector_dtype}
     if config.only_names is not None:
         options["only_names"] = _digest(config.only_names)
     name, _, release = plan.name.partition("@")
@@ -215,7 +219,7 @@ def load_vectors(
     :func:`genekb.sources.gene_terms.add_gene_terms`. ``have``: encoders of the store so far, which a mix may name.
     Raises ``NotAvailable`` if an encoder, or a part of one, is not on this machine.
     """
-    wanted = [each for model in models for each in (best_models(list(terms or ())) if model == "best" else [model])]
+    wanted = with_best(models, terms or ())
     of_texts = [model for model in wanted if not model.startswith(("terms:", "mix:"))]
     made: dict[str, Vectors] = dict(zip(of_texts, load_jobs(of_texts, corpus=corpus, load=load), strict=True))
     for model in wanted:

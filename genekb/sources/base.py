@@ -106,6 +106,7 @@ class SourceTables:
     release: str  # release of the source, e.g. ``2022-11``
     licence: str  # terms of the source, as its publisher states them
     dropped: dict[str, int]  # rows that were left out, counted by reason
+    default_genes: str = "all"  # type of the genes that get a text where a build does not say
 
 
 def describe_file(path: Path, *, n_rows_read: int, n_rows_kept: int) -> SourceFile:

@@ -38,6 +38,7 @@ from genekb.sources.base import (
     with_integers,
 )
 
+_CODING: Final = "protein-coding"
 REFERENCE_TAXON: Final = "human"  # the species whose summaries stand in for an orthologue without one
 
 _LICENSES: Final = {"hgnc_complete_set": "HGNC: CC0", "gene2go": GO_LICENSE}  # by the start of the file's name
@@ -134,6 +135,7 @@ def read_ncbi_folder(folder: Path, *, taxa: Sequence[str], release: str | None =
             [LICENSE, *(terms for start, terms in _LICENSES.items() if any(name.startswith(start) for name in files))]
         ),
         dropped=parts.dropped,
+        default_genes=_CODING if pc.any(pc.equal(genes["type"], literal(_CODING))).as_py() else "all",
     )
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 
 from genekb.core.addresses import host_of, is_web_address
 from genekb.core.errors import SourceUnusable
-from genekb.core.messages import check_choice
+from genekb.core.messages import check_choice, several
 from genekb.core.progress import Progress, progress
 from genekb.core.python import for_python
 from genekb.files.atomic import sha256_file, write_json
@@ -48,7 +48,7 @@ _OTHERS: Final = {
 }
 _ALLIANCE: Final = {9606: "HUMAN", 10090: "MGI", 10116: "RGD", 7955: "ZFIN", 7227: "FB", 6239: "WB", 559292: "SGD"}
 FILES: Final = (*NCBI_FILES, *_OTHERS)
-WITH: Final = {  # what the argument ``with_`` takes: files
+WITH: Final = {  # files of further sources
     "uniprot": ("uniprot",),
     "string": ("string",),
     "alliance": ("alliance",),
@@ -59,19 +59,14 @@ WITH: Final = {  # what the argument ``with_`` takes: files
 DEFAULT_FILES: Final = ("gene_info", "gene_summary", "gene_orthologs")
 
 
-def files_with(sources: Sequence[str]) -> tuple[str, ...]:
-    """Names of the files of further sources, keys of :data:`WITH`; ``ValueError`` if one is none of these."""
-    for name in sources:
-        check_choice("source", name, tuple(WITH))
-    return tuple(file for name in sources for file in WITH[name])
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DownloadConfig:
     """What is downloaded, and from where; ``ValueError`` if a file or an address is none that can be downloaded."""
 
     taxa: tuple[str, ...] = ("human",)  # species whose gene_info is wanted; ``all`` for the file of every species
-    files: tuple[str, ...] = DEFAULT_FILES  # of :data:`FILES`
+    # of :data:`FILES`; if empty :data:`DEFAULT_FILES`, and HGNC's set for human unless it would be a mirror's
+    files: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()  # keys of :data:`WITH`, further sources
     mirror: str = MIRROR  # in place of NCBI's folder gene/DATA; with the files in NCBI's folders or side by side
     hgnc_url: str | None = None  # of HGNC's complete set; where only `mirror` is given, that is asked for the set too
     is_forced: bool = False  # whether files that are here already are downloaded again
@@ -81,10 +76,19 @@ class DownloadConfig:
         """Check the choices."""
         for name in self.files:
             check_choice("file", name, FILES)
+        for name in self.more:
+            check_choice("source", name, tuple(WITH))
         if not is_web_address(self.mirror) or urlsplit(self.mirror).query:
             raise ValueError("mirror must be an address http(s)://host[:port][/path] without a query")
         if self.hgnc_url is not None and not is_web_address(self.hgnc_url):
             raise ValueError("hgnc_url must be an address http(s)://host[:port]/path")
+
+    def wanted_files(self, taxa: Sequence[Taxon]) -> tuple[str, ...]:
+        """Give the files, each once; without a species all are wanted."""
+        is_human = not taxa or any(taxon.name == "human" for taxon in taxa)
+        has_hgnc = is_human and (self.mirror == MIRROR or self.hgnc_url is not None)
+        files = self.files or (*DEFAULT_FILES, *(["hgnc_complete_set"] if has_hgnc else []))
+        return tuple(dict.fromkeys([*files, *(file for name in self.more for file in WITH[name])]))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +120,7 @@ def download(
     folder: str | Path,
     *,
     taxon: str | Sequence[str] = "human",
-    file: str | Sequence[str] = DEFAULT_FILES,
+    file: str | Sequence[str] = (),
     more: str | Sequence[str] = (),
     mirror: str = MIRROR,
     hgnc_url: str | None = None,
@@ -128,10 +132,11 @@ def download(
     The arguments are those of :class:`DownloadConfig`; ``more``: further sources, see :data:`WITH`; ``timeout_s``:
     longest silence of the server, in seconds.
     """
-    taxa, names = ((one,) if isinstance(one, str) else tuple(one) for one in (taxon, file))
-    retry = RetryPolicy(timeout_s=timeout_s)
-    names = (*names, *files_with((more,) if isinstance(more, str) else more))
-    config = DownloadConfig(taxa=taxa, files=names, mirror=mirror, hgnc_url=hgnc_url, is_forced=force, retry=retry)
+    taxa, files, sources = (tuple(several(one)) for one in (taxon, file, more))
+    config = DownloadConfig(
+        taxa=taxa, files=files, more=sources, mirror=mirror, hgnc_url=hgnc_url, is_forced=force,
+        retry=RetryPolicy(timeout_s=timeout_s),
+    )  # fmt: skip
     return download_release(Path(folder), config)
 
 
@@ -153,7 +158,7 @@ def _download(
     folder: Path, config: DownloadConfig, client: "httpx.Client", taxa: Sequence[Taxon], progress: Progress
 ) -> DownloadResult:
     record = _read_record(folder)
-    wanted = {name: addresses for file in config.files for name, addresses in _places(file, config, taxa)}
+    wanted = {name: addresses for file in config.wanted_files(taxa) for name, addresses in _places(file, config, taxa)}
     names = list(wanted)
     by_hand = f"or put {', '.join(names)} into a folder yourself and give it to `genekb build` (`source`)"
     download = WebDownload(client=client, retry=config.retry, hint=f"{KEPT}, {by_hand}", progress=progress)

@@ -98,11 +98,22 @@ def build(
         Path | None,
         typer.Option(help="NCBI bulk or Entrez folder, data_report.jsonl, or a table; the demo table if left out."),
     ] = None,
-    model: Annotated[list[str] | None, typer.Option(help="Encoder, see `genekb models`; repeatable.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Encoder, see `genekb models`; repeatable. If left out, best where the source has terms, else auto."
+        ),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="NAME@RELEASE; species and release if left out.", callback=check_store_name)
     ] = None,
-    genes: Annotated[str, typer.Option(help="Type of gene that gets a text, e.g. protein-coding, or all.")] = "all",
+    genes: Annotated[
+        str | None,
+        typer.Option(
+            help="Type of gene that gets a text, or all; protein-coding of NCBI's files, all of any other source, if "
+            "left out."
+        ),
+    ] = None,
     only_genes: Annotated[Path | None, typer.Option(help="Only the genes of this cell file or name list.")] = None,
     template: Annotated[
         Literal["summary", "names", "symbol", "full", "summary-only", "go", "generif", "designations", "functions"]
@@ -116,12 +127,13 @@ def build(
 ) -> None:
     """Build a store from NCBI's files, a table of your own, or the demo table.
 
-    Example: genekb build --source 2022-11 --taxon human --genes protein-coding --model wcp --name human@2022-11
+    Example: genekb build --source 2026-11 --name human@2026-11
     """
     import time
 
     from genekb.builder.plan import BuildConfig, distinct_texts, plan_build
     from genekb.builder.plan import build as build_store
+    from genekb.encoders.imported.terms import with_best
     from genekb.genes.texts import find_template
 
     started = time.perf_counter()
@@ -139,16 +151,16 @@ def build(
         **settings,
     )
     if dry_run:
-        plan = plan_build(tables, config)
+        plan, models = plan_build(tables, config), with_best(config.models, tables.terms)
         content = {
             "name": plan.name,
             "n_genes": tables.genes.num_rows,
             "n_texts": plan.texts.num_rows,
             "n_unique_texts": plan.n_unique_texts,
-            "models": list(config.models),
+            "models": models,
         }
         texts, load = distinct_texts(plan.texts), config.loader(home)
-        print_record(content | describe_costs(config.models, texts, load=load, dtype=vector_dtype), json=json)
+        print_record(content | describe_costs(models, texts, load=load, dtype=vector_dtype), json=json)
         return
     result = build_store(tables, config, home=home)
     content = describe_build(result) | {
@@ -277,7 +289,8 @@ def describe_costs(models: Sequence[str], texts: Sequence[str], *, load: "Loader
     from genekb.encoders.kinds import without_prefix
     from genekb.encoders.registry import choose_default, is_remote
 
-    bases = {without_prefix(model, "shuffled") for model in models}
+    of_texts = (model for model in models if not model.startswith(("terms:", "mix:")))
+    bases = {without_prefix(model, "shuffled") for model in of_texts}
     remote = {base: without_prefix(base, "api") for base in bases if is_remote(base)}
     prices = {base: asdict(estimate_price(texts, model_id=model)) for base, model in remote.items()}
 
@@ -299,7 +312,8 @@ def download(
     file: Annotated[
         list[str] | None,
         typer.Option(
-            help="gene_info, gene_summary, gene_orthologs (these three if left out), gene_history, gene2ensembl, "
+            help="gene_info, gene_summary, gene_orthologs (these, and of human HGNC's set, if left out), gene_history, "
+            "gene2ensembl, "
             "gene2go, gene2pubmed, generifs_basic, taxdump, hgnc_complete_set; repeatable."
         ),
     ] = None,
@@ -324,19 +338,20 @@ def download(
 
     For --gene the e-mail address that NCBI asks for comes from NCBI_EMAIL, the key from NCBI_API_KEY.
 
-    Example: genekb download 2026-11 --taxon human --with uniprot,go,pubmed,hgnc
+    Example: genekb download 2026-11 --taxon human --with uniprot,go,pubmed
     """
     if gene:
         if file or with_ or hgnc_url or force or len(taxon or []) > 1:
             raise typer.BadParameter("--gene takes records of one species, without --file, --with, --hgnc-url, --force")
         _fetch(folder, gene, (taxon or ["human"])[0], retry=retry, base_url=mirror, json=json)
         return
-    from genekb.sources.ncbi_download import DEFAULT_FILES, MIRROR, DownloadConfig, download_release, files_with
+    from genekb.sources.ncbi_download import MIRROR, DownloadConfig, download_release
 
     with wrong_usage():
         config = DownloadConfig(
             taxa=tuple(taxon or ["human"]),
-            files=(*(file or DEFAULT_FILES), *files_with(with_.split(",") if with_ else ())),
+            files=tuple(file or ()),
+            more=tuple(with_.split(",") if with_ else ()),
             mirror=MIRROR if mirror is None else mirror,
             hgnc_url=hgnc_url,
             retry=retry.policy(),

@@ -1,7 +1,7 @@
 """Encoders of genes by annotations: TF-IDF of terms, reduced by SVD; and encoders mixed of others by their cosines."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -112,12 +112,17 @@ def fit_terms(name: str, terms: Mapping[str, pa.Table], *, gene_ids: IntArray) -
     return FittedTerms(spec=spec, gene_ids=fitted, vectors=vectors)
 
 
-def best_models(terms: Sequence[str]) -> list[str]:
-    """List the encoders that ``best`` asks for, given the terms of a source: ``wcp``, annotations, the mix of them."""
+def with_best(models: Sequence[str], terms: Collection[str]) -> list[str]:
+    """Put ``wcp``, annotations and their mix, as far as a source has the terms, in place of ``best``.
+
+    ``auto`` is the same where there are such terms.
+    """
     own = [f"terms:{kind}" for kind in ("go", "pubmed", "links") if kind in terms]
     parts = {name: weight for name, weight in PARTS.items() if name in {"wcp", *map(stored_name, own)}}
     mixed = "mix:" + ",".join(f"{name}={weight:g}" for name, weight in parts.items())
-    return ["wcp", *own, *([mixed] if own else [])]
+    best = ["wcp", *own, mixed] if own else ["wcp"]
+    replaced = {"best", "auto"} if own else {"best"}
+    return [each for model in models for each in (best if model in replaced else [model])]
 
 
 def parse_mix(name: str) -> dict[str, float]:

@@ -14,7 +14,7 @@ from genekb.builder.plan import BuildConfig, build
 from genekb.builder.update import add_encoders
 from genekb.core.errors import EncoderFailed, NotAvailable, SourceUnusable
 from genekb.encoders import load_encoder
-from genekb.encoders.imported.terms import best_models, fit_terms, mix_vectors, parse_mix
+from genekb.encoders.imported.terms import fit_terms, mix_vectors, parse_mix, with_best
 from genekb.encoders.kinds import stored_name
 from genekb.query.tasks.scores import compare_tasks
 from genekb.sources.gene_terms import add_gene_terms, find_term_files
@@ -143,13 +143,9 @@ def test_a_mix_that_is_none_is_refused(name):
 def test_names_in_a_store():
     assert stored_name("terms:go,pubmed") == "terms-go-pubmed"
     assert stored_name("mix:wcp=.5,terms-go=.5") == "mix-wcp-go"
-    assert best_models(["links", "go"]) == [
-        "wcp",
-        "terms:go",
-        "terms:links",
-        "mix:wcp=0.5,terms-go=0.25,terms-links=0.1",
-    ]
-    assert best_models([]) == ["wcp"]
+    best = ["wcp", "terms:go", "terms:links", "mix:wcp=0.5,terms-go=0.25,terms-links=0.1"]
+    assert with_best(["best"], ["links", "go"]) == with_best(["auto"], ["links", "go"]) == best
+    assert with_best(["best", "auto", "minilm"], ["groups"]) == ["wcp", "auto", "minilm"]
 
 
 @pytest.fixture

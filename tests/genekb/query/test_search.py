@@ -22,7 +22,7 @@ MODELS = ("hash-32", "wcp-16", "shuffled:hash-32", "random-8")
 @pytest.fixture(scope="module")
 def built(ncbi_folder, tmp_path_factory):
     source = read_ncbi_folder(ncbi_folder, taxa=["human", "mouse"])
-    return build(source, BuildConfig(name="both", models=MODELS), home=tmp_path_factory.mktemp("home"))
+    return build(source, BuildConfig(name="both", models=MODELS, genes="all"), home=tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from genekb.core.errors import NotAvailable, SourceUnusable, StoreBusy
+from genekb.genes.taxa import find_taxon
 from genekb.net.retry import RetryPolicy
 from genekb.sources.ncbi_bulk import read_ncbi_folder
-from genekb.sources.ncbi_download import DownloadConfig, download_release
+from genekb.sources.ncbi_download import DEFAULT_FILES, DownloadConfig, download_release
 from tests.support.in_process import call, call_json
 from tests.support.loopback import Fault, serving
 
@@ -150,6 +151,15 @@ def test_a_full_disk_is_one_line_and_what_has_arrived_is_gone_on_with(mirror, co
     assert (tmp_path / f"{INFO[1:]}.part").read_bytes() == release[INFO][:1000]
     download_release(tmp_path, config)
     assert mirror.asked(INFO)[-1]["Range"] == "bytes=1000-"
+
+
+def test_hgncs_set_is_downloaded_for_human_unless_a_mirror_would_have_to_hold_it(mirror):
+    def wanted(taxon, **settings):
+        return DownloadConfig(**settings).wanted_files([find_taxon(taxon)])
+
+    assert wanted("human") == (*DEFAULT_FILES, "hgnc_complete_set")
+    assert wanted("mouse") == wanted("human", mirror=mirror.url) == DEFAULT_FILES
+    assert wanted("human", files=("gene_info",), more=("go",)) == ("gene_info", "gene2go", "go_basic")
 
 
 def test_hgncs_set_comes_from_its_own_address_of_which_no_secret_is_written(mirror, release, tmp_path):
