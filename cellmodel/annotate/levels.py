@@ -1,5 +1,6 @@
 """Levels of names: cell types, the broader groups that they belong to, and the answer where the best types disagree."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -18,6 +19,9 @@ MAX_GAP: Final = 0.02  # fraction of the best score by which a relative may scor
 _SUPPORTED: Final = 0.5  # support of a tissue below which a broader group is the name sooner
 ELSEWHERE: Final = 0.25  # fraction of its score that a type loses whose tissue no other cluster speaks for
 _ROUNDS: Final = 2  # of names from tissues and tissues from names
+_MOST: Final = 0.5  # fraction of the cells of a cluster that have a name, for these to change its own
+_SHOWN: Final = 0.05  # least fraction of cells that a mix is written with
+MIN_HELD: Final = 0.6  # fraction of a cluster's cells with a name that belong to its own
 _MAX_P, _SURE_P, _SURE_MARGIN = 0.05, 0.01, 2.0  # adjusted p values up to which a name is given, and sure; its margin
 
 
@@ -119,6 +123,46 @@ def level_name(
     limit = (1 - max_gap) * scores[order[0]]
     near = [types[row] for row in order if scores[row] >= limit and broad_group(types[row]).name == group.name]
     return _answer(common_group(near) or best, near)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NameFraction:
+    """Fraction of the cells of a cluster with a name."""
+
+    name: str  # of single cells: a candidate, or ``unassigned``
+    fraction: float
+
+
+def cell_mix(names: Sequence[str]) -> tuple[NameFraction, ...]:
+    """Fractions of cells by their names, largest first."""
+    return tuple(NameFraction(name=name, fraction=n / len(names)) for name, n in Counter(names).most_common())
+
+
+def mix_text(mix: Sequence[NameFraction]) -> str:
+    """Write the names of at least a twentieth of the cells: ``39 % B cell, 29 % T cell``."""
+    return ", ".join(f"{one.fraction:.0%}".replace("%", f" % {one.name}") for one in mix if one.fraction >= _SHOWN)
+
+
+def is_mixed(name: str, best: str, mix: Sequence[NameFraction]) -> bool:
+    """Whether fewer than 60 % of a named cluster's cells with a name have its own or that of its best type."""
+    named = {one.name: one.fraction for one in mix if one.name != UNASSIGNED}
+    own = sum(named.get(each, 0) for each in {name, best})
+    return name != UNASSIGNED and own < MIN_HELD * sum(named.values())
+
+
+def hold_cells(answer: LevelName, mix: Sequence[NameFraction], types: Sequence[CellType]) -> LevelName:
+    """Broaden a name to the nearest group of it that 60 % of a cluster's cells with a name belong to.
+
+    The name stays where no group holds as many, and where most cells have no name.
+    """
+    table = {**_table(), **{one.name: one for one in types}}
+    lineages = [
+        ({group.name for group in lineage_of(table[one.name])}, one.fraction) for one in mix if one.name != UNASSIGNED
+    ]
+    named, own = sum(fraction for _, fraction in lineages), lineage_of(table[answer.name])
+    held = (one for one in own if sum(part for names, part in lineages if one.name in names) >= MIN_HELD * named)
+    group = next(held, own[0]) if named >= _MOST else own[0]
+    return answer if group.name == answer.name else _answer(group, [table[name] for name in answer.members])
 
 
 def places(types: Sequence[CellType]) -> Float[np.ndarray, "type tissue"]:

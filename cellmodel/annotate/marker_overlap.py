@@ -41,10 +41,14 @@ class ClusterName:
     reason: str = ""  # why ``best`` is rejected, such as ``1 of 2 shared genes``; empty where it is the name
 
 
-def display_name(name: str, *, best: str, reason: str) -> str:
-    """Name as it is shown, an unassigned one with its best type: ``unassigned (best: pit cell, 3 of 10 markers)``."""
+def display_name(name: str, *, best: str, reason: str, mix: str = "") -> str:
+    """Name as it is shown: an unassigned one with its best type, that of a mixed cluster with those of its cells.
+
+    ``unassigned (best: pit cell, 3 of 10 markers)``, ``T cell (55 % memory CD4 T cell, 40 % cytotoxic CD8 T cell)``.
+    """
     rejected = ", ".join(filter(None, (best, reason))) if name == UNASSIGNED else ""
-    return f"{name} (best: {rejected})" if rejected else name
+    more = f"best: {rejected}" if rejected else mix
+    return f"{name} ({more})" if more else name
 
 
 def cluster_rows(clusters: Sequence[str], labels: Labels, names: Sequence[Any]) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Names for the clusters of a file, and for its cells, from cell types and a store: read, named, written."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,15 @@ from cellmodel.annotate.levels import (
     ELSEWHERE,
     LEVELS,
     Level,
+    NameFraction,
     Support,
     TypeGene,
     Verdict,
     broad_group,
+    cell_mix,
     give_verdict,
+    hold_cells,
+    is_mixed,
     level_name,
     place_gap,
     places,
@@ -37,7 +41,7 @@ from cellmodel.annotate.levels import (
     weigh_by_place,
 )
 from cellmodel.annotate.marker_overlap import cluster_rows
-from cellmodel.core.arrays import CellGraph
+from cellmodel.core.arrays import CellGraph, Labels
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
@@ -98,6 +102,7 @@ class NamedCells:
 
     found: ClusteredCells  # the cells that have a cluster; rows of all below are of these
     names: tuple[Verdict, ...]  # one a cluster
+    mixes: tuple[tuple[NameFraction, ...], ...]  # names of the cells of each cluster
     cell_names: tuple[str, ...]  # best type of each cell, or ``unassigned``
     cell_scores: Float[np.ndarray, " cell"]  # (cell,) its score, averaged over its neighbors
     lineage: Lineage  # store and encoder that were used
@@ -106,7 +111,11 @@ class NamedCells:
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a cluster, for a table or JSON."""
-        return cluster_rows(self.found.names, self.found.labels, self.names)
+        rows = cluster_rows(self.found.names, self.found.labels, self.names)
+        return [
+            row | {"mix": tuple(map(asdict, mix)), "is_mixed": is_mixed(row["name"], row["best"], mix)}
+            for row, mix in zip(rows, self.mixes, strict=True)
+        ]
 
 
 def name_types(cells: Cells, kb: genekb.Store, config: RunConfig, *, choice: TypeChoice) -> NamedCells:
@@ -118,20 +127,29 @@ def name_types(cells: Cells, kb: genekb.Store, config: RunConfig, *, choice: Typ
     known = known_genes(found.expression, found.gene_names, found.known)
     evidence = type_evidence(choice.types, known.alignment, kb)
     profiles = cluster_profiles(known.expression, found.labels, balanced=True)
-    names = name_by_types(profiles, evidence, gene_names=known.gene_names, config=choice.naming, seed=config.seed)
+    scored = score_clusters(profiles, evidence, gene_names=known.gene_names, config=choice.naming, seed=config.seed)
     group_of = {one.name: broad_group(one).name for one in evidence.types} if choice.naming.level == "broad" else {}
     graph = stored_graph(cells, choice.cluster_key, config)
     graph = (make_features(cells, config).graph if graph is None else graph)[found.rows][:, found.rows]
-    cell_names, scores = name_each(known, evidence, clusters=names, graph=graph, seed=config.seed)
+    cell_names, scores = name_each(known, evidence, clusters=scored.names(choice.naming), graph=graph, seed=config.seed)
+    cell_names = tuple(group_of.get(name, name) for name in cell_names)
+    mixes = cluster_mixes(cell_names, found.labels)
     return NamedCells(
         found=found,
-        names=names,
-        cell_names=tuple(group_of.get(name, name) for name in cell_names),
+        names=scored.names(choice.naming, mixes=mixes),
+        mixes=mixes,
+        cell_names=cell_names,
         cell_scores=scores,
         lineage=known.alignment.lineage,
         n_candidates=len(choice.types),
         made_with=made_with,
     )
+
+
+def cluster_mixes(cell_names: Sequence[str], labels: Labels) -> tuple[tuple[NameFraction, ...], ...]:
+    """Names of the cells of each cluster, 0 to k-1."""
+    names = np.array(cell_names, dtype=object)
+    return tuple(cell_mix(names[labels == cluster].tolist()) for cluster in range(int(labels.max()) + 1))
 
 
 def name_groups(groups: Sequence[Sequence[int]], names: Sequence[Verdict]) -> tuple[str, ...]:
@@ -192,6 +210,65 @@ def name_by_types(
     relatives among them, too; see :func:`contrast_relatives`.
     """
     settings = config or TypeNaming()
+    return score_clusters(profiles, evidence, gene_names=gene_names, config=settings, seed=seed).names(settings)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ClusterScores:
+    """Scores of clusters by candidate types, and their p values."""
+
+    evidence: TypeEvidence
+    gene_names: Sequence[str]
+    profiles: Float[np.ndarray, "cluster gene"]  # standard ones
+    is_upregulated: Bool[np.ndarray, "cluster gene"]
+    scores: Float[np.ndarray, "cluster type"]
+    support: Float[np.ndarray, "cluster type"]  # of the tissues of the types, see :func:`levels.weigh_by_place`
+    p_values: Float[np.ndarray, " cluster"]
+
+    def names(self, config: TypeNaming, *, mixes: Sequence[Sequence[NameFraction]] = ()) -> tuple[Verdict, ...]:
+        """Name the clusters; with the names of their cells (``mixes``), by what holds enough of them."""
+        adjusted = false_discovery_rate(self.p_values).tolist()
+        return tuple(
+            self._name(
+                row, (p_value, adjusted[row]), config, mix=mixes[row] if mixes and config.level == "auto" else ()
+            )
+            for row, p_value in enumerate(self.p_values.tolist())
+        )
+
+    def _name(
+        self, row: int, tests: tuple[float, float], config: TypeNaming, *, mix: Sequence[NameFraction]
+    ) -> Verdict:
+        """Name one cluster by its scores."""
+        evidence, profile, scores, support = self.evidence, self.profiles[row], self.scores[row], self.support[row]
+        best = int(scores.argmax())
+        markers = evidence.markers[best].indices
+        kept = 1 - ELSEWHERE * (1 - support[best])  # of the score, by the place
+        genes = tuple(
+            TypeGene(name=self.gene_names[gene], contribution=part * kept, is_marker=gene in markers)
+            for gene, part in score_parts(evidence.both[best], profile)
+        )
+        supporting = Support(
+            score=float(scores[best]),
+            text_score=float((evidence.text[best] @ profile)[0]),
+            marker_score=float((evidence.markers[best] @ profile)[0]),
+            share_markers=float(self.is_upregulated[row, markers].mean()) if len(markers) else 0.0,
+            genes=genes[: config.n_genes],
+        )
+        answer = level_name(evidence.types, scores, level=config.level, max_gap=place_gap(support[best]))
+        answer = hold_cells(answer, mix, evidence.types)
+        name = evidence.types[best].name
+        return give_verdict(answer, evidence.types, scores, best=name, support=supporting, tests=tests)
+
+
+def score_clusters(
+    profiles: Float[np.ndarray, "cluster gene"],
+    evidence: TypeEvidence,
+    *,
+    gene_names: Sequence[str],
+    config: TypeNaming,
+    seed: int,
+) -> ClusterScores:
+    """Score clusters by types, and permute the genes; see :func:`name_by_types`."""
     standard = standard_profiles(contrast_relatives(profiles))
     is_of = places(evidence.types)
     scores, support = weigh_by_place((evidence.both @ standard.T).T, is_of)
@@ -201,44 +278,16 @@ def name_by_types(
         permuted = (evidence.both @ standard[:, rng.permutation(standard.shape[1])].T).T
         return (weigh_by_place(permuted, is_of)[0].max(axis=1),)
 
-    (p_values,) = permutation_p((scores.max(axis=1),), draw, n_permutations=settings.n_permutations, tie=0.0)
-    tests = zip(p_values.tolist(), false_discovery_rate(p_values).tolist(), strict=True)
-    rows = zip(standard, profiles >= _UPREGULATED, scores, support, strict=True)
-    return tuple(
-        _name_cluster(*row, tests=test, evidence=evidence, gene_names=gene_names, settings=settings)
-        for row, test in zip(rows, tests, strict=True)
+    (p_values,) = permutation_p((scores.max(axis=1),), draw, n_permutations=config.n_permutations, tie=0.0)
+    return ClusterScores(
+        evidence=evidence,
+        gene_names=gene_names,
+        profiles=standard,
+        is_upregulated=profiles >= _UPREGULATED,
+        scores=scores,
+        support=support,
+        p_values=p_values,
     )
-
-
-def _name_cluster(
-    profile: Float[np.ndarray, " gene"],
-    is_leading: Bool[np.ndarray, " gene"],
-    scores: Float[np.ndarray, " type"],
-    support: Float[np.ndarray, " type"],
-    *,
-    tests: tuple[float, float],
-    evidence: TypeEvidence,
-    gene_names: Sequence[str],
-    settings: TypeNaming,
-) -> Verdict:
-    """Name one cluster by its scores."""
-    best = int(scores.argmax())
-    markers = evidence.markers[best].indices
-    kept = 1 - ELSEWHERE * (1 - support[best])  # of the score, by the place
-    genes = tuple(
-        TypeGene(name=gene_names[gene], contribution=part * kept, is_marker=gene in markers)
-        for gene, part in score_parts(evidence.both[best], profile)
-    )
-    supporting = Support(
-        score=float(scores[best]),
-        text_score=float((evidence.text[best] @ profile)[0]),
-        marker_score=float((evidence.markers[best] @ profile)[0]),
-        share_markers=float(is_leading[markers].mean()) if len(markers) else 0.0,
-        genes=genes[: settings.n_genes],
-    )
-    answer = level_name(evidence.types, scores, level=settings.level, max_gap=place_gap(support[best]))
-    name = evidence.types[best].name
-    return give_verdict(answer, evidence.types, scores, best=name, support=supporting, tests=tests)
 
 
 def contrast_relatives(

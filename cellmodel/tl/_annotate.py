@@ -10,7 +10,7 @@ import numpy as np
 import genekb
 from cellmodel.annotate.candidates import Panel, choose_types, panel_of
 from cellmodel.annotate.cell_types import CellType
-from cellmodel.annotate.levels import Level
+from cellmodel.annotate.levels import Level, mix_text
 from cellmodel.annotate.marker_lists import ListChoice, name_lists, overlap_rows
 from cellmodel.annotate.marker_overlap import Naming, name_cells
 from cellmodel.annotate.name_cells import NamedCells, TypeChoice, TypeNaming, name_groups, name_types
@@ -87,7 +87,10 @@ class AnnotateJob(Task[NamedCells]):
         of_cluster = [result.names[label].name for label in result.found.labels.tolist()]
         scores = np.full(cells.adata.n_obs, np.nan, dtype=np.float32)
         scores[result.found.rows] = result.cell_scores
-        rows = [row | {"genes": ", ".join(gene["name"] for gene in row["genes"])} for row in result.rows()]
+        rows = [
+            row | {"genes": ", ".join(gene["name"] for gene in row["genes"]), "mix": mix_text(mix)}
+            for row, mix in zip(result.rows(), result.mixes, strict=True)
+        ]
         groups, columns = _named_levels(cells, result, self.choice.cluster_key)
         record = {
             "cluster_key": self.choice.cluster_key,
@@ -182,8 +185,10 @@ def annotate(  # noqa: PLR0913 - those of the command
 
     Adds ``obs["<key>"]``, the name of each cell's cluster, ``obs["<key>_cell"]`` and ``obs["<key>_cell_score"]``, the
     best type of each cell by scores averaged over its neighbors, and ``uns["<key>"]``, whose table ``names`` holds the
-    evidence for each name. Where the clusters have a tree, ``obs["<key>_level_1"]`` and so on name its levels, coarsest
-    first, by the group that the names of the clusters share.
+    evidence for each name. Where fewer than 60 % of the named cells of a cluster have its name, it takes that of the
+    nearest group that holds as many, such as ``T cell``, and ``mix`` lists them. Where the clusters have a tree,
+    ``obs["<key>_level_1"]`` and so on name its levels, coarsest first, by the group that the names of the clusters
+    share.
 
     From the shell: ``cellmodel annotate``.
 

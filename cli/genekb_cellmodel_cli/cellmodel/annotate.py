@@ -174,9 +174,11 @@ def read_panel_alone(candidates: Candidates, *, encoder: str | None, level: str)
 
 def shown_name(row: dict[str, Any]) -> str:
     """Name of a cluster or list, or why it has none."""
+    from cellmodel.annotate.levels import NameFraction, mix_text
     from cellmodel.annotate.marker_overlap import display_name
 
-    return display_name(row["name"], best=row["best"], reason=row["reason"])
+    mix = [NameFraction(**one) for one in row["mix"]] if row.get("is_mixed") else ()
+    return display_name(row["name"], best=row["best"], reason=row["reason"], mix=mix_text(mix))
 
 
 _NAME: Columns = {"cluster": "cluster", "cells": "n_cells", "name": shown_name}

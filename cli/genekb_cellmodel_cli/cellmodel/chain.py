@@ -13,7 +13,7 @@ from genekb_cellmodel_cli.app.options import arguments_of, wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, show, table
 from genekb_cellmodel_cli.app.signature import Arguments
 from genekb_cellmodel_cli.cellmodel import annotate, attribute
-from genekb_cellmodel_cli.cellmodel.cluster import RunJob, add_names, summarize, summary_lines
+from genekb_cellmodel_cli.cellmodel.cluster import RunJob, summarize, summary_lines
 
 if TYPE_CHECKING:
     from cellmodel.tl._chain import ChainConfig
@@ -77,7 +77,8 @@ _EVIDENCE: Columns = {
 def _lines(content: dict[str, Any], found: dict[str, Any], tables: Path | None) -> Iterator[str]:
     """Lines of all steps: a table of the clusters with their names, and one of the evidence."""
     if "annotate" in found:
-        add_names(content, found)
+        for row, named in zip(content["clusters"], found["annotate"].rows(), strict=True):
+            row["name"] = annotate.shown_name(named)
     written = {"output": content["output"], "report": content["report"], "tables": str(tables or "")}
     yield from summary_lines(content | {"output": "", "report": ""})
     if "attribute" in found:

@@ -21,6 +21,7 @@ from cellmodel.annotate.cell_types import (
     resolve_markers,
     standard_weights,
 )
+from cellmodel.annotate.levels import cell_mix, hold_cells, is_mixed, level_name, mix_text
 from cellmodel.annotate.name_cells import TypeChoice, TypeNaming, contrast_relatives, name_by_types, name_each
 from cellmodel.core.config import GraphConfig
 from cellmodel.core.errors import InputUnusable
@@ -113,6 +114,28 @@ def test_types_of_a_tissue_that_no_other_cluster_speaks_for_yield_to_those_of_ev
     strong = in_artery.copy()
     strong[0, :5] = 0.1
     assert name_by_types(strong, apart, gene_names=NAMES, seed=0)[0].name == other.name  # nothing else comes near
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ({"naive CD4 T cell": 60, "memory CD4 T cell": 40}, "naive CD4 T cell"),
+        ({"naive CD4 T cell": 59, "memory CD4 T cell": 41}, "CD4 T cell"),
+        ({"cytotoxic CD8 T cell": 39, "memory CD4 T cell": 29, "naive CD4 T cell": 23, "naive B cell": 9}, "T cell"),
+        ({"naive B cell": 100}, "lymphocyte"),  # cells that contradict the name
+        ({"naive CD4 T cell": 30, "memory CD4 T cell": 25, "unassigned": 45}, "CD4 T cell"),  # of those with a name
+        ({"memory CD4 T cell": 18, "unassigned": 82}, "naive CD4 T cell"),  # most have none
+        ({"naive CD4 T cell": 50, "hepatocyte": 50}, "naive CD4 T cell"),  # no group holds both
+    ],
+)
+def test_a_name_that_too_few_of_the_cells_have_gives_way_to_the_nearest_group_that_holds_them(names, expected):
+    table = {one.name: one for one in read_cell_types()}
+    types = [table[name] for name in ("naive CD4 T cell", *names) if name in table]
+    mix = cell_mix([name for name, n in names.items() for _ in range(n)])
+    found = hold_cells(level_name(types, np.arange(len(types), 0.0, -1)), mix, types)
+    assert found.name == expected
+    assert is_mixed(found.name, "naive CD4 T cell", mix) == (names.get("naive CD4 T cell") != 60)
+    assert mix_text(mix).startswith(f"{mix[0].fraction:.0%}".replace("%", f" % {mix[0].name}"))
 
 
 def test_a_cluster_takes_the_name_of_what_parts_it_from_its_sibling():
@@ -237,14 +260,15 @@ def test_each_level_of_the_tree_gets_the_group_that_its_names_share(tmp_path_fac
     cm.tl.cluster(adata, kb, recipe="pca-kmeans", n_clusters=6)
     cm.tl.annotate(adata, kb)
     adata.write_h5ad(tmp_path / "named.h5ad")
-    obs, levels = adata.obs, adata.uns["cellmodel_name"]["levels"]
+    obs, levels, named = adata.obs, adata.uns["cellmodel_name"]["levels"], adata.uns["cellmodel_name"]["names"]
+    mixed = set(named["name"][named["is_mixed"]])
     assert list(levels["level"].unique()) == [1, 2]
     assert (obs["cellmodel_name_level_2"].astype(str) == obs["cellmodel_name"].astype(str)).all()
     for row in levels[levels["level"] == 1].itertuples():
         inside = obs["cellmodel_level_1"] == row.group
         assert set(obs.loc[inside, "cellmodel_name_level_1"]) == {row.name}
         own = [name for name in obs.loc[inside, "cellmodel_name"].unique() if name != "unassigned"]
-        assert len(own) < 2 or row.name not in own  # a group above them, not one of them
+        assert len(own) < 2 or row.name not in set(own) - mixed  # a group above them, not one of them
     assert "cellmodel_name_level_3" not in obs
 
 

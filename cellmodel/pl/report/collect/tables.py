@@ -61,12 +61,14 @@ def _name(row: Row) -> Row:
     """Name of one cluster with its figures by label and the genes that support ``best``; missing parts are empty."""
     named = {
         part: str(row.get(part) or "")
-        for part in ("name", "confidence", "best", "runner_up", "parent", "reason", "ontology_id")
+        for part in ("name", "confidence", "best", "runner_up", "parent", "reason", "ontology_id", "mix")
     }
     named["name"] = named["name"] or NO_NAME
     figures = {label: float(row[part]) for part, label in _NAME_FIGURES.items() if row.get(part) is not None}
+    mix = named["mix"] if row.get("is_mixed") else ""
     return named | {
-        "title": display_name(named["name"], best=named["best"], reason=named["reason"]),
+        "title": display_name(named["name"], best=named["best"], reason=named["reason"], mix=mix),
+        "is_mixed": bool(mix),
         "figures": figures,
         "genes": tuple(filter(None, str(row.get("genes") or "").split(", "))),
     }

@@ -124,7 +124,7 @@ def _clusters(data: ReportData) -> dict[str, Any]:
     has_none = data.clusters < 0
     column = _categories("cluster", data.clusters[~has_none], names=data.cluster_names)
     if data.names:
-        column["titles"] = [name["title"] for name in data.names]
+        column["titles"] = [f"{one['name']} (mixed)" if one["is_mixed"] else one["title"] for one in data.names]
     if has_none.any():
         column |= {"names": [*column["names"], NO_CLUSTER], "sizes": [*column["sizes"], int(has_none.sum())]}
     n_clusters = len(data.cluster_names)
