@@ -52,6 +52,8 @@ def make_name(names, cluster):
     return {
         "name": "unassigned",
         "confidence": "",
+        "mix": f"70 % {names[0]}, 30 % {names[1]}",
+        "is_mixed": False,
         "title": f"unassigned (best: {names[4]}, 3 of 10 markers)",
         "best": names[4],
         "runner_up": names[5],
