@@ -1,7 +1,6 @@
 """Neural networks: modules, losses, the training loop, several processes."""
 
 __all__ = [
-    "adam",
     "alignment",
     "graph_modules",
     "graphs",

@@ -4,31 +4,20 @@ So small a model is trained in less time than PyTorch takes to be imported, and 
 are named, shaped and drawn as PyTorch's linear layers are; the tests hold the gradient against PyTorch's own.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.special import erf
 
 from cellmodel.core.arrays import EPSILON, Embedding
-from cellmodel.nn.adam import AdamW, Weights
-from cellmodel.nn.train import History, Rows, TrainConfig, batches, check_finite, mean_terms
+from cellmodel.nn.train import AdamW, BeforeEpoch, History, Rows, Term, TrainConfig, Values, Weights, batches, run_steps
 
 Sides = tuple[Embedding, Embedding]  # of expression and of text
-Loss = Callable[[Embedding, Embedding], tuple[float, Sides]]  # value, and its gradients by both views
+AlignmentTerm = Term[Callable[[Embedding, Embedding], tuple[float, Sides]]]  # value, and its gradients by both views
 JOINT_DIM: Final = 64
 _VARIANCE_FLOOR: Final = 1e-4
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AlignmentTerm:
-    """One term of the objective: its name, its weight, and what gives its value and gradients."""
-
-    name: str
-    weight: float
-    loss: Loss = field(repr=False)
 
 
 def draw_weights(
@@ -140,31 +129,31 @@ def train_heads(
     views: tuple[Rows, Rows],
     config: TrainConfig,
     rng: np.random.Generator,
-    on_epoch: Callable[[int], None] | None = None,
+    on_epoch: BeforeEpoch | None = None,
 ) -> History:
     """Train both heads in place on mini-batches, as :func:`cellmodel.nn.train.fit` trains models of PyTorch; see there.
 
     ``views``: expression and text, of which the rows of a batch are read.
     """
-    optimizer, history, steps = (
-        AdamW(weights, config.learning_rate, config.weight_decay),
-        list[Mapping[str, float]](),
-        list[Mapping[str, float]](),
-    )
-    for step, (rows, ends_epoch) in enumerate(batches(len(views[0]), config, rng)):
-        if on_epoch and not steps:
-            on_epoch(len(history))
+    optimizer = AdamW(weights, config.learning_rate, config.weight_decay)
+
+    def step(rows: Int[np.ndarray, " row"]) -> tuple[Values, Callable[[], None]]:
         own = _Pass(weights, *(view[rows] for view in views))
         found = [term.loss(*own.outputs) for term in terms]
-        values = {term.name: term.weight * value for term, (value, _) in zip(terms, found, strict=True)}
-        check_finite(step, values)
-        of_outputs = (
-            np.sum([np.float32(term.weight) * of[side] for term, (_, of) in zip(terms, found, strict=True)], axis=0)
-            for side in (0, 1)
-        )
-        optimizer.step(own.gradient(*of_outputs))
-        steps.append(values)
-        if ends_epoch:
-            history.append(mean_terms(steps))
-            steps = []
-    return tuple(history)
+
+        def update() -> None:
+            optimizer.step(
+                own.gradient(
+                    *(
+                        np.sum(
+                            [np.float32(term.weight) * of[side] for term, (_, of) in zip(terms, found, strict=True)],
+                            axis=0,
+                        )
+                        for side in (0, 1)
+                    )
+                )
+            )
+
+        return {term.name: term.weight * value for term, (value, _) in zip(terms, found, strict=True)}, update
+
+    return run_steps(step, batches(len(views[0]), config, rng), config=config, on_epoch=on_epoch)

@@ -1,6 +1,6 @@
 """The trainable parts of the recipes: autoencoders, projection heads, and the encoders of each published system."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from itertools import pairwise
 
@@ -25,22 +25,10 @@ class Autoencoder(nn.Module):
         self.decoder = dense_layers(dims[::-1])
 
 
-def dense_layers(
-    dims: tuple[int, ...],
-    *,
-    activation: Callable[[], nn.Module] = LEAKY,
-    norm: Callable[[int], nn.Module] | None = None,
-    last: Callable[[], nn.Module] | None = None,
-) -> nn.Sequential:
-    """Fully connected layers of these widths, the input's first, with an activation between them.
-
-    ``norm``: before each activation, of so many dimensions. ``last``: after the last layer.
-    """
-    layers: list[nn.Module] = [nn.Linear(dims[0], dims[1])]
-    for before, after in pairwise(dims[1:]):
-        layers += [norm(before)] if norm else []
-        layers += [activation(), nn.Linear(before, after)]
-    return nn.Sequential(*layers, *([last()] if last else []))
+def dense_layers(dims: tuple[int, ...]) -> nn.Sequential:
+    """Fully connected layers of these widths, the input's first, with LeakyReLU between them."""
+    first, *others = (nn.Linear(before, after) for before, after in pairwise(dims))
+    return nn.Sequential(first, *(layer for linear in others for layer in (LEAKY(), linear)))
 
 
 class Projector(nn.Module):

@@ -38,17 +38,6 @@ def log_soft_assignment(
     return F.log_softmax(-torch.log1p(F.relu(squared) / scale**2), dim=1)
 
 
-def sharpened_target(log_q: Float[Tensor, "cell cluster"]) -> Float[Tensor, "cell cluster"]:
-    r"""Target of deep embedded clustering :cite:`xie2016dec` (eq. 3): sharper, and no cluster grows by its size alone.
-
-    .. math:: p_{ic} \propto q_{ic}^2 / \sum_j q_{jc}
-
-    Returns rows that sum to one, without a gradient.
-    """
-    log_sizes = torch.logsumexp(log_q, dim=0)
-    return F.softmax(2 * log_q - log_sizes, dim=1).detach()
-
-
 def assignment_divergence(p: Float[Tensor, "cell cluster"], log_q: Float[Tensor, "cell cluster"]) -> Float[Tensor, ""]:
     r"""Divergence :math:`KL(P \| Q) = \tfrac{1}{n} \sum p \log(p / q)` of the assignment from its target.
 

@@ -1,10 +1,10 @@
-"""The optimization loop of models of PyTorch, and the settings and batches of every training."""
+"""Training: the optimization loop, its settings and batches, terms of objectives, and AdamW without PyTorch."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 import numpy as np
 from jaxtyping import Int
@@ -16,11 +16,17 @@ from genekb.core.progress import progress
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+Drawn = TypeVar("Drawn")
+Loss = TypeVar("Loss")
 Batch = Mapping[str, "Tensor"]
 Draw = Callable[[np.random.Generator], "Tensor"]  # gives the rows of a batch
-LossTerm = Callable[["nn.Module", Batch], Mapping[str, "Tensor"]]
-History = tuple[Mapping[str, float], ...]  # one mapping term → mean value an epoch
+Forward = Callable[["nn.Module", Batch], Mapping[str, "Tensor"]]  # what losses read; weighted terms, of an objective
+Values = Mapping[str, float]  # of the terms of an objective
+History = tuple[Values, ...]  # mean values of each epoch
+BeforeEpoch = Callable[[int], None]
+Weights = Mapping[str, np.ndarray]
 BLOCK_CELLS: Final = 20_000  # cells whose activations are in memory at once where nothing is trained
+_BETAS, _EPSILON = (0.9, 0.999), 1e-8  # of AdamW, PyTorch's
 
 
 class Rows(Protocol):
@@ -62,6 +68,40 @@ class TrainConfig:
         return replace(self, n_epochs=n_epochs, learning_rate=learning_rate)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Term(Generic[Loss]):
+    """One term of an objective: its name, its weight, and the loss of a model on a batch."""
+
+    name: str
+    weight: float
+    loss: Loss = field(repr=False)
+
+
+TensorTerm = Term[Callable[[Mapping[str, "Tensor"]], "Tensor"]]
+
+
+def objective(forward: Forward, terms: "tuple[TensorTerm, ...]") -> Forward:
+    """Combine a forward pass and weighted terms into what :func:`fit` minimizes."""
+
+    def weighted(model: "nn.Module", batch: Batch) -> "dict[str, Tensor]":
+        outputs = forward(model, batch)
+        return {term.name: term.weight * term.loss(outputs) for term in terms}
+
+    return weighted
+
+
+def without(terms: tuple[Term[Loss], ...], off: frozenset[str]) -> tuple[Term[Loss], ...]:
+    """Leave out terms by name.
+
+    Raises ``ValueError`` if none is left, or a name is none of theirs.
+    """
+    unknown = off - {term.name for term in terms}
+    kept = tuple(term for term in terms if term.name not in off)
+    if unknown or not kept:
+        raise ValueError(f"{sorted(off)} of {[term.name for term in terms]} cannot be left out")
+    return kept
+
+
 @contextmanager
 def _one_thread() -> Iterator[None]:
     import torch
@@ -74,15 +114,47 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def run_steps(
+    step: Callable[[Drawn], tuple[Values, Callable[[], None]]],
+    batches: Iterable[tuple[Drawn, bool]],
+    *,
+    config: TrainConfig,
+    on_epoch: BeforeEpoch | None = None,
+) -> History:
+    """Do the steps of a training: the one loop, of models of PyTorch and of NumPy.
+
+    ``step``: gives the values of the terms on a batch, and what updates the weights. ``batches``: and whether each ends
+    an epoch. ``on_epoch``: called before each epoch with its number, from 0. Raises ``TrainingDiverged`` if a term
+    becomes infinite or NaN.
+    """
+    history: list[Values] = []
+    steps: list[Values] = []
+    for number, (batch, ends_epoch) in enumerate(batches):
+        if on_epoch and not steps:
+            on_epoch(len(history))
+        values, update = step(batch)
+        if not math.isfinite(sum(values.values())):
+            raise TrainingDiverged(f"step {number}: {dict(values)}; check the input for extreme values")
+        update()
+        steps.append(values)
+        if ends_epoch:
+            history.append({name: float(np.mean([each[name] for each in steps])) for name in values})
+            steps = []
+            progress("training, epochs", len(history), config.n_epochs or 0)
+            if _has_stalled(history, config.patience):
+                break
+    return tuple(history)
+
+
 @_one_thread()
 def fit(
     model: "nn.Module",
-    objective: LossTerm,
+    objective: Forward,
     *,
     views: "Mapping[str, Tensor | Rows]",
     config: TrainConfig,
     rng: np.random.Generator,
-    on_epoch: "Callable[[int, nn.Module], None] | None" = None,
+    on_epoch: BeforeEpoch | None = None,
     draw: Draw | None = None,
 ) -> History:
     """Train a model on mini-batches of cells, on the device that holds its parameters.
@@ -93,50 +165,32 @@ def fit(
 
     ``objective``: gives the weighted terms of the loss of one batch, by name. ``views``: values whose first axis is the
     cell; a batch holds the same rows of each. Of what is no tensor, such as a memory-mapped array, only these rows are
-    read. ``rng``: decides the order of the cells. ``on_epoch``: called before each epoch with its number, from 0: where
-    targets are refreshed on a schedule. ``draw``: gives the cells of each step, whatever the size of a batch; a step
-    is an epoch then. Returns the mean of each term in each epoch. Raises ``TrainingDiverged`` if a term becomes
-    infinite or NaN.
+    read. ``rng``: decides the order of the cells. ``on_epoch``: as in :func:`run_steps`: where targets are refreshed on
+    a schedule. ``draw``: gives the cells of each step, whatever the size of a batch; a step is an epoch then. Returns
+    the mean of each term in each epoch. Raises ``TrainingDiverged`` if a term becomes infinite or NaN.
     """
     import torch
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    history: list[Mapping[str, float]] = []
-    steps: list[Mapping[str, float]] = []
-    model.train()
-    for step, (rows, ends_epoch) in enumerate(_tensor_batches(views, config, rng, draw)):
-        if on_epoch and not steps:
-            on_epoch(len(history), model)
+
+    def step(rows: "Tensor") -> tuple[Values, Callable[[], None]]:
         terms = objective(model, _batch(views, rows, model))
         loss = torch.stack(list(terms.values())).sum()
-        values = {name: term.item() for name, term in terms.items()}
-        check_finite(step, values)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # PyTorch leaves it untyped
-        optimizer.step()
-        steps.append(values)
-        if ends_epoch:
-            history.append(mean_terms(steps))
-            steps = []
-            progress("training, epochs", len(history), config.n_epochs or 0)
-            if _has_stalled(history, config.patience):
-                break
+
+        def update() -> None:
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # PyTorch leaves it untyped
+            optimizer.step()
+
+        return {name: term.item() for name, term in terms.items()}, update
+
+    model.train()
+    history = run_steps(step, _tensor_batches(views, config, rng, draw), config=config, on_epoch=on_epoch)
     model.eval()
-    return tuple(history)
+    return history
 
 
-def check_finite(step: int, values: Mapping[str, float]) -> None:
-    """Raise ``TrainingDiverged`` where the terms of a step are not finite."""
-    if not math.isfinite(sum(values.values())):
-        raise TrainingDiverged(f"step {step}: {dict(values)}; check the input for extreme values")
-
-
-def mean_terms(steps: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
-    """Mean of each term over the steps of an epoch."""
-    return {name: float(np.mean([values[name] for values in steps])) for name in steps[0]}
-
-
-def _has_stalled(history: Sequence[Mapping[str, float]], patience: int | None) -> bool:
+def _has_stalled(history: Sequence[Values], patience: int | None) -> bool:
     """Whether the total loss of the last epochs is no lower than the lowest before them."""
     if patience is None or len(history) <= patience:
         return False
@@ -187,3 +241,33 @@ def batches(
         if place == 0:
             order = rng.permutation(n_cells)
         yield order[place * size : (place + 1) * size], place == per_epoch - 1 or step == n_steps - 1
+
+
+@dataclass(slots=True)
+class AdamW:
+    """PyTorch's optimizer of that name in NumPy, for models so small that importing PyTorch would take longer.
+
+    ``weights``: float32, changed in place.
+    """
+
+    weights: Weights
+    learning_rate: float
+    weight_decay: float = 0.0
+    n_steps: int = 0
+    moments: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start the moments at zero."""
+        self.moments = {name: (np.zeros_like(each), np.zeros_like(each)) for name, each in self.weights.items()}
+
+    def step(self, gradient: Weights) -> None:
+        """Move the weights."""
+        self.n_steps += 1
+        rate, correction = self.learning_rate, 1 - _BETAS[1] ** self.n_steps
+        for name, (mean, square) in self.moments.items():
+            weight, own = self.weights[name], gradient[name]
+            np.add(np.float32(_BETAS[0]) * mean, np.float32(1 - _BETAS[0]) * own, out=mean)
+            np.add(np.float32(_BETAS[1]) * square, np.float32(1 - _BETAS[1]) * own**2, out=square)
+            size = np.sqrt(square) * np.float32(correction**-0.5) + np.float32(_EPSILON)
+            np.multiply(weight, np.float32(1 - rate * self.weight_decay), out=weight)
+            np.subtract(weight, np.float32(rate / (1 - _BETAS[0] ** self.n_steps)) * mean / size, out=weight)

@@ -2,18 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from cellmodel.core.arrays import CellByGene, CellGraph, Embedding, GeneVectors, Labels
 from cellmodel.core.config import RESOLUTION, TrainingConfig
-
-if TYPE_CHECKING:  # PyTorch takes seconds to import, and a head or a baseline does without
-    from torch import Tensor, nn
-
-    from cellmodel.nn.train import Batch, History, LossTerm
+from cellmodel.nn.train import History
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +55,7 @@ class Representation:
     z_expr: Embedding
     z_text: Embedding | None
     features: Embedding  # what the head clusters
-    history: "History" = ()  # loss terms by epoch; empty where nothing is trained
+    history: History = ()  # loss terms by epoch; empty where nothing is trained
     # cells in a space of their own, in which genes and queries can be placed among them; None where the recipe has none
     z_joint: Embedding | None = None
     # (text dim, joint dim) linear map of whitened text vectors into that space
@@ -128,45 +124,3 @@ class Recipe:
     # whether it can read backed cells: its views are memory-mapped then, and not to be written to
     out_of_core: bool = False
     uses_counts: bool = False  # whether it reads ``counts``, which are gathered only then
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Term:
-    """One term of an objective: its name, its weight, and the loss of a model on a batch."""
-
-    name: str
-    weight: float
-    loss: "Callable[[Mapping[str, Tensor]], Tensor]" = field(repr=False)
-
-
-class NamedTerm(Protocol):
-    """A term of any objective."""
-
-    @property
-    def name(self) -> str:
-        """Name by which it is left out."""
-
-
-AnyTerm = TypeVar("AnyTerm", bound=NamedTerm)
-
-
-def objective(forward: "Callable[[nn.Module, Batch], Mapping[str, Tensor]]", terms: tuple[Term, ...]) -> "LossTerm":
-    """Combine a forward pass and weighted terms into what :func:`cellmodel.nn.train.fit` minimizes."""
-
-    def weighted(model: "nn.Module", batch: "Batch") -> "dict[str, Tensor]":
-        outputs = forward(model, batch)
-        return {term.name: term.weight * term.loss(outputs) for term in terms}
-
-    return weighted
-
-
-def without(terms: tuple[AnyTerm, ...], off: frozenset[str]) -> tuple[AnyTerm, ...]:
-    """Leave out terms by name.
-
-    Raises ``ValueError`` if none is left, or a name is none of theirs.
-    """
-    unknown = off - {term.name for term in terms}
-    kept = tuple(term for term in terms if term.name not in off)
-    if unknown or not kept:
-        raise ValueError(f"{sorted(off)} of {[term.name for term in terms]} cannot be left out")
-    return kept

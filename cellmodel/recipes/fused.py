@@ -6,10 +6,10 @@ space, in which cells, genes and free text can be compared. It is no embedding t
 contrast pushes cells of one type apart (docs/results/benchmarks.md).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -17,15 +17,15 @@ from jaxtyping import Float, Int
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import Embedding, content_order, unit_rows
 from cellmodel.nn.alignment import AlignmentTerm, draw_weights, info_nce, project, train_heads, variance_hinge
-from cellmodel.nn.train import BLOCK_CELLS, History, TrainConfig
-from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation, without
+from cellmodel.nn.train import BLOCK_CELLS, Term, TrainConfig, without
+from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation
 from cellmodel.recipes.heads import leiden_head
 
 TEMPERATURE: Final = 0.1
 TRAINING: Final = TrainConfig(n_steps=300, batch_size=256, learning_rate=2e-3)
-TERMS: Final = (
-    AlignmentTerm(name="align", weight=1.0, loss=partial(info_nce, temperature=TEMPERATURE)),
-    AlignmentTerm(name="variance", weight=1e-2, loss=variance_hinge),
+TERMS: Final[tuple[AlignmentTerm, ...]] = (
+    Term(name="align", weight=1.0, loss=partial(info_nce, temperature=TEMPERATURE)),
+    Term(name="variance", weight=1e-2, loss=variance_hinge),
 )
 
 
@@ -45,12 +45,6 @@ class _Sorted:
         return ((self.values[self.order[rows]] - self.shift) / self.scale).astype(np.float32, copy=False)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Trained:
-    weights: dict[str, np.ndarray]
-    history: History
-
-
 def represent(
     views: CellViews, seed: int, *, on_epoch: OnEpoch | None = None, off: frozenset[str] = frozenset()
 ) -> Representation:
@@ -61,23 +55,35 @@ def represent(
     ``on_epoch``: sees before each epoch, from 0, what the head clusters; changes nothing. ``off``: objectives to leave
     out. Raises ``ValueError`` if ``off`` names no objective, or all.
     """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
+
     if views.text is None or len(views.text) < 2:  # noqa: PLR2004 - a contrast needs two cells
         return Representation(z=views.smoothed, z_expr=views.smoothed, z_text=None, features=views.smoothed)
     order = content_order(views.smoothed)  # so that nothing depends on the positions of the cells
     shift, scale = _location_and_scale(views.smoothed, order)
-    arrays = {"smoothed": views.smoothed, "text": views.text, "order": order, "shift": shift}
-    config = TRAINING.changed(views.training)
-    settings: dict[str, Any] = {"seed": seed, "scale": scale, "off": off, "config": config}
-    trained = _train(arrays, **settings, on_epoch=_reporter(on_epoch, views.smoothed))
+    expression = _Sorted(values=views.smoothed, order=order, shift=shift, scale=scale)
+    text = _Sorted(values=views.text, order=order)
+    weights = draw_weights(
+        seeding.generator(seed, "alignment"), expression_dim=views.smoothed.shape[1], text_dim=views.text.shape[1]
+    )
+    with threadpool_limits(limits=1):  # the last bits depend on the number of threads
+        history = train_heads(
+            weights,
+            without(TERMS, off),
+            views=(expression, text),
+            config=TRAINING.changed(views.training),
+            rng=seeding.generator(seed, "batches"),
+            on_epoch=on_epoch and (lambda epoch: on_epoch(epoch, views.smoothed)),
+        )
     return Representation(
         z=views.smoothed,
         z_expr=views.smoothed,
         z_text=views.text,
         features=views.smoothed,
-        z_joint=_joint(trained.weights, *_inputs(arrays, scale)),
-        history=trained.history,
-        text_head=trained.weights["text.weight"].T.copy(),
-        state={"shift": shift, "scale": np.array([scale], dtype=np.float32), **trained.weights},
+        z_joint=_joint(weights, expression, text),
+        history=history,
+        text_head=weights["text.weight"].T.copy(),
+        state={"shift": shift, "scale": np.array([scale], dtype=np.float32), **weights},
     )
 
 
@@ -93,62 +99,18 @@ def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
     return replace(alone, z_text=cells.text, z_joint=z_joint)
 
 
-def _reporter(on_epoch: OnEpoch | None, features: Embedding) -> Callable[[int], None] | None:
-    """Report each epoch what the head clusters, which training does not change."""
-    return on_epoch and (lambda epoch: on_epoch(epoch, features))
-
-
-def _train(
-    arrays: Mapping[str, np.ndarray],
-    *,
-    seed: int,
-    scale: float,
-    off: frozenset[str],
-    config: TrainConfig,
-    on_epoch: Callable[[int], None] | None = None,
-) -> _Trained:
-    """Train by one thread, as the last bits depend on their number."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
-
-    views = _inputs(arrays, scale)
-    weights = draw_weights(
-        seeding.generator(seed, "alignment"),
-        expression_dim=arrays["smoothed"].shape[1],
-        text_dim=arrays["text"].shape[1],
-    )
-    with threadpool_limits(limits=1):
-        history = train_heads(
-            weights,
-            without(TERMS, off),
-            views=views,
-            config=config,
-            rng=seeding.generator(seed, "batches"),
-            on_epoch=on_epoch,
-        )
-    return _Trained(weights=weights, history=history)
-
-
-def _inputs(arrays: Mapping[str, np.ndarray], scale: float) -> tuple[_Sorted, _Sorted]:
-    """Both views in the order of their content, the expression centered and scaled."""
-    expression = _Sorted(values=arrays["smoothed"], order=arrays["order"], shift=arrays["shift"], scale=scale)
-    return expression, _Sorted(values=arrays["text"], order=arrays["order"])
-
-
 def _location_and_scale(values: Embedding, order: Int[np.ndarray, " cell"]) -> tuple[Float[np.ndarray, " dim"], float]:
     """Mean of each column, and the largest of their standard deviations, over blocks of rows in the given order."""
     blocks = [order[start : start + BLOCK_CELLS] for start in range(0, len(order), BLOCK_CELLS)]
     share = np.array([len(rows) for rows in blocks]) / len(order)
     shift = (share @ np.stack([values[rows].mean(axis=0) for rows in blocks])).astype(values.dtype)
-    means, deviations = (
-        np.stack(moments).astype(np.float64)
-        for moments in zip(*(_moments(values[rows] - shift) for rows in blocks), strict=True)
-    )
-    variance = share @ deviations**2 + share @ (means - share @ means) ** 2
+    means, variances = [], []
+    for rows in blocks:
+        centered = values[rows] - shift
+        means.append(centered.mean(axis=0).astype(np.float64))
+        variances.append(centered.std(axis=0).astype(np.float64) ** 2)
+    variance = share @ np.stack(variances) + share @ (np.stack(means) - share @ np.stack(means)) ** 2
     return shift, max(float(np.sqrt(variance).max()), 1e-12)
-
-
-def _moments(centered: Embedding) -> tuple[Float[np.ndarray, " dim"], Float[np.ndarray, " dim"]]:
-    return centered.mean(axis=0), centered.std(axis=0)
 
 
 def _joint(weights: Mapping[str, np.ndarray], expression: _Sorted, text: _Sorted) -> Embedding:

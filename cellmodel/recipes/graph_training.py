@@ -28,15 +28,25 @@ from torch import Tensor, nn
 from cellmodel.cluster.algorithms import cluster_means, kmeans, leiden
 from cellmodel.core.arrays import CellGraph, Embedding, Labels, content_order
 from cellmodel.nn.soft_assignment import cluster_masses, log_soft_assignment, sinkhorn_target
-from cellmodel.nn.train import BLOCK_CELLS, Batch, Draw, History, TrainConfig, fit
-from cellmodel.recipes.base import CellViews, OnEpoch, Term, objective
+from cellmodel.nn.train import (
+    BLOCK_CELLS,
+    Batch,
+    BeforeEpoch,
+    Draw,
+    Forward,
+    History,
+    TensorTerm,
+    TrainConfig,
+    fit,
+    objective,
+)
+from cellmodel.recipes.base import CellViews, OnEpoch
 
 if TYPE_CHECKING:
     from cellmodel.nn.graphs import CellGraphs
 
 log = logging.getLogger(__name__)
 Read = TypeVar("Read")
-Report = Callable[[int, nn.Module], None]
 # an epoch is a step, on all cells or on a batch of them; a stage ends sooner when its loss does
 TRAINING: Final = TrainConfig(n_steps=50, batch_size=None, learning_rate=1e-3, weight_decay=0.0, patience=20)
 TARGET_EVERY: Final = 10  # epochs
@@ -138,11 +148,11 @@ class GraphInputs(Generic[Read]):
     training: TrainConfig = TRAINING  # of each stage
 
 
-def reporter(on_epoch: OnEpoch | None, embed: Callable[[], Embedding]) -> Report:
+def reporter(on_epoch: OnEpoch | None, embed: Callable[[], Embedding]) -> BeforeEpoch:
     """Make the hook of all stages of a training: it gives the number of epochs done, and the embedding then."""
     epochs = itertools.count()
 
-    def report(_: int, __: nn.Module) -> None:
+    def report(_: int) -> None:
         if on_epoch is not None:
             on_epoch(next(epochs), embed())
 
@@ -153,19 +163,19 @@ def reporter(on_epoch: OnEpoch | None, embed: Callable[[], Embedding]) -> Report
 class ScheduledTarget:
     """Target assignment for the cells, refreshed from the model's own assignment."""
 
-    assign: Callable[[nn.Module], Float[Tensor, "cell cluster"]]  # logarithm of the soft assignment
+    assign: Callable[[], Float[Tensor, "cell cluster"]]  # logarithm of the soft assignment
     every: int = TARGET_EVERY  # epochs between refreshes; epoch 0 begins with one
     sharpness: float = SHARPNESS
     smoothing: float = MASS_SMOOTHING
     p: Float[Tensor, "cell cluster"] = field(default_factory=lambda: torch.empty(0, 0))  # empty before the first epoch
     epochs: list[int] = field(default_factory=list)  # that began with a refresh
 
-    def on_epoch(self, epoch: int, model: nn.Module) -> None:
+    def on_epoch(self, epoch: int) -> None:
         """Refresh the target where the schedule says so."""
         if epoch % self.every:
             return
         with torch.no_grad():
-            log_q = self.assign(model)
+            log_q = self.assign()
         masses = cluster_masses(log_q, smoothing=self.smoothing)
         target = sinkhorn_target(log_q, masses, sharpness=self.sharpness)
         if not target.converged:
@@ -177,14 +187,14 @@ class ScheduledTarget:
 def self_train(
     model: nn.Module,
     centers: nn.Parameter,
-    terms: tuple[Term, ...],
+    terms: tuple[TensorTerm, ...],
     inputs: GraphInputs[Read],
     *,
-    forward: Callable[[nn.Module, Batch], Mapping[str, Tensor]],
+    forward: Forward,
     embed: Callable[[], Float[Tensor, "cell dim"]],
     rng: np.random.Generator,
     seed: int,
-    report: Report,
+    report: BeforeEpoch,
 ) -> History:
     """Set the centers among the cells, and train all with a target that is refreshed on its schedule.
 
@@ -192,11 +202,11 @@ def self_train(
     ``embed``: gives the ``z`` of all cells. ``report``: called before each epoch, and after the last.
     """
     scale = start_centers(centers, embed().cpu().numpy(), seed=seed)
-    target = ScheduledTarget(lambda _: log_soft_assignment(embed(), centers, scale=scale))
+    target = ScheduledTarget(lambda: log_soft_assignment(embed(), centers, scale=scale))
 
-    def start_epoch(epoch: int, model: nn.Module) -> None:
-        target.on_epoch(epoch, model)
-        report(epoch, model)
+    def start_epoch(epoch: int) -> None:
+        target.on_epoch(epoch)
+        report(epoch)
 
     def assigned(model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         outputs = forward(model, batch)
@@ -205,7 +215,7 @@ def self_train(
 
     loss, config = objective(assigned, terms), inputs.training
     history = fit(model, loss, views=inputs.cells, config=config, rng=rng, on_epoch=start_epoch, draw=inputs.draw)
-    report(len(history), model)
+    report(len(history))
     return history
 
 

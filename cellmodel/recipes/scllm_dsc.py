@@ -43,15 +43,14 @@ from cellmodel.nn.graphs import CellGraphs, propagation, relate_cells
 from cellmodel.nn.losses import info_nce, normalized_cut, variance_hinge
 from cellmodel.nn.modules import StructuredAligner, weights_of, with_weights
 from cellmodel.nn.soft_assignment import assignment_divergence
-from cellmodel.nn.train import Batch, History, fit
+from cellmodel.nn.train import Batch, BeforeEpoch, History, TensorTerm, Term, fit, objective, without
 from cellmodel.pp.neighbors import smooth
-from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation, Term, objective, without
+from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation
 from cellmodel.recipes.graph_training import (
     BATCHING,
     TRAINING,
     Batching,
     GraphInputs,
-    Report,
     batches,
     in_blocks,
     in_content_order,
@@ -188,7 +187,12 @@ def _ridge(features: Float[Tensor, "cell feature"], wanted: Float[Tensor, "cell 
 
 
 def _train(
-    model: StructuredAligner, inputs: GraphInputs[Tensor], *, terms: tuple[Term, ...], seed: int, report: Report
+    model: StructuredAligner,
+    inputs: GraphInputs[Tensor],
+    *,
+    terms: tuple[TensorTerm, ...],
+    seed: int,
+    report: BeforeEpoch,
 ) -> History:
     """Train in two stages, and set the centers between them."""
     rng, cells = seeding.generator(seed, "contrasted cells"), inputs.cells

@@ -43,9 +43,9 @@ from cellmodel.nn.graphs import CellGraphs, csr_tensor, propagation, relate_cell
 from cellmodel.nn.losses import cross_view_consistency, distribution_alignment, neighbourhood_contrast
 from cellmodel.nn.modules import weights_of, with_weights
 from cellmodel.nn.sparse import sparse_product
-from cellmodel.nn.train import Batch, TrainConfig, fit
+from cellmodel.nn.train import Batch, Term, TrainConfig, fit, objective, without
 from cellmodel.pp.moments import column_moments
-from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation, Term, objective, without
+from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation
 from cellmodel.recipes.graph_training import (
     BATCHING,
     Batching,

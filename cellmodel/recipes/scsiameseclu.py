@@ -62,14 +62,13 @@ from cellmodel.nn.losses import (
 from cellmodel.nn.modules import weights_of, with_weights
 from cellmodel.nn.soft_assignment import assignment_divergence
 from cellmodel.nn.sparse import sparse_product
-from cellmodel.nn.train import Batch, History, fit
-from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation, Term, without
+from cellmodel.nn.train import Batch, BeforeEpoch, History, TensorTerm, Term, fit, without
+from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation
 from cellmodel.recipes.graph_training import (
     BATCHING,
     TRAINING,
     Batching,
     GraphInputs,
-    Report,
     batches,
     in_content_order,
     reporter,
@@ -183,7 +182,7 @@ def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
     return Representation(z=z, z_expr=z, z_text=None, features=z)
 
 
-def _terms(off: frozenset[str], *, has_counts: bool) -> tuple[Term, ...]:
+def _terms(off: frozenset[str], *, has_counts: bool) -> tuple[TensorTerm, ...]:
     terms = without(TERMS, off)
     if has_counts:
         return terms
@@ -224,7 +223,7 @@ def _pretrain(model: SiameseEncoders, inputs: AugmentedViews, seed: int) -> Hist
 
 
 def _train(
-    model: SiameseEncoders, inputs: AugmentedViews, *, terms: tuple[Term, ...], seed: int, report: Report
+    model: SiameseEncoders, inputs: AugmentedViews, *, terms: tuple[TensorTerm, ...], seed: int, report: BeforeEpoch
 ) -> History:
     """Train all parts together; the target is refreshed from the assignment of the cells without noise."""
     rng = seeding.generator(seed, "sampled cells")

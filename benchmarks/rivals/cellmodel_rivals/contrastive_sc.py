@@ -20,11 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cellmodel.nn.losses import sup_con
-from cellmodel.nn.modules import dense_layers
-from cellmodel.nn.train import Batch, TrainConfig
-from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation, Term, objective, without
+from cellmodel.nn.train import Batch, Term, TrainConfig, objective, without
+from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation
 from cellmodel.recipes.heads import kmeans_head
-from cellmodel_rivals.genes import embed, train_on_genes
+from cellmodel_rivals.genes import dense_layers, embed, train_on_genes
 
 DIMS: Final = (200, 40, 60)
 DROPPED: Final = 0.9  # share of the genes

@@ -20,19 +20,19 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cellmodel.cluster.algorithms import kmeans
 from cellmodel.core import random as seeding
 from cellmodel.core.compute import find_device
-from cellmodel.nn.modules import dense_layers
-from cellmodel.nn.soft_assignment import assignment_divergence, log_soft_assignment, sharpened_target
-from cellmodel.nn.train import Batch, History, Rows, TrainConfig, fit
-from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation, Term, objective, without
-from cellmodel.recipes.graph_training import Report, in_content_order, reporter
+from cellmodel.nn.soft_assignment import assignment_divergence, log_soft_assignment
+from cellmodel.nn.train import Batch, BeforeEpoch, History, Rows, Term, TrainConfig, fit, objective, without
+from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation
+from cellmodel.recipes.graph_training import in_content_order, reporter
 from cellmodel.recipes.heads import assignment_head, number_of_clusters
-from cellmodel_rivals.genes import ScaledGenes, embed, encode, represented
+from cellmodel_rivals.genes import ScaledGenes, dense_layers, embed, encode, represented
 
 WIDTHS: Final = ((20_000, (128, 32)), (10_000, (64, 32)), (5_000, (32, 16)), (2_000, (128,)), (500, (64,)), (0, (16,)))
 PRETRAINING: Final = TrainConfig(n_epochs=300, batch_size=256, learning_rate=1e-3, weight_decay=0.0, patience=20)
@@ -89,12 +89,23 @@ def represent(
     return represented(model.encoder, genes, places, history=history, centers=centers)
 
 
+def sharpened_target(log_q: Float[Tensor, "cell cluster"]) -> Float[Tensor, "cell cluster"]:
+    r"""Target of deep embedded clustering :cite:`xie2016dec` (eq. 3): sharper, and no cluster grows by its size alone.
+
+    .. math:: p_{ic} \propto q_{ic}^2 / \sum_j q_{jc}
+
+    Returns rows that sum to one, without a gradient.
+    """
+    log_sizes = torch.logsumexp(log_q, dim=0)
+    return F.softmax(2 * log_q - log_sizes, dim=1).detach()
+
+
 def _restore(model: Any, batch: Batch) -> dict[str, Tensor]:
     return {"genes": batch["genes"], "decoded": model.decoder(model.encoder(batch["genes"]))}
 
 
 def _self_train(
-    model: _SelfTrained, genes: ScaledGenes, config: TrainConfig, rng: np.random.Generator, *, on_epoch: Report
+    model: _SelfTrained, genes: ScaledGenes, config: TrainConfig, rng: np.random.Generator, *, on_epoch: BeforeEpoch
 ) -> History:
     """Train the encoder and the centers on one target after another, until few cells change their cluster."""
     history: History = ()
@@ -112,16 +123,13 @@ def _self_train(
             log_q = log_soft_assignment(model.encoder(batch["genes"]), model.centers)
             return {"log_q": log_q, "p": target[batch["cell"]]}
 
-        def report(epoch: int, trained: nn.Module, start: int = start) -> None:
-            on_epoch(start + epoch, trained)
-
         history += fit(
             model,
             objective(assign, TERMS[1:]),
             views=cells,
             config=replace(config, n_epochs=min(EPOCHS_A_TARGET, (config.n_epochs or 0) - start)),
             rng=rng,
-            on_epoch=report,
+            on_epoch=lambda epoch, start=start: on_epoch(start + epoch),  # type: ignore[misc]
         )
     return history
 

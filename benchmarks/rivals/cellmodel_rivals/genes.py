@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -13,7 +14,7 @@ from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, Embedding, row_ranges
 from cellmodel.core.compute import find_device
 from cellmodel.nn.modules import weights_of, with_weights
-from cellmodel.nn.train import LossTerm, TrainConfig, fit
+from cellmodel.nn.train import Forward, TrainConfig, fit
 from cellmodel.pp.moments import column_moments
 from cellmodel.pp.normalize import highly_variable
 from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Representation
@@ -55,9 +56,27 @@ class ScaledGenes:
         return np.minimum(values[:, self.kept], HIGHEST)
 
 
+def dense_layers(
+    dims: tuple[int, ...],
+    *,
+    activation: Callable[[], nn.Module],
+    norm: Callable[[int], nn.Module] | None = None,
+    last: Callable[[], nn.Module] | None = None,
+) -> nn.Sequential:
+    """Fully connected layers of these widths, the input's first, with an activation between them.
+
+    ``norm``: before each activation, of so many dimensions. ``last``: after the last layer.
+    """
+    layers: list[nn.Module] = [nn.Linear(dims[0], dims[1])]
+    for before, after in pairwise(dims[1:]):
+        layers += [norm(before)] if norm else []
+        layers += [activation(), nn.Linear(before, after)]
+    return nn.Sequential(*layers, *([last()] if last else []))
+
+
 def train_on_genes(
     make: Callable[[int], nn.Module],
-    loss: LossTerm,
+    loss: Forward,
     *,
     views: CellViews,
     seed: int,

@@ -8,14 +8,13 @@ import torch
 
 from cellmodel.core.errors import TrainingDiverged
 from cellmodel.nn import losses
-from cellmodel.nn.alignment import AlignmentTerm, draw_weights, info_nce, project, train_heads, variance_hinge
-from cellmodel.nn.train import TrainConfig, fit
-from cellmodel.recipes.base import Term, objective
+from cellmodel.nn.alignment import draw_weights, info_nce, project, train_heads, variance_hinge
+from cellmodel.nn.train import Term, TrainConfig, fit, objective
 from tests.support.aligner import Aligner, forward
 
 TERMS = (
-    AlignmentTerm(name="align", weight=1.0, loss=partial(info_nce, temperature=0.1)),
-    AlignmentTerm(name="variance", weight=0.1, loss=variance_hinge),
+    Term(name="align", weight=1.0, loss=partial(info_nce, temperature=0.1)),
+    Term(name="variance", weight=0.1, loss=variance_hinge),
 )
 ORACLE = (
     Term(name="align", weight=1.0, loss=lambda z: losses.info_nce(z["expression"], z["text"], temperature=0.1)),
@@ -91,6 +90,6 @@ def test_a_training_ends_where_that_of_torch_ends(views, weights):
 
 
 def test_an_infinite_loss_stops_the_training(views, weights):
-    bad = AlignmentTerm(name="bad", weight=1.0, loss=lambda first, second: (float("inf"), (first, second)))
+    bad = Term(name="bad", weight=1.0, loss=lambda first, second: (float("inf"), (first, second)))
     with pytest.raises(TrainingDiverged, match=r"step 0: .*inf"):
         train_heads(weights, (bad,), views=views, config=TrainConfig(n_steps=2), rng=np.random.default_rng(0))

@@ -6,8 +6,7 @@ from torch import nn
 from cellmodel.core import random as seeding
 from cellmodel.core.errors import TrainingDiverged
 from cellmodel.nn.losses import info_nce, variance_hinge
-from cellmodel.nn.train import TrainConfig, fit
-from cellmodel.recipes.base import Term, objective
+from cellmodel.nn.train import Term, TrainConfig, fit, objective
 from tests.support.aligner import Aligner, forward
 
 TERMS = (

@@ -125,7 +125,7 @@ def test_every_step_asks_for_a_batch_and_is_an_epoch():
     config = TrainConfig(n_steps=3, batch_size=None)
     history = fit(
         model, loss, views=views, config=config, rng=np.random.default_rng(0), draw=lambda _: next(draw),
-        on_epoch=lambda epoch, _: epochs.append(epoch),
+        on_epoch=epochs.append,
     )  # fmt: skip
     assert seen == [[0, 2], [1, 2], [0, 1]]
     assert epochs == [0, 1, 2]

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from cellmodel.nn.soft_assignment import assignment_divergence, cluster_masses, log_soft_assignment, sinkhorn_target
-from cellmodel.nn.train import TrainConfig, fit
-from cellmodel.recipes.base import Term, objective
+from cellmodel.nn.train import Term, TrainConfig, fit, objective
 from cellmodel.recipes.graph_training import ScheduledTarget
 
 
@@ -28,11 +27,11 @@ class Centers(torch.nn.Module):
 @pytest.mark.parametrize(("every", "expected"), [(1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (10, [0])])
 def test_the_target_is_refreshed_on_the_stated_epochs_of_a_training_and_on_no_other(every, expected):
     cells, model = draw(30, 1), Centers([[-1.0], [1.5]])
-    target = ScheduledTarget(lambda m: m(cells), every=every, sharpness=2.0, smoothing=0.1)
+    target = ScheduledTarget(lambda: model(cells), every=every, sharpness=2.0, smoothing=0.1)
     seen = []
 
-    def on_epoch(epoch, model):
-        target.on_epoch(epoch, model)
+    def on_epoch(epoch):
+        target.on_epoch(epoch)
         seen.append(target.p.clone())
 
     term = Term(name="cluster", weight=1.0, loss=lambda o: assignment_divergence(target.p, o["log_q"]))
@@ -46,8 +45,8 @@ def test_the_target_is_refreshed_on_the_stated_epochs_of_a_training_and_on_no_ot
 
 def test_the_target_is_that_of_the_models_own_assignment():
     cells, model = draw(30, 1), Centers([[-1.0], [1.5]])
-    target = ScheduledTarget(lambda m: m(cells), every=10, sharpness=5.0, smoothing=0.3)
-    target.on_epoch(0, model)
+    target = ScheduledTarget(lambda: model(cells), every=10, sharpness=5.0, smoothing=0.3)
+    target.on_epoch(0)
     log_q = model(cells).detach()
     expected = sinkhorn_target(log_q, cluster_masses(log_q, smoothing=0.3), sharpness=5.0).p
     torch.testing.assert_close(target.p, expected)
@@ -57,7 +56,7 @@ def test_the_target_is_that_of_the_models_own_assignment():
 def test_self_training_draws_centers_to_the_groups():
     cells = torch.cat([draw(30, 1) * 0.3 - 3, draw(30, 1, seed=1) * 0.3 + 3])
     model = Centers([[-1.0], [1.0]])
-    target = ScheduledTarget(lambda m: m(cells), every=5, sharpness=5.0, smoothing=0.1)
+    target = ScheduledTarget(lambda: model(cells), every=5, sharpness=5.0, smoothing=0.1)
     term = Term(name="cluster", weight=1.0, loss=lambda o: assignment_divergence(target.p, o["log_q"]))
     history = fit(
         model,
@@ -73,7 +72,7 @@ def test_self_training_draws_centers_to_the_groups():
 
 def test_a_target_that_was_not_reached_is_logged(caplog):
     far = torch.log_softmax(20_000 * draw(12, 3), dim=1)
-    target = ScheduledTarget(lambda _: far, every=1, sharpness=5.0, smoothing=1.0)
+    target = ScheduledTarget(lambda: far, every=1, sharpness=5.0, smoothing=1.0)
     with caplog.at_level(logging.WARNING):
-        target.on_epoch(0, torch.nn.Identity())
+        target.on_epoch(0)
     assert "target of epoch 0: error" in caplog.text

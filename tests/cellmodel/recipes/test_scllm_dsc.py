@@ -12,8 +12,9 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import read_cells
 from cellmodel.nn.modules import StructuredAligner
 from cellmodel.nn.soft_assignment import log_soft_assignment
+from cellmodel.nn.train import objective
 from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights
-from cellmodel.recipes.base import CellViews, objective
+from cellmodel.recipes.base import CellViews
 from cellmodel.recipes.heads import assignment_head
 from cellmodel.recipes.scllm_dsc import RECIPE, TERMS, represent
 from cellmodel.tl._run.pipeline import prepare

@@ -10,9 +10,10 @@ from cellmodel.core.config import GraphConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.nn.graph_modules import DualViewRefiner
 from cellmodel.nn.graphs import symmetric_propagation
+from cellmodel.nn.train import objective
 from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights
 from cellmodel.pp.spatial import spatial_graph
-from cellmodel.recipes.base import CellViews, objective
+from cellmodel.recipes.base import CellViews
 from cellmodel.recipes.scrcl import RECIPE, RECIPE_TEXT, TERMS, TRAINING, gene_graph, gene_loadings
 
 pytestmark = pytest.mark.slow  # trains networks; of the graph recipes, scllm-dsc is trained in the quick tests

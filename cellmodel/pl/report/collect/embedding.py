@@ -1,6 +1,5 @@
 """A map of cells: their graph laid out in the plane, with gradients written out, so that no PyTorch is needed."""
 
-from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -9,7 +8,7 @@ from jaxtyping import Float, Int
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellGraph, Embedding
 from cellmodel.core.errors import TrainingDiverged
-from cellmodel.nn.adam import AdamW
+from cellmodel.nn.train import AdamW, TrainConfig, batches
 
 N_NEGATIVES: Final = 10
 N_STEPS, BATCH_SIZE, LEARNING_RATE = 500, 16_384, 0.1
@@ -34,22 +33,12 @@ def neighbor_embedding(features: Embedding, graph: CellGraph, *, seed: int, n_st
         return start.astype(np.float32)
     plane = np.ascontiguousarray(start.T, dtype=np.float32)
     optimizer = AdamW({"plane": plane}, LEARNING_RATE)
-    for rows in _batches(edges.nnz, n_steps=n_steps, rng=seeding.generator(seed, "layout")):
+    config = TrainConfig(n_steps=n_steps, batch_size=BATCH_SIZE)
+    for rows, _ in batches(edges.nnz, config, seeding.generator(seed, "layout")):
         optimizer.step({"plane": neighbor_gradient(plane, edges.row[rows], edges.col[rows])})
     if not np.isfinite(plane).all():
         raise TrainingDiverged("the layout of the cells is not finite; check the input for extreme values")
     return np.ascontiguousarray(plane.T)
-
-
-def _batches(n_edges: int, *, n_steps: int, rng: np.random.Generator) -> Iterator[Ends]:
-    """Edges of each step, in random order; a rest too small for a batch is left."""
-    size = min(BATCH_SIZE, n_edges)
-    per_epoch = n_edges // size
-    for step in range(n_steps):
-        place = step % per_epoch
-        if place == 0:
-            order = rng.permutation(n_edges)
-        yield order[place * size : (place + 1) * size]
 
 
 def neighbor_gradient(plane: Plane, cell: Ends, near: Ends) -> Plane:
