@@ -38,7 +38,7 @@ class Job:
 
 
 GENEKB = (
-    Job(name="build", args=("genekb", *BUILD, "--model", "wcp-64", "--model", "shuffled:hash-256")),
+    Job(name="build", args=("genekb", *BUILD, "--model", "wcp-64", "--model", "random-256")),
     Job(name="build-folder", args=("genekb", *BUILD[:5], "--model", "tiny-bert", "--name", "demo@1")),
     Job(name="encode", args=("genekb", "encode", *STORE, "--model", "wcp-32"), before=(("genekb", *BUILD),)),
     Job(

@@ -109,7 +109,7 @@ def assemble(
         staging = name_folder / f".building-{_plan_key(content, vectors, vector_dtype)}"
         _write_tables(content, staging)
         _share_vectors(content, staging)
-        for item in sorted(vectors, key=_rank):
+        for item in sorted(vectors, key=lambda each: isinstance(each, MixedVectors)):  # behind their parts
             if isinstance(item, EncodingJob):
                 counts = encode_texts(
                     item,
@@ -135,13 +135,6 @@ def assemble(
         remember_places(name_folder, {str(job.spec.encoder_id): job.model_folder for job in jobs})
     n_encoded, n_reused, n_kept = (totals[name] for name in ("n_encoded", "n_reused", "n_kept"))
     return BuildResult(folder=folder, manifest=manifest, n_encoded=n_encoded, n_reused=n_reused, n_kept=n_kept)
-
-
-def _rank(item: Vectors) -> int:
-    """Order in which vectors are made: those that need others behind these."""
-    if isinstance(item, MixedVectors):
-        return 2
-    return int(isinstance(item, EncodingJob) and item.partner is not None)
 
 
 def _mix(item: MixedVectors, texts: pa.Table, staging: Path) -> GeneVectors:

@@ -24,7 +24,6 @@ from genekb.core.progress import Progress
 from genekb.core.resources import raise_resource_fault
 from genekb.encoders import EncodedTexts, EncoderSpec
 from genekb.files.atomic import share_file, write_json
-from genekb.genes.texts import text_id
 from genekb.schema import FloatArray, IntArray
 from genekb.store.writer import write_vectors
 
@@ -58,8 +57,7 @@ def encode_texts(
     else:
         share_folder(job.reuse, target, with_vectors=False)
     write_json(job.spec.to_dict(), target / RECIPE)
-    base = folder / "embeddings" / job.spec.model_id
-    known = _KnownVectors(base if job.partner and base.is_dir() else job.reuse, partner=job.partner)
+    known = _KnownVectors(job.reuse)
     shards = plan_shards(texts)
     total = sum(len(shard) for shard in shards)
 
@@ -68,7 +66,7 @@ def encode_texts(
             progress(str(job.spec.encoder_id), n_done, total)
 
     run = _Run(spec=job.spec, known=known, folder=target, vector_dtype=vector_dtype, report=report, earlier=job.reuse)
-    engine = LOCAL if job.spec.family.one_process else engine
+    engine = LOCAL if job.spec.family.is_remote else engine
     for number, encoded in engine.encode(run.missing(shards), job=job, state=target):
         run.finish(number, encoded)
     return run.counts
@@ -103,25 +101,16 @@ def _open_shards(folder: Path) -> "ds.Dataset | None":
 class _KnownVectors:
     """Vectors in a folder of shards, read range by range: Parquet's statistics show which shards hold a range."""
 
-    def __init__(self, folder: Path | None, *, partner: Callable[[str], str] | None) -> None:
+    def __init__(self, folder: Path | None) -> None:
         self._shards = _open_shards(folder) if folder else None
-        self._partner = partner
 
     def find(self, shard: Mapping[str, str]) -> tuple[list[str], EncodedTexts | None]:
         """Find the known texts of a shard: their ids, ascending, and their vectors."""
         if self._shards is None:
             return [], None
-        wanted = {self._key(key, text): key for key, text in shard.items()}
-        is_near = (pc.field("text_id") >= min(wanted)) & (pc.field("text_id") <= max(wanted))
-        rows = self._shards.to_table(filter=is_near & pc.field("text_id").isin(list(wanted)))
-        if rows.num_rows == 0:
-            return [], None
-        keys = [wanted[key] for key in rows["text_id"].to_pylist()]
-        order = sorted(range(len(keys)), key=keys.__getitem__)
-        return [keys[row] for row in order], read_encoded(rows.take(order))
-
-    def _key(self, key: str, text: str) -> str:
-        return str(text_id(self._partner(text))) if self._partner else key
+        is_near = (pc.field("text_id") >= min(shard)) & (pc.field("text_id") <= max(shard))
+        rows = self._shards.to_table(filter=is_near & pc.field("text_id").isin(list(shard))).sort_by("text_id")
+        return rows["text_id"].to_pylist(), read_encoded(rows) if rows.num_rows else None
 
 
 def share_folder(source: Path, target: Path, *, with_vectors: bool = True) -> None:

@@ -78,9 +78,6 @@ class EncodingJob:
     # folder of vectors by the same recipe and of the same stored type, from which known texts are reused
     reuse: Path | None = None
     model_folder: Path | None = None  # local folder that the encoder was given as, if it was
-    # of a shuffled encoder: the text whose vector a text is given. The vectors are then taken from the folder of the
-    # base encoder, where one is being built beside this one
-    partner: Callable[[str], str] | None = None
 
 
 class Engine(Protocol):

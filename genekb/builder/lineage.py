@@ -152,9 +152,7 @@ def _describe_encoder(manifest: Manifest, encoder_id: str) -> dict[str, Any]:
     recipe = entry["recipe"]
     made_from = ""
     kind = manifest.kind(encoder_id)
-    if kind.is_permuted:
-        made_from = f"the vectors of {recipe['model_id']}, permuted"
-    elif kind.is_imported:
+    if kind.is_imported:
         made_from = f"the file {model_name(recipe)} ({recipe['revision']}, sha256 {recipe['weights_sha256'][:16]})"
     return {
         "encoder_id": encoder_id,

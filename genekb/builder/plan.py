@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from functools import cache, partial
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -19,8 +19,6 @@ from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.core.progress import Progress, progress
 from genekb.encoders import Encoder, EncoderSpec, load_encoder
 from genekb.encoders.imported.terms import fit_terms, mix_spec, parse_mix, with_best
-from genekb.encoders.kinds import asks_for, without_prefix
-from genekb.encoders.registry import shuffle_encoder
 from genekb.genes.texts import Template, build_texts, default_template
 from genekb.genes.words import words_table
 from genekb.schema import IntArray, literal, numbers
@@ -220,8 +218,12 @@ def load_vectors(
     Raises ``NotAvailable`` if an encoder, or a part of one, is not on this machine.
     """
     wanted = with_best(models, terms or ())
-    of_texts = [model for model in wanted if not model.startswith(("terms:", "mix:"))]
-    made: dict[str, Vectors] = dict(zip(of_texts, load_jobs(of_texts, corpus=corpus, load=load), strict=True))
+    made: dict[str, Vectors] = {}
+    for model in dict.fromkeys(wanted):
+        if not model.startswith(("terms:", "mix:")):
+            encoder, folder = load(model, corpus=corpus), Path(model).expanduser()
+            model_folder = folder.resolve() if folder.is_dir() else None
+            made[model] = job_of(encoder, model_folder=model_folder)
     for model in wanted:
         if model.startswith("terms:"):
             fitted = fit_terms(model, terms or {}, gene_ids=gene_ids)
@@ -242,30 +244,9 @@ def load_vectors(
     return [made[model] for model in dict.fromkeys(wanted)]
 
 
-def load_jobs(models: Sequence[str], *, corpus: Sequence[str], load: Loader) -> list[EncodingJob]:
-    """Load encoders for a corpus of distinct texts; a base that several names need is loaded once.
-
-    Raises ``NotAvailable`` if an encoder is not on this machine.
-    """
-    load_once = cache(partial(load, corpus=corpus))
-    jobs = []
-    for model in models:
-        base = without_prefix(model, "shuffled")
-        encoder = load_once(base)
-        if asks_for(model, "shuffled"):
-            shuffled = shuffle_encoder(encoder, corpus=corpus)
-            jobs.append(job_of(shuffled, partner=shuffled.partner))
-        else:
-            folder = Path(base).expanduser()
-            jobs.append(job_of(encoder, model_folder=folder.resolve() if folder.is_dir() else None))
-    return jobs
-
-
-def job_of(
-    encoder: Encoder, *, model_folder: Path | None = None, partner: Callable[[str], str] | None = None
-) -> EncodingJob:
+def job_of(encoder: Encoder, *, model_folder: Path | None) -> EncodingJob:
     """Job of an encoder that is loaded already."""
-    return EncodingJob(spec=encoder.spec, open=lambda: encoder, model_folder=model_folder, partner=partner)
+    return EncodingJob(spec=encoder.spec, open=lambda: encoder, model_folder=model_folder)
 
 
 SAMPLE: Final = 1024  # texts that a fitted encoder is fitted on

@@ -29,7 +29,6 @@ from genekb.builder.plan import (
     Plan,
     distinct_texts,
     estimate_encoding,
-    job_of,
     load_vectors,
     plan_build,
     store_content,
@@ -39,7 +38,6 @@ from genekb.core.progress import Progress, progress
 from genekb.encoders import Encoder, EncoderSpec
 from genekb.encoders.imported.vectors import ForeignVectors, Keys, foreign_spec, is_number
 from genekb.encoders.kinds import kind_of
-from genekb.encoders.registry import shuffle_encoder
 from genekb.genes.coverage import loss_reason
 from genekb.genes.resolve import Resolution
 from genekb.genes.texts import find_template
@@ -105,7 +103,7 @@ def plan_update(
     n_to_encode = {}
     for encoder_id in _chosen(store, encoders):
         kind = store.manifest.kind(encoder_id)
-        if not (kind.is_imported or kind.is_permuted):
+        if not kind.is_imported:
             n_to_encode[encoder_id] = len(wanted - known_text_ids(store.folder / "embeddings" / encoder_id))
     return UpdatePlan(plan=plan, config=config, changes=changes, n_to_encode=n_to_encode)
 
@@ -121,7 +119,7 @@ def update(
 ) -> BuildResult:
     """Write a store of a new source; a text whose vector the old store has is not encoded again.
 
-    Fitted encoders are not fitted again. Shuffled ones permute the vectors of their base again.
+    Fitted encoders are not fitted again.
 
     Parameters
     ----------
@@ -137,11 +135,7 @@ def update(
     """
     for encoder_id in _chosen(store, encoders):  # the new manifest must not bless damage
         check_files(store.folder, store.manifest, prefix=f"embeddings/{encoder_id}/")
-    corpus = distinct_texts(plan.plan.texts)
-    vectors = [
-        _reused(store, encoder_id, corpus=corpus, source=source, config=plan.config)
-        for encoder_id in _chosen(store, encoders)
-    ]
+    vectors = [_reused(store, encoder_id, source=source, config=plan.config) for encoder_id in _chosen(store, encoders)]
     content = store_content(source, plan.config, plan=plan.plan, parent=store.manifest.digest)
     content = replace(content, table_files=unchanged_tables(store, content.tables))
     dtype = plan.config.vector_dtype
@@ -232,23 +226,17 @@ def _inherited_config(
     )
 
 
-def _reused(
-    store: Store, encoder_id: str, *, corpus: Sequence[str], source: SourceTables, config: BuildConfig
-) -> Vectors:
+def _reused(store: Store, encoder_id: str, *, source: SourceTables, config: BuildConfig) -> Vectors:
     """Vectors of an encoder for the new store, with the old ones reused where the text is the same."""
     spec = EncoderSpec.from_dict(store.manifest.recipe(encoder_id))
-    reopen = partial(config.open_encoder, store, encoder_id)
     if spec.kind == "mix":  # of the parts as they are in the new store
         weights = (part.rpartition("=") for part in spec.model_id.split(","))
         return MixedVectors(spec=spec, weights={part: float(weight) for part, _, weight in weights})
     if spec.family.is_imported:
         return _still_known(store, spec, source)
-    if spec.family.is_permuted:
-        shuffled = shuffle_encoder(reopen(), corpus=corpus)
-        return job_of(shuffled, partner=shuffled.partner)
     return EncodingJob(
         spec=spec,
-        open=reopen,
+        open=partial(config.open_encoder, store, encoder_id),
         reuse=store.folder / "embeddings" / encoder_id,
         model_folder=recall_place(store.folder.parent, encoder_id),
     )

@@ -1,24 +1,14 @@
-"""Encoders that need no weights: hashed words, and the controls random and shuffled, without knowledge of the text.
-
-Neither control alone is enough: random vectors are isotropic, those of texts are not.
-"""
+"""Encoders that need no weights: hashed words, and random vectors, a control without knowledge of the text."""
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from genekb.core.errors import NotAvailable, StoreCorrupt
-from genekb.encoders.base import EncodedTexts, Encoder, EncoderSpec, TextEncoder, VectorsAndTokens, check_texts
-from genekb.encoders.kinds import KINDS
-from genekb.files.atomic import write_json
-from genekb.files.limits import read_json
-from genekb.genes.texts import text_id
+from genekb.encoders.base import EncoderSpec, TextEncoder, VectorsAndTokens
 from genekb.schema import FloatArray
 
 if TYPE_CHECKING:
@@ -26,10 +16,6 @@ if TYPE_CHECKING:
 
 REVISION: Final = "1"
 N_BUCKETS: Final = 1 << 15
-BASE_RECIPE: Final = "base-recipe.json"
-BASE_STATE: Final = "base"
-_PERMUTATION: Final = b"shuffled-1"
-_LONGEST_NAME: Final = 80
 
 
 class BuiltInEncoder(TextEncoder):
@@ -71,71 +57,3 @@ def _projection(dim: int) -> "sp.csr_matrix":
 
     drawn = np.random.Generator(np.random.PCG64(0)).integers(0, 6, size=(N_BUCKETS, dim), dtype=np.int8)
     return sp.csr_matrix((drawn == 0).astype(np.float32) - (drawn == 1).astype(np.float32))
-
-
-class ShuffledEncoder:
-    """An encoder that gives every text of a corpus the vector of another text of it; other texts keep their own.
-
-    ``state_sha256``: digest of a permutation whose corpus is not at hand, see `reopen_shuffled`. Raises ``ValueError``
-    if `base` is itself shuffled.
-    """
-
-    def __init__(self, base: Encoder, *, corpus: Sequence[str], state_sha256: str = "") -> None:
-        if base.spec.family.is_permuted:
-            raise ValueError(f"{base.spec.encoder_id} is shuffled already; shuffle the encoder below it")
-        texts: dict[str, str] = {text_id(text): text for text in corpus}
-        self.base = base
-        self._partners = _partners(texts)
-        self.spec = replace(
-            base.spec,
-            name=KINDS["shuffled"].stored_as.format(base.spec.name)[:_LONGEST_NAME],
-            kind="shuffled",
-            model_id=str(base.spec.encoder_id),
-            state_sha256=state_sha256 or _digest(texts),
-        )
-
-    def partner(self, text: str) -> str:
-        """Text whose vector `text` gets: another one of the corpus, or itself if it is not in there."""
-        return self._partners.get(text, text)
-
-    def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> EncodedTexts:
-        """Encode texts as ``Encoder.encode`` says; tokens are those of the texts that were encoded."""
-        check_texts(texts)
-        return self.base.encode([self.partner(text) for text in texts], progress=progress)
-
-    def save(self, folder: Path) -> None:
-        """Write the recipe of the base and its state; the corpus is not needed to encode queries."""
-        write_json(self.base.spec.to_dict(), folder / BASE_RECIPE)
-        self.base.save(folder / BASE_STATE)
-
-
-def reopen_shuffled(
-    spec: EncoderSpec, folder: Path, *, reopen: Callable[[EncoderSpec, Path], Encoder]
-) -> ShuffledEncoder:
-    """Open a shuffled encoder for queries; without its corpus every text gets its own vector.
-
-    ``reopen``: opens the base by its recipe and the folder of its state. Raises ``NotAvailable`` or ``StoreCorrupt`` if
-    the recipe of the base is missing, damaged or another.
-    """
-    path = folder / BASE_RECIPE
-    if not path.is_file():
-        raise NotAvailable(f"{path} is missing, so the encoder below {spec.encoder_id} is not known; encode again")
-    try:
-        recipe = read_json(path)
-    except ValueError as error:
-        raise StoreCorrupt(f"{path} is damaged; encode again") from error
-    base_spec = EncoderSpec.from_dict(recipe if isinstance(recipe, dict) else {})
-    if base_spec.encoder_id != spec.model_id:
-        raise StoreCorrupt(f"{path} is the recipe of {base_spec.encoder_id}, not of {spec.model_id}; encode again")
-    base = reopen(base_spec, folder / BASE_STATE)
-    return ShuffledEncoder(base, corpus=(), state_sha256=spec.state_sha256)
-
-
-def _partners(texts: dict[str, str]) -> dict[str, str]:
-    """Order texts by their ids alone, and pair each with the next."""
-    order = sorted(texts, key=lambda key: hashlib.sha256(_PERMUTATION + key.encode()).digest())
-    return {texts[key]: texts[after] for key, after in zip(order, order[1:] + order[:1], strict=True)}
-
-
-def _digest(keys: Iterable[str]) -> str:
-    return hashlib.sha256(b"\n".join([_PERMUTATION, *(key.encode() for key in sorted(keys))])).hexdigest()

@@ -8,7 +8,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final, Literal
 
-Kind = Literal["transformer", "static", "api", "wcp", "hash", "random", "shuffled", "foreign", "plugin", "terms", "mix"]
+Kind = Literal["transformer", "static", "api", "wcp", "hash", "random", "foreign", "plugin", "terms", "mix"]
 Pooling = Literal["mean", "cls", "last", "none"]
 
 
@@ -20,10 +20,7 @@ class EncoderKind:
     is_fitted: bool = False  # on the texts of a store, which keeps the fitted state
     is_control: bool = False
     is_remote: bool = False  # behind a network, with one rate limit for all who ask
-    is_permuted: bool = False  # gives a text the vector of another text by the encoder that ``model_id`` names
     is_imported: bool = False  # vectors of genes that were made elsewhere; encodes no text
-    prefix: str = ""  # in front of a model's name, as users write it
-    stored_as: str = "{}"  # short name in a store, made of the name behind the prefix
     licence: str = "see the model card"  # terms of a model that the registry does not know
     reads_characters: bool = False  # whether a vector says something of a text of unknown words
     not_searched: str = ""  # why a search uses such an encoder only by name
@@ -34,18 +31,12 @@ class EncoderKind:
         """What a vector belongs to."""
         return "gene_id" if self.is_imported else "text_id"
 
-    @property
-    def one_process(self) -> bool:
-        """Whether an engine must not hand it to workers; a permuted one needs all texts, most of them known."""
-        return self.is_remote or self.is_permuted
-
 
 KINDS: Final[Mapping[Kind, EncoderKind]] = {
     "transformer": EncoderKind(),
     "static": EncoderKind(),
     "api": EncoderKind(
         is_remote=True,
-        prefix="api:",
         licence="the vendor's terms",
         not_searched="behind a network; name it to ask it",
         limit="A vendor may change the weights behind a model's name; a query encoded later may then not fit the "
@@ -65,14 +56,6 @@ KINDS: Final[Mapping[Kind, EncoderKind]] = {
         not_searched="a control",
         limit="random vectors are a control: they keep nothing of a text but which one it is.",
     ),
-    "shuffled": EncoderKind(
-        is_control=True,
-        is_permuted=True,
-        prefix="shuffled:",
-        stored_as="shuffled-{}",
-        not_searched="a control",
-        limit="shuffled vectors are a control: each text has the vector of another one.",
-    ),
     "foreign": EncoderKind(
         is_imported=True,
         licence="as stated by whoever made the vectors",
@@ -81,14 +64,12 @@ KINDS: Final[Mapping[Kind, EncoderKind]] = {
     ),
     "terms": EncoderKind(
         is_imported=True,
-        prefix="terms:",
         licence="those of the annotations",
         not_searched="made of annotations, so it cannot read a query",
         limit="terms was fitted on the annotations of genes in the sources; a gene without any has no vector.",
     ),
     "mix": EncoderKind(
         is_imported=True,
-        prefix="mix:",
         licence="those of its parts",
         not_searched="made of the vectors of other encoders, so it cannot read a query",
         limit="mix is the weighted mean of the cosines of its parts; a gene that lacks a part keeps the others.",
@@ -102,16 +83,6 @@ def kind_of(recipe: Mapping[str, Any]) -> EncoderKind:
     return KINDS.get(recipe["kind"], EncoderKind())
 
 
-def asks_for(name: str, kind: Kind) -> bool:
-    """Whether the prefix of a name asks for an encoder of a family."""
-    return name.startswith(KINDS[kind].prefix)
-
-
-def without_prefix(name: str, kind: Kind) -> str:
-    """Name of the model behind the prefix of a family."""
-    return name.removeprefix(KINDS[kind].prefix)
-
-
 def split_dim(name: str) -> tuple[str, int]:
     """Name of a model, and how many of the first values of its vectors ``NAME@DIM`` asks for; 0 is all."""
     found = re.fullmatch(r"(.+)@([1-9]\d{0,4})", name)
@@ -119,15 +90,12 @@ def split_dim(name: str) -> tuple[str, int]:
 
 
 def stored_name(name: str) -> str:
-    """Short name in a store of the encoder that a user asks for: ``shuffled-minilm`` for ``shuffled:minilm``."""
+    """Short name in a store of the encoder that a user asks for."""
     if name.startswith(("terms:", "mix:")):  # ``terms-go-pubmed``; ``mix-wcp-go`` of the parts wcp and terms-go
         family, _, listed = name.partition(":")
         parts = (part.partition("=")[0].strip().removeprefix("terms-") for part in listed.split(","))
         return "-".join([family, *parts])
-    for kind in KINDS.values():
-        if kind.prefix and name.startswith(kind.prefix):
-            return kind.stored_as.format(stored_name(name.removeprefix(kind.prefix)))
-    model, dim = split_dim(name)
+    model, dim = split_dim(name.removeprefix("api:"))
     return f"{model}-{dim}" if dim else name
 
 

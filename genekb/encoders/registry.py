@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from genekb.core.errors import EncoderFailed, NotAvailable
 from genekb.core.messages import did_you_mean
@@ -19,11 +19,9 @@ from genekb.encoders.kinds import (
     ModelEntry,
     Pooling,
     Where,
-    asks_for,
     entries,
     find_entry,
     split_dim,
-    without_prefix,
 )
 from genekb.encoders.local.encoder import Compute, OpenedModel, open_transformer, start_transformer
 from genekb.encoders.local.files import (
@@ -41,12 +39,9 @@ from genekb.encoders.local.files import (
 from genekb.encoders.local.remote_code import OwnCode, code_hint, find_code
 from genekb.encoders.local.static import load_static
 
-if TYPE_CHECKING:
-    from genekb.encoders.controls import ShuffledEncoder
-
 log = logging.getLogger(__name__)
 _BUILT_IN: Final = re.compile(r"^(?:(hash|random|wcp)-([1-9]\d{0,3})|wcp)$")
-_MOVED: Final = re.compile(r"^(?:onnx:(?P<model>.+)|lsa(?P<dim>-\d+))$")
+_MOVED: Final = re.compile(r"^(?:(?:onnx|shuffled):(?P<model>.+)|lsa(?P<dim>-\d+))$")
 GROUP: Final = "genekb.encoders"  # entry points of plug-ins: each names a function, name → Encoder
 _FITTED: Final = "wcp"  # default of a store with texts enough to be fitted on, and where there are no weights
 _ENOUGH_TEXTS: Final = 5_000  # about the protein-coding genes of a yeast
@@ -107,7 +102,7 @@ def load_encoder(
     if name in plugins():
         return _load_plugin(plugins()[name])
     if is_remote(name):
-        return _load_api(find_entry(name), without_prefix(name, "api"), base_url=base_url)
+        return _load_api(find_entry(name), name.removeprefix("api:"), base_url=base_url)
     name, dim = (name, 0) if Path(name).expanduser().is_dir() else split_dim(name)
     entry = find_entry(name)
     if entry is not None and entry.kind == "custom":
@@ -153,7 +148,7 @@ class _AskedModel:
             max_tokens = min(filter(None, (entry.max_tokens, max_tokens)), default=0)
         known = entry is not None and has_files(folder.path, sha256=entry.sha256)
         return EncoderSpec(
-            name=KINDS[kind].stored_as.format(self.short_name),
+            name=self.short_name,
             kind=kind,
             model_id=self.model_id,
             revision=(entry.revision if known and entry else self.place.revision) or config_mark(folder),
@@ -177,14 +172,7 @@ def require_library(name: str, entry: ModelEntry | None) -> None:
 def is_remote(name: str) -> bool:
     """Whether a name asks for an encoder behind a network."""
     entry = find_entry(name)
-    return asks_for(name, "api") or (entry is not None and entry.kind == "api")
-
-
-def shuffle_encoder(encoder: Encoder, *, corpus: Sequence[str]) -> "ShuffledEncoder":
-    """Give every text of a corpus the vector of another one; a reopened control is made again for the corpus."""
-    from genekb.encoders.controls import ShuffledEncoder
-
-    return ShuffledEncoder(encoder.base if isinstance(encoder, ShuffledEncoder) else encoder, corpus=corpus)
+    return name.startswith("api:") or (entry is not None and entry.kind == "api")
 
 
 def _load_plugin(plugin: EntryPoint) -> Encoder:

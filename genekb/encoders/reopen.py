@@ -1,6 +1,5 @@
 """Open the encoder that made stored vectors again, for a query or new texts, and check that it is the same."""
 
-from functools import partial
 from pathlib import Path
 
 from genekb.core.errors import NotAvailable, StoreCorrupt
@@ -38,20 +37,9 @@ def reopen_encoder(
         from genekb.encoders.api import ApiConfig, load_api
 
         return load_api(spec, config=ApiConfig.from_environment(base_url=base_url), probe_folder=folder)
-    if spec.kind == "shuffled":
-        from genekb.encoders.controls import reopen_shuffled
-
-        again = partial(
-            reopen_encoder, device=device, threads=threads, hint=hint, base_url=base_url,
-            trust_remote_code=trust_remote_code,
-        )  # fmt: skip
-        return reopen_shuffled(spec, folder, reopen=again)
     if spec.family.is_imported:
         how = "was imported as vectors of genes; it" if spec.kind == "foreign" else "is made of vectors of genes; it"
-        raise NotAvailable(
-            f"{spec.encoder_id} {how} has no encoder that reads a text, which "
-            "a query, `encode` and shuffled: need; `genekb compare` permutes the vectors of any encoder"
-        )
+        raise NotAvailable(f"{spec.encoder_id} {how} has no encoder that reads a text, which a query and `encode` need")
     if spec.kind == "wcp":
         require("sklearn", needed_by=f"encoder {spec.name!r} needs")
         from genekb.encoders.wcp.encoder import reopen_wcp

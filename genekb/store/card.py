@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from genekb import schema
 from genekb.encoders.base import folder_name, is_folder_path
-from genekb.encoders.kinds import KINDS, ModelEntry, find_entry, kind_of
+from genekb.encoders.kinds import KINDS, find_entry, kind_of
 from genekb.genes.taxa import taxon_name
 from genekb.store.manifest import Manifest, StoredFile
 
@@ -30,7 +30,6 @@ _KNOWN: Final = (
     ("apache-2.0", "apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0"),
     ("cc by 4.0", "cc-by-4.0", "https://creativecommons.org/licenses/by/4.0/"),
 )
-_ID_SUFFIX: Final = re.compile(r"-[0-9a-f]{12}$")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,27 +66,13 @@ def source_terms(manifest: Manifest) -> tuple[Terms, ...]:
 def encoder_terms(recipe: Mapping[str, Any]) -> Terms:
     """Terms of the model behind an encoder."""
     model = str(recipe["model_id"] or recipe["name"])
-    entry = None if kind_of(recipe).is_imported else _find_model(recipe)
+    entry = None if kind_of(recipe).is_imported else find_entry(str(recipe["model_id"]))
     note = entry.note if entry is not None else ""
-    if _is_built_in(recipe):
+    if kind_of(recipe).is_built_in:
         return replace(_terms(model, "BSD-3-Clause"), note=note, is_own=True)
     if entry is not None:
         return replace(_terms(model, entry.licence), note=note)
     return _terms(model, kind_of(recipe).licence)
-
-
-def _is_built_in(recipe: Mapping[str, Any]) -> bool:
-    """Whether an encoder, or the base of a shuffled one, is part of this tool."""
-    base = {"kind": str(recipe["model_id"]).partition("-")[0]} if kind_of(recipe).is_permuted else recipe
-    return kind_of(base).is_built_in
-
-
-def _find_model(recipe: Mapping[str, Any]) -> ModelEntry | None:
-    """Find the model of a recipe in the registry; of a shuffled encoder that of its base."""
-    model = str(recipe["model_id"])
-    if kind_of(recipe).is_permuted:
-        model = _ID_SUFFIX.sub("", model)
-    return find_entry(model)
 
 
 def store_licence(manifest: Manifest) -> Licence:

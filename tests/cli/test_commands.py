@@ -99,7 +99,7 @@ def test_dry_run_writes_nothing(tmp_path, ncbi_folder):
         "--model",
         "hash-32",
         "--model",
-        "shuffled:wcp-8",
+        "wcp-8",
         "--vector-dtype",
         "float32",
     )

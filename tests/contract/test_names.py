@@ -47,7 +47,7 @@ OUTSIDE = (
 @pytest.fixture(scope="module")
 def folder(ncbi_folder, tmp_path_factory):
     source = read_ncbi_folder(ncbi_folder, taxa=["human"])
-    config = BuildConfig(name="human", models=("hash-8", "shuffled:hash-8"))
+    config = BuildConfig(name="human", models=("hash-8", "random-8"))
     return build(source, config, home=tmp_path_factory.mktemp("home")).folder
 
 

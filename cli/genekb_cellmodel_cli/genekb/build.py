@@ -286,12 +286,10 @@ def describe_costs(models: Sequence[str], texts: Sequence[str], *, load: "Loader
     """Time and size by encoder, as measured on some of the texts; the price of those behind an API."""
     from genekb.builder.plan import estimate_encoding
     from genekb.encoders.api import estimate_price
-    from genekb.encoders.kinds import without_prefix
     from genekb.encoders.registry import choose_default, is_remote
 
-    of_texts = (model for model in models if not model.startswith(("terms:", "mix:")))
-    bases = {without_prefix(model, "shuffled") for model in of_texts}
-    remote = {base: without_prefix(base, "api") for base in bases if is_remote(base)}
+    bases = {model for model in models if not model.startswith(("terms:", "mix:"))}
+    remote = {base: base.removeprefix("api:") for base in bases if is_remote(base)}
     prices = {base: asdict(estimate_price(texts, model_id=model)) for base, model in remote.items()}
 
     def estimate(base: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from genekb.core.errors import EncoderFailed, NotAvailable
 from genekb.core.messages import did_you_mean
 from genekb.encoders.base import EncoderSpec
-from genekb.encoders.kinds import stored_name, without_prefix
+from genekb.encoders.kinds import stored_name
 from genekb.schema import FloatArray, IntArray, numbers
 
 DIM: Final = 300
@@ -64,7 +64,7 @@ def fit_terms(name: str, terms: Mapping[str, pa.Table], *, gene_ids: IntArray) -
 
     from genekb.encoders.wcp.svd import right_vectors
 
-    kinds = without_prefix(name, "terms").split(",")
+    kinds = name.removeprefix("terms:").split(",")
     for kind in kinds:
         if kind not in terms:
             have = f"it has {', '.join(sorted(terms))}" if terms else "it has none"
@@ -127,7 +127,7 @@ def with_best(models: Sequence[str], terms: Collection[str]) -> list[str]:
 
 def parse_mix(name: str) -> dict[str, float]:
     """Weights by the name of each part of ``mix:wcp=.5,terms-go=.25``, summing to 1; ``EncoderFailed`` if none are."""
-    parts = [part.partition("=") for part in without_prefix(name, "mix").split(",")]
+    parts = [part.partition("=") for part in name.removeprefix("mix:").split(",")]
     try:
         weights = {part.strip(): float(weight) for part, _, weight in parts}
     except ValueError as error:

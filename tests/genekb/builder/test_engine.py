@@ -11,21 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import genekb
-from genekb.builder.encode import encode_texts
 from genekb.builder.engine import LOCAL, EncodingJob, EngineConfig, open_engine, plan_pool
 from genekb.builder.plan import BuildConfig, build
 from genekb.builder.update import add_encoders
 from genekb.core.errors import EncoderFailed, NotAvailable
 from genekb.encoders import EncodedTexts, load_encoder
-from genekb.encoders.registry import shuffle_encoder
-from genekb.genes.texts import text_id
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.sources.table import read_gene_table
 from genekb_cellmodel_cli.genekb import app
@@ -152,15 +148,6 @@ class Elsewhere:
 
     def encode(self, shards, *, job, state):
         raise AssertionError(job.spec.encoder_id, state)
-
-
-def test_a_shuffled_encoder_stays_in_one_process(tmp_path):
-    texts = ["insulin of blood", "kinase of cells", "membrane of cells"]
-    encoder = shuffle_encoder(load_encoder("random-8"), corpus=texts)
-    table = pa.table({"text_id": [text_id(text) for text in texts], "text": texts})
-    job = EncodingJob(spec=encoder.spec, open=lambda: encoder, partner=encoder.partner)
-    result = encode_texts(job, table, folder=tmp_path, vector_dtype="float16", progress=None, engine=Elsewhere())
-    assert result["n_encoded"] == 3
 
 
 def test_an_address_at_which_nothing_listens_is_said_to_have_no_ray(tmp_path):

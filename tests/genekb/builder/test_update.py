@@ -84,17 +84,6 @@ def test_a_fitted_encoder_is_not_fitted_again(old, updated):
     np.testing.assert_allclose(kb.vectors([gene], encoder="wcp-16").vectors, again, atol=1e-3)
 
 
-def test_the_control_of_a_fitted_encoder_deals_out_the_vectors_that_the_store_has(updated, tmp_path):
-    _, kb = updated
-    with_control = add_encoders(kb, ["wcp-16", "shuffled:wcp-16"], load=load_encoder, home=tmp_path)
-    assert (with_control.n_encoded, with_control.n_reused) == (0, kb.manifest.n_unique_texts)
-    new = genekb.open(with_control.folder)
-    assert len(new.manifest.encoders) == len(kb.manifest.encoders) + 1
-    own, dealt = (new.vector_table(name).vectors for name in ("wcp-16", "shuffled-wcp-16"))
-    np.testing.assert_array_equal(np.unique(own, axis=0), np.unique(dealt, axis=0))
-    assert not np.array_equal(own, dealt)
-
-
 def test_an_update_without_new_texts_needs_no_encoder_at_all(old_source, tmp_path, tiny_model):
     model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
     kb = genekb.open(build(old_source, replace(CONFIG, models=(str(model),)), home=tmp_path).folder)
@@ -181,17 +170,6 @@ def test_an_encoder_is_added_and_the_others_are_kept_byte_by_byte(old, tmp_path)
     assert (again.folder, again.n_encoded) == (result.folder, 0)
 
 
-def test_shuffled_vectors_are_those_of_other_texts(old, new_source, tmp_path):
-    kb = genekb.open(add_encoders(old, ["shuffled:hash-32"], load=load_encoder, home=tmp_path).folder)
-    real, dealt = kb.vector_table("hash-32"), kb.vector_table("shuffled:hash-32")
-    assert not (real.vectors == dealt.vectors).all(axis=1).any()
-    np.testing.assert_array_equal(np.sort(real.vectors, axis=0), np.sort(dealt.vectors, axis=0))
-    result = update(kb, new_source, plan_update(kb, new_source), home=tmp_path)
-    again = genekb.open(result.folder)
-    base = np.sort(again.vector_table("hash-32").vectors, axis=0)
-    np.testing.assert_array_equal(np.sort(again.vector_table("shuffled:hash-32").vectors, axis=0), base)
-
-
 def test_random_vectors_say_nothing_of_the_text(old, tmp_path):
     kb = genekb.open(add_encoders(old, ["random-64"], load=load_encoder, home=tmp_path).folder)
     vectors = kb.vector_table("random-64").vectors
@@ -210,9 +188,8 @@ def test_vectors_made_elsewhere_become_an_encoder_and_survive_an_update(old, new
     np.testing.assert_array_equal(kb.vectors([3630, 915, 916], encoder="mine").vectors, [[3, 4], [1, 2], [0, 0]])
     assert kb.sql('select count(*) as n from "vectors_mine"')["n"].to_pylist() == [2]
     assert verify_store(kb.folder).faults == ()
-    for model in ("mine", "shuffled:mine"):
-        with pytest.raises(NotAvailable, match=r"was imported as vectors of genes; .* shuffled: need"):
-            add_encoders(kb, [model], load=load_encoder, home=tmp_path)
+    with pytest.raises(NotAvailable, match=r"was imported as vectors of genes; .* and `encode` need"):
+        add_encoders(kb, ["mine"], load=load_encoder, home=tmp_path)
     with pytest.raises(NotAvailable, match="was imported as vectors of genes"):
         kb.search("insulin", encoder="mine")
     with pytest.raises(SourceUnusable, match="has an encoder named 'mine' already"):

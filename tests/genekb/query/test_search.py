@@ -16,7 +16,7 @@ from genekb.encoders import EncoderSpec, load_encoder
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.search import K1, B, score_bm25, search_genes
 
-MODELS = ("hash-32", "wcp-16", "shuffled:hash-32", "random-8")
+MODELS = ("hash-32", "wcp-16", "random-8")
 
 
 @pytest.fixture(scope="module")
