@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -232,8 +233,17 @@ def _moved(old: Store, new: Store, *, ids: tuple[str, str], n_examples: int) -> 
 
 
 @for_python
-def diff(old: str | Store, new: str | Store, *, limit: int = 10) -> StoreDiff:
+def diff(old: str | Store, new: str | Store, *, limit: int = 10, home: str | Path | None = None) -> StoreDiff:
     """Compare two stores, as `genekb diff` does: genes, texts word by word, how far vectors moved.
+
+    Parameters
+    ----------
+    old, new
+        Name, digest, path, or opened.
+    limit
+        Examples of each kind to show.
+    home
+        Artifact home; else GENEKB_HOME, else the user's data folder.
 
     Examples
     --------
@@ -241,4 +251,4 @@ def diff(old: str | Store, new: str | Store, *, limit: int = 10) -> StoreDiff:
     >>> gk.diff("demo", "demo").changes.text_changed
     ()
     """
-    return diff_stores(open(old), open(new), n_examples=limit)
+    return diff_stores(open(old, home=home), open(new, home=home), n_examples=limit)

@@ -372,13 +372,26 @@ def compare(
     *,
     encoder: Names | None = None,
     neighbors: int = 10,
-    genes: int | None = 10_000,
+    genes: int = 10_000,
     vocabulary: Names | None = None,
     random_state: int = 0,
 ) -> Comparison:
     """Compare encoders of a store, as `genekb compare` does; see :func:`compare_encoders`.
 
-    ``neighbors``: nearest genes looked at; ``genes``: size of the sample, all if None.
+    Parameters
+    ----------
+    kb
+        Name, digest, path, or opened.
+    encoder
+        Encoder of the store; all that are here if None; one or several.
+    neighbors
+        Nearest genes looked at.
+    genes
+        Compare a sample of so many genes; 0 takes all.
+    vocabulary
+        go_process, go_function, go_component, gene_group, name_family; all if None; one or several.
+    random_state
+        Seed of sample, controls and intervals.
 
     Examples
     --------
@@ -390,5 +403,6 @@ def compare(
     """
     encoders, vocabularies = several(encoder) or None, several(vocabulary) or None
     return compare_encoders(
-        open(kb), encoders=encoders, n_neighbors=neighbors, n_genes=genes, seed=random_state, vocabularies=vocabularies
-    )
+        open(kb), encoders=encoders, n_neighbors=neighbors, n_genes=genes or None, seed=random_state,
+        vocabularies=vocabularies,
+    )  # fmt: skip

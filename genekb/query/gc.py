@@ -85,9 +85,18 @@ def gc(
 ) -> Collected:
     """Remove unfinished builds, caches of stores that are gone, and on request superseded stores, as `genekb gc` does.
 
-    ``superseded``: also stores that their name no longer maps to. ``keep_newest``: those but the newest so many of each
-    name, the current one counted. ``lock``: files whose stores stay, besides the project's and those noted in the home.
-    ``dry_run``: write nothing, and say what would be removed.
+    Parameters
+    ----------
+    superseded
+        Also remove stores that their name no longer maps to.
+    keep_newest
+        Remove superseded stores but the newest N of each name, the current one counted.
+    lock
+        Lock file whose stores stay, besides the project's and those noted in the home; one or several.
+    dry_run
+        Report what would be done, its time and size; write nothing.
+    home
+        Artifact home; else GENEKB_HOME, else the user's data folder.
 
     Examples
     --------

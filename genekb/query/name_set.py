@@ -15,7 +15,14 @@ from genekb.core.words import split_sentences
 from genekb.encoders import Encoder
 from genekb.files.tables import write_table
 from genekb.genes.texts import prose_of
-from genekb.query.gene_sets import SetName, read_gene_sets, read_vocabulary, shared_phrases, stored_vocabulary
+from genekb.query.gene_sets import (
+    SetName,
+    read_gene_sets,
+    read_universe,
+    read_vocabulary,
+    shared_phrases,
+    stored_vocabulary,
+)
 from genekb.query.gene_theme import (
     NameScale,
     Universe,
@@ -378,8 +385,12 @@ def name_set(
     kb: str | Store,
     *,
     vocabulary: Sequence[str] | str | Path | None = None,
-    universe: Sequence[str] | None = None,
+    universe: Sequence[str] | str | Path | None = None,
     encoder: str | None = None,
+    knowledge: SetKnowledge = "real",
+    names: int = 5,
+    max_p: float = 0.05,
+    random_sets: int = 1000,
     random_state: int = 0,
 ) -> SetNaming:
     """Name gene sets by the texts of their genes, as `genekb name-set` does, or say that they have no common theme.
@@ -387,17 +398,29 @@ def name_set(
     Parameters
     ----------
     genes
-        One set, sets by name, or a file of them (a gene a line, .gmt, .tsv).
+        One set, sets by name, or a file: a gene a line; .gmt, a table with columns set and gene, or a set a line, its
+        name first.
     kb
         Store.
     vocabulary
-        Names to choose from, or a file of them; those of the store's terms, else phrases of the texts, if None.
+        Names to choose from, or a file of them: one a line, .gmt, or .tsv/.csv with a column name; those of the store's
+        terms, else phrases of the texts, if None.
     universe
-        Genes that the sets were chosen from; all with a text if None.
+        Genes that the sets were chosen from, or a file of them: one a line, or .tsv/.csv with gene, expression; all
+        with a text if None.
     encoder
-        Encoder of the store.
+        Encoder of the store; its first one that reads names here if None.
+    knowledge
+        Texts of the genes; or a control: permuted texts, texts without symbols of genes and words of the own name, or
+        the full name of each gene alone.
+    names
+        Names of a set, best first.
+    max_p
+        Share of random sets up to which a set has a theme.
+    random_sets
+        How many random sets are drawn.
     random_state
-        Of the random sets.
+        Seed of the random sets.
 
     Examples
     --------
@@ -414,5 +437,12 @@ def name_set(
     if vocabulary is not None:
         is_file = isinstance(vocabulary, str | Path)
         chosen = read_vocabulary(Path(vocabulary)) if is_file else [SetName(name=each) for each in vocabulary]  # type: ignore[arg-type,union-attr]
-    config = NameSetConfig(seed=random_state)
-    return name_sets(open(kb), sets, vocabulary=chosen, universe=universe, encoder=encoder, config=config)
+    if isinstance(universe, str | Path):
+        universe, expression = read_universe(Path(universe))
+    else:
+        expression = None
+    config = NameSetConfig(max_p=max_p, n_names=names, n_random=random_sets, seed=random_state)
+    return name_sets(
+        open(kb), sets, vocabulary=chosen, universe=universe, expression=expression, encoder=encoder,
+        knowledge=knowledge, config=config,
+    )  # fmt: skip

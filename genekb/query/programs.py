@@ -202,9 +202,24 @@ def export(
 ) -> ExportResult:
     """Write vectors of a store to a file, as `genekb export` does; see :func:`export_store`.
 
-    ``format``: by the ending of ``path`` if None; ``program``: in the form that GEARS, GenePT's users or Scouter read,
-    see :func:`export_for`; ``genes``: those to write, all with a vector if None;
-    ``allow_missing``: whether ``program`` may get fewer than those.
+    Parameters
+    ----------
+    kb
+        Name, digest, path, or opened.
+    path
+        File to write.
+    encoder
+        Encoder of the store; its first one if None.
+    format
+        By the file's suffix if None.
+    program
+        A program's own form, see :func:`export_for`: graph (.csv), .json + .npz, table (.csv).
+    genes
+        Genes to write; all with a vector if None.
+    allow_missing
+        Leave out, and list, genes of ``genes`` without a vector.
+    overwrite
+        Whether existing files may be replaced.
 
     Examples
     --------

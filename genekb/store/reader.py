@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from genekb import schema
 from genekb.core.errors import NotAvailable
-from genekb.core.messages import html_table, listed
+from genekb.core.messages import Names, html_table, listed, several
 from genekb.core.plugins import require
 from genekb.core.python import for_python
 from genekb.encoders.kinds import stored_name
@@ -299,7 +299,7 @@ class Store:
         self,
         query: str | FloatArray,
         *,
-        encoder: str | Sequence[str] | None = None,
+        encoder: Names | None = None,
         mode: "Mode" = "hybrid",
         limit: int = 10,
         gene_type: str | None = None,
@@ -312,14 +312,15 @@ class Store:
         query
             Text; or a vector (dim,), such as that of a gene, for which no encoder is opened: by exact cosine then.
         encoder
-            One or several, as for :meth:`encoder_id`; if None the first of the store, of a text the first that can read
-            it here.
+            Encoder of the store; the first that can read a query here if None; one or several.
         mode
-            Of a text: ``semantic`` by cosine, ``keyword`` by BM25, ``hybrid`` by the ranks of both.
+            By meaning (cosine), by words (BM25), or by the ranks of both.
         limit
             How many genes.
-        gene_type, tax_id
-            Only genes of this type, such as ``protein-coding``, or of this NCBI taxonomy identifier.
+        gene_type
+            Only genes of this type, e.g. protein-coding.
+        tax_id
+            Only genes of this NCBI taxonomy id.
 
         Raises
         ------
@@ -339,7 +340,7 @@ class Store:
         """
         from genekb.store.search import search_genes, search_vector
 
-        names = [encoder] if isinstance(encoder, str) else encoder
+        names = several(encoder)
         if isinstance(query, str):
             return search_genes(self, query, encoders=names, mode=mode, limit=limit, taxon=tax_id, gene_type=gene_type)
         one = names[0] if names else None

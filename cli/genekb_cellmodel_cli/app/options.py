@@ -272,6 +272,11 @@ class NamedStore:
     home: Home = None
 
     @property
+    def is_given(self) -> bool:
+        """Whether any store was named."""
+        return bool(self.store) or self.kb is not None
+
+    @property
     def name(self) -> str:
         """Its name; wrong usage if there is none, or there are several."""
         given = dict.fromkeys([*(self.store or ()), *([self.kb] if self.kb is not None else [])])

@@ -134,8 +134,13 @@ MOVED: Final = {  # commands that went, and their successors
     "cellmodel sweep": "cellmodel bench --set",
     "cellmodel sync": "cellmodel model sync",
     "genekb fetch": "genekb download --gene",
-    "genekb keygen": "genekb sign --new-key",
+    "genekb import": "genekb encode --vectors",
+    "genekb keygen": "genekb verify --sign KEY --new-key",
+    "genekb list": "genekb info",
+    "genekb models": "genekb info --models",
     "genekb path": "genekb info --path",
+    "genekb sign": "genekb verify --sign KEY",
+    "genekb sync": "genekb pull",
 }
 _ANYWHERE: Final = ("-q", "--quiet", "-v", "--verbose", "--debug")  # flags of the program
 PIPE_CLOSED = 141  # what a shell shows of a program that SIGPIPE ended

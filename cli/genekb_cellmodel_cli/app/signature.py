@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_origin
 
 import typer
 
@@ -74,6 +74,8 @@ def _parameter(name: str, kind: Any, default: Any, text: str, special: dict[str,
     names = special.pop("names", ())
     if kind is bool and default is False and not names:
         names = (f"--{name.replace('_', '-')}",)
+    if get_origin(kind) is list and default is not Parameter.empty:
+        default = [default] if isinstance(default, str) else list(default or ()) or None
     default = special.pop("default", default)
     wanted: Any = kind if kind is bool or default not in (None, Parameter.empty) else kind | None
     if default is Parameter.empty:
@@ -93,7 +95,7 @@ def as_help(text: str, names: Collection[str]) -> str:
     text = re.sub(r"[;,] or an? `[A-Z]\w+`( that \w+ \w+)?", "", text)
     text = re.sub(r":func:`~?(?:\w+\.)*(\w+)`", lambda found: f"`{found[1].replace('_', '-')}`", text)
     text = re.sub(r'``(\w+)(?:="?(\w+)"?)?``', option, text.replace('if None or ``"auto"``', "if ``auto``"))
-    return text.replace("``", "").replace("if None", "if left out")
+    return text.replace("``", "").replace("if None", "if left out").replace("one or several", "repeatable")
 
 
 def _described(doc: str) -> dict[str, str]:
@@ -133,17 +135,26 @@ def _definition(module: str, name: str) -> tuple[ast.AST, str]:
 
 
 def _find(function: str) -> tuple[ast.FunctionDef, str]:
-    found, module = _definition(*function.rsplit(".", 1))
+    """Find a function by its full name, or a method: ``genekb.Store.search``."""
+    home, _, name = function.rpartition(".")
+    if home.rpartition(".")[2].istitle():
+        owner, module = _definition(*home.rsplit(".", 1))
+        assert isinstance(owner, ast.ClassDef), function
+        found: ast.AST = next(one for one in owner.body if isinstance(one, ast.FunctionDef) and one.name == name)
+    else:
+        found, module = _definition(home, name)
     assert isinstance(found, ast.FunctionDef), function
     return found, module
 
 
 def _kind(annotation: ast.AST, module: str) -> Any:
-    """Give the type of an option: choices, a flag, a number, a path, else text."""
+    """Give the type of an option: a list of several, choices, a flag, a number, a path, else text."""
     names, choices = set[str](), list[str]()
     for one in _members(annotation, module):
         names |= {one.id} if isinstance(one, ast.Name) else set()
         if isinstance(one, ast.Subscript):
+            if isinstance(one.value, ast.Name) and one.value.id == "Sequence":
+                return list[_kind(one.slice, module)]  # type: ignore[misc]  # a type that is read
             choices += [str(each) for each in _literals(one)]
     if choices and not names:
         return Literal[tuple(choices)]

@@ -8,8 +8,6 @@ app = make_app(
     "Versioned, verifiable stores of gene text and its embeddings.",
     {
         "build": build.build,
-        "models": stores.models,
-        "list": stores.list_stores,
         "info": stores.info,
         "resolve": query.resolve,
         "sql": query.sql,
@@ -17,7 +15,6 @@ app = make_app(
         "download": build.download,
         "update": build.update,
         "encode": build.encode,
-        "import": vectors.import_,
         "diff": stores.diff,
         "search": query.search,
         "name-set": query.name_set,
@@ -27,8 +24,6 @@ app = make_app(
         "push": share.push,
         "pull": share.pull,
         "lock": share.lock,
-        "sync": share.sync,
-        "sign": share.sign,
     },
 )
 

@@ -1,85 +1,26 @@
-"""Commands of `genekb` that get sources and encode texts: download, fetch, build, update, encode."""
+"""Commands of `genekb` that get sources and encode texts: download, build, update, encode."""
 
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.options import wrong_usage
+from genekb_cellmodel_cli.app.options import arguments_of, wrong_usage
 from genekb_cellmodel_cli.app.output import keep_interrupted, note, print_record, show
+from genekb_cellmodel_cli.app.signature import Arguments
 
 if TYPE_CHECKING:
     from genekb.builder.assemble import BuildResult
-    from genekb.builder.plan import Loader
-    from genekb.builder.update import UpdatePlan
-    from genekb.sources.base import SourceTables
+    from genekb.builder.plan import BuildConfig, Loader
+    from genekb.builder.update import ImportResult, UpdatePlan
+    from genekb.encoders.imported.vectors import ForeignVectors
 
-
-@dataclass(frozen=True, kw_only=True)
-class SourceNames:
-    """What is taken from a source."""
-
-    taxon: options.Taxon = None
-    release: Annotated[str | None, typer.Option(help="Release of the source; its folder's name if left out.")] = None
-    names: Annotated[
-        Path | None, typer.Option(help="Source that gives symbols their GeneIDs, where --source has symbols alone.")
-    ] = None
-    texts: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Further texts of genes: UniProt's .tsv, .dat or .json, STRING's protein.info, the Alliance's gene "
-            "descriptions, or a table with gene_id or symbol, and text; or a folder; repeatable. --source is one, too."
-        ),
-    ] = None
-    annotations: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Terms of genes for --model terms:NAME and best: gene2go, go-basic.obo, gene2pubmed, pairs of genes "
-            "that interact (links*.tsv), gene sets (.gmt); or a folder; repeatable. --source is one, too."
-        ),
-    ] = None
-
-    def read(self, source: Path | None, *, taxa: list[str]) -> "SourceTables":
-        """Read a source of any kind; the demo table where none is given."""
-        from genekb.sources.open import add_knowledge, read_source
-        from genekb.sources.table import read_demo_table
-
-        more = {"texts": self.texts or (), "annotations": self.annotations or ()}
-        if source is None:
-            return add_knowledge(read_demo_table(), **more)
-        known = read_source(self.names, taxa=taxa) if self.names else None
-        return read_source(source, taxa=taxa, release=self.release, names=known, **more)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Encoding(options.Engine):
-    """How texts are encoded, and where."""
-
-    base_url: Annotated[str | None, typer.Option(help="Endpoint of an API; else OPENAI_BASE_URL, else OpenAI's.")] = (
-        None
-    )
-    device: options.Device = "auto"
-    threads: options.Threads = None
-    trust_remote_code: options.TrustRemoteCode = False
-
-    def settings(self) -> dict[str, Any]:
-        """Give settings of :class:`genekb.BuildConfig`; choices that exclude one another are wrong usage."""
-        of_engine = {field.name for field in fields(options.Engine)}
-        chosen = {name: value for name, value in asdict(self).items() if name not in of_engine}
-        return chosen | {"engine": self.config()}
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewEncoding(Encoding):
-    """The same for encoders that a store has not had before."""
-
-    compute_dtype: Annotated[
-        Literal["auto", "float32", "bfloat16"], typer.Option(help="auto takes bfloat16 where the hardware has it.")
-    ] = "auto"
-    online: Annotated[bool, typer.Option("--online", help="Allow the download of an encoder's weights.")] = False
+_N_LISTED = 10  # names without a vector that are shown
+_OF_SOURCE = ("taxon", "release", "names", "texts", "annotations")
 
 
 def check_store_name(name: str | None) -> str | None:
@@ -91,98 +32,71 @@ def check_store_name(name: str | None) -> str | None:
         return check_name(name) if name else name
 
 
+_SPECIAL: dict[str, dict[str, Any]] = {
+    "name": {"callback": check_store_name},
+    "only_genes": {"type": Path, "help": "Only the genes of this cell file or name list."},
+    "device": {},
+    "threads": {"min": 1},
+    "texts": {"type": list[Path]},
+    "annotations": {"type": list[Path]},
+}
+
+
 def build(
-    source_names: SourceNames,
-    encoding: NewEncoding,
-    source: Annotated[
-        Path | None,
-        typer.Option(help="NCBI bulk or Entrez folder, data_report.jsonl, or a table; the demo table if left out."),
-    ] = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Encoder, see `genekb models`; repeatable. If left out, best where the source has terms, else auto."
-        ),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="NAME@RELEASE; species and release if left out.", callback=check_store_name)
-    ] = None,
-    genes: Annotated[
-        str | None,
-        typer.Option(
-            help="Type of gene that gets a text, or all; protein-coding of NCBI's files, all of any other source, if "
-            "left out."
-        ),
-    ] = None,
-    only_genes: Annotated[Path | None, typer.Option(help="Only the genes of this cell file or name list.")] = None,
-    template: Annotated[
-        Literal["summary", "names", "symbol", "full", "summary-only", "go", "generif", "designations", "functions"]
-        | None,
-        typer.Option(help="Fields of a gene's text; functions where the source has them, else summary, if left out."),
-    ] = None,
-    vector_dtype: Annotated[Literal["float16", "float32"], typer.Option(help="Stored type of vectors.")] = "float16",
+    engine: options.Engine,
+    arguments: Arguments = arguments_of("genekb.build", "engine", **_SPECIAL),
     dry_run: options.DryRun = False,
-    home: options.Home = None,
     json: options.Json = False,
 ) -> None:
     """Build a store from NCBI's files, a table of your own, or the demo table.
 
-    Example: genekb build --source 2026-11 --name human@2026-11
+    Example: genekb build --source 2022-11 --taxon human --genes protein-coding --model wcp --name human@2022-11
     """
-    import time
-
-    from genekb.builder.plan import BuildConfig, distinct_texts, plan_build
+    from genekb.builder.build import build_config, default_name, read_tables
     from genekb.builder.plan import build as build_store
-    from genekb.encoders.imported.terms import with_best
-    from genekb.genes.texts import find_template
 
     started = time.perf_counter()
-    settings = encoding.settings()
-    taxa = source_names.taxon or ["human"]
-    tables = source_names.read(source, taxa=taxa)
+    running = engine.config()
+    source, home, only = arguments.pop("source"), arguments.pop("home"), arguments.pop("only_genes")
+    name = arguments.pop("name") or default_name(source, arguments["taxon"])
+    tables = read_tables(source, **arguments.take(*_OF_SOURCE))
     parsed = time.perf_counter() - started
-    config = BuildConfig(
-        name=name or ("-".join(taxon.strip().lower().replace(" ", "-") for taxon in taxa) if source else "demo"),
-        models=tuple(model or ["auto"]),
-        genes=genes,
-        only_names=read_names(only_genes),
-        template=find_template(template) if template else None,
-        vector_dtype=vector_dtype,
-        **settings,
-    )
+    config = build_config(name=name, only_genes=read_names(only), engine=running, **arguments)
     if dry_run:
-        plan, models = plan_build(tables, config), with_best(config.models, tables.terms)
-        content = {
-            "name": plan.name,
-            "n_genes": tables.genes.num_rows,
-            "n_texts": plan.texts.num_rows,
-            "n_unique_texts": plan.n_unique_texts,
-            "models": models,
-        }
-        texts, load = distinct_texts(plan.texts), config.loader(home)
-        print_record(content | describe_costs(models, texts, load=load, dtype=vector_dtype), json=json)
+        print_record(_planned_build(tables, config, home), json=json)
         return
     result = build_store(tables, config, home=home)
-    content = describe_build(result) | {
-        "seconds_parsing": round(parsed, 2),
-        "seconds": round(time.perf_counter() - started, 2),
+    seconds = {"seconds_parsing": round(parsed, 2), "seconds": round(time.perf_counter() - started, 2)}
+    print_record(describe_build(result) | seconds, json=json)
+
+
+def _planned_build(tables: Any, config: "BuildConfig", home: Path | None) -> dict[str, Any]:
+    from genekb.builder.plan import distinct_texts, plan_build
+
+    plan = plan_build(tables, config)
+    content = {
+        "name": plan.name,
+        "n_genes": tables.genes.num_rows,
+        "n_texts": plan.texts.num_rows,
+        "n_unique_texts": plan.n_unique_texts,
+        "models": list(config.models),
     }
-    print_record(content, json=json)
+    texts = distinct_texts(plan.texts)
+    return content | describe_costs(config.models, texts, load=config.loader(home), dtype=config.vector_dtype)
 
 
 def update(
     store: options.NamedStore,
     source: Annotated[Path, typer.Option(help="The new source, as for `genekb build`.")],
-    source_names: SourceNames,
-    encoding: Encoding,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            help="NAME@RELEASE of the new store; the source's release if left out.", callback=check_store_name
-        ),
-    ] = None,
-    encoder: Annotated[list[str] | None, typer.Option(help="Encoder to carry on; all if left out; repeatable.")] = None,
-    only_genes: Annotated[Path | None, typer.Option(help="Cell file or name list, where the store kept none.")] = None,
+    engine: options.Engine,
+    arguments: Arguments = arguments_of(
+        "genekb.update",
+        "store",
+        "source",
+        "engine",
+        "home",
+        **_SPECIAL | {"only_genes": {"type": Path, "help": "Cell file or name list, where the store kept none."}},
+    ),
     dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
@@ -190,18 +104,19 @@ def update(
 
     Example: genekb update human@2021-07 --source 2022-11 --name human@2022-11
     """
-    import time
-
+    from genekb.builder.build import read_tables
     from genekb.builder.plan import BuildConfig
     from genekb.builder.update import estimate_update, plan_update
     from genekb.builder.update import update as update_store
 
     started = time.perf_counter()
-    settings = encoding.settings()
+    running = engine.config()
     kb = store.open()
-    tables = source_names.read(source, taxa=source_names.taxon or [str(tax_id) for tax_id in kb.manifest.taxa])
-    config = BuildConfig(name=kb.manifest.name, **settings)
-    plan = plan_update(kb, tables, name=name, only_names=read_names(only_genes), encoders=encoder, config=config)
+    arguments["taxon"] = arguments["taxon"] or [str(tax_id) for tax_id in kb.manifest.taxa]
+    tables = read_tables(source, **arguments.take(*_OF_SOURCE))
+    name, encoders, only = (arguments.pop(each) for each in ("name", "encoder", "only_genes"))
+    config = BuildConfig(name=kb.manifest.name, engine=running, **arguments)
+    plan = plan_update(kb, tables, name=name, only_names=read_names(only), encoders=encoders, config=config)
     content = _planned(kb.store_id, plan)
     if dry_run:
         content["estimate"] = {key: asdict(cost) for key, cost in estimate_update(kb, plan).items()}
@@ -209,7 +124,7 @@ def update(
         return
     for encoder_id, n_texts in plan.n_to_encode.items():
         note(f"{encoder_id}: {n_texts:,} of {plan.plan.n_unique_texts:,} texts are new and will be encoded")
-    result = update_store(kb, tables, plan, home=store.home, encoders=encoder)
+    result = update_store(kb, tables, plan, home=store.home, encoders=encoders)
     content |= describe_build(result) | {"seconds": round(time.perf_counter() - started, 2)}
     print_record(content, json=json)
 
@@ -225,32 +140,111 @@ def _planned(store_id: str, plan: "UpdatePlan") -> dict[str, Any]:
     }
 
 
+def check_encoder_name(name: str | None) -> str | None:
+    """Take the name of an encoder that is to be made as an option's value, by the rule of every recipe."""
+    from genekb.encoders import EncoderSpec
+
+    with wrong_usage():
+        return EncoderSpec(name=name, kind="foreign", model_id="", dim=1).name if name is not None else None
+
+
 def encode(
     store: options.NamedStore,
-    model: Annotated[list[str], typer.Option(help="Encoder to add, see `genekb models`; repeatable.")],
-    encoding: NewEncoding,
+    engine: options.Engine,
+    arguments: Arguments = arguments_of(
+        "genekb.encode", "store", "engine", "home", model={"default": None}, device={}, threads={"min": 1}
+    ),
+    vectors: Annotated[
+        Path | None,
+        typer.Option(
+            help="Add vectors that were made elsewhere instead: word2vec text, .npy, .npz, .parquet, .csv, .tsv, "
+            ".json, .safetensors, .h5ad, .pkl."
+        ),
+    ] = None,
+    imported: Arguments = arguments_of(
+        "genekb.import_vectors",
+        "store",
+        "path",
+        "home",
+        name={"default": None, "callback": check_encoder_name},
+        min_resolved={"min": 0.0, "max": 1.0},
+    ),
     dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
-    """Add encoders to a store: its texts are read by them too, and what it has is kept.
+    """Add encoders to a store, or vectors of genes that were made elsewhere; what it has is kept.
 
-    Example: genekb encode human@2022-11 --model biobert
+    A pickle is read by a restricted reader that executes nothing.
+
+    Examples: genekb encode human@2022-11 --model biobert; genekb encode human --vectors GenePT.pickle --name genept
     """
     from genekb.builder.plan import BuildConfig, distinct_texts
     from genekb.builder.update import add_encoders
 
-    settings = encoding.settings()
+    models = arguments.pop("model")
+    if vectors is not None:
+        if models or dry_run or not imported["name"]:
+            raise typer.BadParameter("--vectors FILE needs --name NAME, and goes without --model and --dry-run")
+        _import(store, vectors, imported, json=json)
+        return
+    if not models or imported["name"]:
+        raise typer.BadParameter("give --model ENCODER, or --vectors FILE with --name NAME")
+    running = engine.config()
     kb = store.open()
-    config = BuildConfig(name=kb.manifest.name, **settings)
+    config = BuildConfig(name=kb.manifest.name, engine=running, **arguments)
     if dry_run:
         dtype = str(kb.manifest.options.get("vector_dtype", "float16"))
         texts = distinct_texts(kb.table("texts"))
-        costs = describe_costs(model, texts, load=config.loader(store.home), dtype=dtype)
+        costs = describe_costs(models, texts, load=config.loader(store.home), dtype=dtype)
         print_record({"parent": kb.store_id} | costs, json=json)
         return
-    with config.open_engine() as running:
-        result = add_encoders(kb, model, load=config.loader(store.home), engine=running, home=store.home)
+    with config.open_engine() as opened:
+        result = add_encoders(kb, models, load=config.loader(store.home), engine=opened, home=store.home)
     print_record(describe_build(result), json=json)
+
+
+def _import(store: options.NamedStore, path: Path, arguments: Arguments, *, json: bool) -> None:
+    from genekb.builder.update import import_vectors
+
+    if path.suffix.lower() == ".h5ad":
+        from genekb.core.plugins import require
+
+        require("anndata", needed_by=f"{path}: reading .h5ad needs")
+        from cellmodel.io.formats.gene_anndata import read_genes_h5ad as read
+    else:
+        from genekb.encoders.imported.vectors import read_foreign as read
+
+    kb = store.open()
+    foreign = read(path, keys=arguments["keys"], **arguments.take("names", "column"))
+    result = import_vectors(kb, foreign, home=store.home, **arguments)
+    lines = [
+        f"{result.n_genes:,} of {result.n_genes + len(result.left_out):,} vectors taken",
+        *left_out_lines(result.left_out),
+        f"encoder {result.encoder_id}; use it with --encoder {arguments['name']}",
+        f"store {result.build.manifest.full_name}, digest {result.build.manifest.digest[:16]}: {result.build.folder}",
+    ]
+    show(_describe_import(foreign, result), lines, json=json)
+
+
+def _describe_import(foreign: "ForeignVectors", result: "ImportResult") -> dict[str, Any]:
+    status = result.resolution.status.tolist()
+    n_resolved = int(result.resolution.is_resolved.sum())
+    return describe_build(result.build) | {
+        "encoder": result.encoder_id,
+        "n_names": len(foreign.names),
+        "n_genes": result.n_genes,
+        "n_duplicates": n_resolved - result.n_genes,
+        "n_unresolved": len(status) - n_resolved,
+        "found_by": {kind: status.count(kind) for kind in sorted(set(status))},
+        "dropped_rows": dict(foreign.n_dropped),
+        "left_out": [{"name": name, "reason": reason} for name, reason in result.left_out],
+    }
+
+
+def left_out_lines(reasons: Sequence[tuple[str, str]]) -> list[str]:
+    """Say what was left out and why, line by line."""
+    more = [f"and {len(reasons) - _N_LISTED:,} more; --json lists all"] if len(reasons) > _N_LISTED else []
+    return [*(f"left out: {name}: {why}" for name, why in reasons[:_N_LISTED]), *more]
 
 
 def read_names(path: Path | None) -> tuple[str, ...] | None:
@@ -300,81 +294,53 @@ def describe_costs(models: Sequence[str], texts: Sequence[str], *, load: "Loader
     return ({"estimate": estimates} if estimates else {}) | ({"price": prices} if prices else {})
 
 
-Folder = Annotated[Path, typer.Argument(help="Folder for the files; made if it is not there.")]
-
-
 def download(
-    folder: Folder,
-    retry: options.Retry,
-    taxon: options.Taxon = None,
-    file: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="gene_info, gene_summary, gene_orthologs (these, and of human HGNC's set, if left out), gene_history, "
-            "gene2ensembl, "
-            "gene2go, gene2pubmed, generifs_basic, taxdump, hgnc_complete_set; repeatable."
-        ),
-    ] = None,
-    with_: Annotated[
-        str | None,
-        typer.Option("--with", help="Further sources, parted by commas: uniprot, string, alliance, go, pubmed, hgnc."),
-    ] = None,
+    folder: Annotated[Path, typer.Argument(help="Folder for the files; made if it is not there.")],
+    arguments: Arguments = arguments_of(
+        "genekb.download",
+        "folder",
+        more={
+            "names": ("--with",),
+            "type": str,
+            "default": None,
+            "help": "Further sources, parted by commas: uniprot, string, alliance, go, pubmed, hgnc.",
+        },
+        mirror={"help": "Address in place of NCBI's gene/DATA, or with --gene its E-utilities."},
+        timeout_s={"min": 1.0},
+    ),
     gene: Annotated[
         list[str] | None,
         typer.Option(
             help="Only the records of this gene, or of the genes of a list or cell file, from E-utilities; repeatable."
         ),
     ] = None,
-    mirror: Annotated[
-        str | None, typer.Option(help="Address in place of NCBI's gene/DATA, or with --gene its E-utilities.")
-    ] = None,
-    hgnc_url: Annotated[str | None, typer.Option(help="Address of HGNC's complete set, if not HGNC's own.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Download again what is here already.")] = False,
     json: options.Json = False,
 ) -> None:
     """Download NCBI's bulk files, or the records of some genes, into a folder; an interrupted download goes on.
 
     For --gene the e-mail address that NCBI asks for comes from NCBI_EMAIL, the key from NCBI_API_KEY.
 
-    Example: genekb download 2026-11 --taxon human --with uniprot,go,pubmed
+    Example: genekb download 2026-11 --taxon human --with uniprot,go,pubmed,hgnc
     """
-    if gene:
-        if file or with_ or hgnc_url or force or len(taxon or []) > 1:
-            raise typer.BadParameter("--gene takes records of one species, without --file, --with, --hgnc-url, --force")
-        _fetch(folder, gene, (taxon or ["human"])[0], retry=retry, base_url=mirror, json=json)
-        return
-    from genekb.sources.ncbi_download import MIRROR, DownloadConfig, download_release
+    import genekb
 
-    with wrong_usage():
-        config = DownloadConfig(
-            taxa=tuple(taxon or ["human"]),
-            files=tuple(file or ()),
-            more=tuple(with_.split(",") if with_ else ()),
-            mirror=MIRROR if mirror is None else mirror,
-            hgnc_url=hgnc_url,
-            retry=retry.policy(),
-            is_forced=force,
-        )
-    with keep_interrupted():
-        result = download_release(folder, config)
+    if gene:
+        taxon, mirror, timeout_s = (arguments.pop(name) for name in ("taxon", "mirror", "timeout_s"))
+        if any(arguments.values()) or len(taxon) > 1:
+            raise typer.BadParameter("--gene takes records of one species, without --file, --with, --hgnc-url, --force")
+        names = [name for one in gene for name in (read_names(Path(one)) or () if Path(one).is_file() else (one,))]
+        source = {"base_url": mirror} if mirror is not None else {}
+        with wrong_usage(), keep_interrupted("what has been answered is kept"):
+            fetched = genekb.fetch(folder, names, taxon=taxon[0], timeout_s=timeout_s, **source)
+        print_record(asdict(fetched), json=json)
+        note(f"build from them with `genekb build --source {folder} --taxon {taxon[0]}`")
+        return
+    more = arguments.pop("more")
+    with wrong_usage(), keep_interrupted():
+        result = genekb.download(folder, more=more.split(",") if more else (), **arguments)
     content = {"folder": str(folder), "release": result.release, "files": [asdict(one) for one in result.files]}
     state = {True: "downloaded", False: "here already"}
     show(content, (f"{one.name}: {one.n_bytes:,} bytes, {state[one.is_new]}" for one in result.files), json=json)
     release = f" --release {result.release}" if result.release else ""
     if not json:
         note(f"build from them with `genekb build --source {folder}{release}`")
-
-
-def _fetch(
-    folder: Path, gene: Sequence[str], taxon: str, *, retry: options.Retry, base_url: str | None, json: bool
-) -> None:
-    """Fetch the records of some genes: names, and files of names."""
-    from genekb.sources.entrez_fetch import BASE_URL, FetchConfig, fetch_genes
-
-    with wrong_usage():
-        config = FetchConfig(taxon=taxon, base_url=BASE_URL if base_url is None else base_url, retry=retry.policy())
-    names = [name for one in gene for name in (read_names(Path(one)) or () if Path(one).is_file() else (one,))]
-    with keep_interrupted("what has been answered is kept"):
-        result = fetch_genes(names, folder, config)
-    print_record(asdict(result), json=json)
-    note(f"build from them with `genekb build --source {folder} --taxon {taxon}`")

@@ -2,14 +2,16 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import genekb
 from genekb.core.messages import p_text
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.options import wrong_usage
+from genekb_cellmodel_cli.app.options import arguments_of, wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, note, show, table
+from genekb_cellmodel_cli.app.signature import Arguments
 
 if TYPE_CHECKING:
     from genekb.query.name_set import NamedSet
@@ -20,18 +22,9 @@ _SHOWN = 5
 def search(
     store: options.NamedStore,
     query: Annotated[str, typer.Argument(help="Free text, or a name of a gene.")],
-    encoder: Annotated[
-        list[str] | None,
-        typer.Option(help="Encoder of the store; repeatable; the first that can read a query here if left out."),
-    ] = None,
-    mode: Annotated[
-        Literal["hybrid", "semantic", "keyword"], typer.Option(help="By meaning, by words, or by both.")
-    ] = "hybrid",
-    limit: Annotated[int, typer.Option(help="How many genes.", min=1)] = 10,
-    gene_type: Annotated[
-        str | None, typer.Option("--type", help="Only genes of this type, e.g. protein-coding.")
-    ] = None,
-    tax_id: Annotated[int | None, typer.Option(help="Only genes of this NCBI taxonomy id.")] = None,
+    arguments: Arguments = arguments_of(
+        "genekb.Store.search", "self", "query", gene_type={"names": ("--type",)}, limit={"min": 1}
+    ),
     trust_remote_code: options.TrustRemoteCode = False,
     json: options.Json = False,
 ) -> None:
@@ -40,14 +33,12 @@ def search(
     Example: genekb search --kb human "T cell receptor signalling"
     """
     from genekb.core.words import check_query, list_unknown
-    from genekb.store.search import search_genes
 
     with wrong_usage():
         check_query(query)
-    if mode == "keyword" and encoder:
+    if arguments["mode"] == "keyword" and arguments["encoder"]:
         raise typer.BadParameter("a keyword search uses no encoder; leave out --encoder or --mode keyword")
-    kb = store.open(trust_remote_code=trust_remote_code)
-    result = search_genes(kb, query, encoders=encoder, mode=mode, limit=limit, taxon=tax_id, gene_type=gene_type)
+    result = store.open(trust_remote_code=trust_remote_code).search(query, **arguments)
     if result.unknown_words:
         note(f"in no gene text and no name: {list_unknown(result.unknown_words)}")
     for name, reason in result.skipped.items():
@@ -71,26 +62,14 @@ def name_set(
             "name first."
         ),
     ],
-    vocabulary: Annotated[
-        Path | None,
-        typer.Option(help="Names to choose from: one a line, .gmt, or .tsv/.csv with a column name."),
-    ] = None,
-    universe: Annotated[
-        Path | None,
-        typer.Option(help="Genes that the sets were chosen from, one a line, or .tsv/.csv with gene, expression."),
-    ] = None,
-    encoder: options.Encoder = None,
-    knowledge: Annotated[
-        Literal["real", "shuffled", "masked", "name"],
-        typer.Option(
-            help="Texts of the genes; or a control: permuted texts, texts without symbols of genes and words of the "
-            "own name, or the full name of each gene alone."
-        ),
-    ] = "real",
-    names: Annotated[int, typer.Option(help="Names of a set, best first.", min=1)] = 5,
-    max_p: Annotated[float, typer.Option(help="Share of random sets up to which a set has a theme.")] = 0.05,
-    random_sets: Annotated[int, typer.Option(help="How many random sets are drawn.", min=2)] = 1000,
-    seed: options.Seed = 0,
+    arguments: Arguments = arguments_of(
+        "genekb.name_set",
+        "genes",
+        vocabulary={"type": Path},
+        universe={"type": Path},
+        names={"min": 1},
+        random_sets={"min": 2},
+    ),
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Table to write, .tsv or .csv."), options.A_TABLE
     ] = None,
@@ -105,27 +84,15 @@ def name_set(
     Example: genekb name-set genes.txt --kb human --vocabulary hallmarks.gmt -o names.tsv
     """
     from genekb.files.replace import Target, check_targets
-    from genekb.query.gene_sets import read_gene_sets, read_universe, read_vocabulary
-    from genekb.query.name_set import NameSetConfig, name_sets, write_names
+    from genekb.query.name_set import NameSetConfig, write_names
 
-    with wrong_usage():
-        config = NameSetConfig(max_p=max_p, n_names=names, n_random=random_sets, seed=seed)
-    inputs = [file for file in (path, vocabulary, universe) if file]
+    with wrong_usage():  # before any work
+        NameSetConfig(max_p=arguments["max_p"], seed=arguments["random_state"])
+    inputs = [file for file in (path, arguments["vocabulary"], arguments["universe"]) if file]
     if output:
         check_targets([Target(output, makes_parents=True)], inputs=inputs, overwrite=overwrite)
-    sets, chosen = read_gene_sets(path), read_vocabulary(vocabulary) if vocabulary else None
-    genes, expression = read_universe(universe) if universe else (None, None)
     kb = store.open(trust_remote_code=trust_remote_code)
-    found = name_sets(
-        kb,
-        sets,
-        vocabulary=chosen,
-        universe=genes,
-        expression=expression,
-        encoder=encoder,
-        knowledge=knowledge,
-        config=config,
-    )
+    found = genekb.name_set(path, kb, **arguments)
     if output:
         write_names(found, output, overwrite=overwrite)
     for one in found.sets:

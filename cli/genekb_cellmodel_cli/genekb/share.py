@@ -1,4 +1,4 @@
-"""Commands of `genekb` that share stores: push, pull, lock, sync, sign."""
+"""Commands of `genekb` that share stores: push, pull, lock."""
 
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -14,7 +14,6 @@ from genekb_cellmodel_cli.app.output import (
     keep_interrupted,
     note,
     print_compared,
-    print_lines,
     print_pins,
     print_record,
 )
@@ -78,19 +77,39 @@ def push(
 
 
 def pull(
-    url: Annotated[str, typer.Argument(help="Address, with @DIGEST or @REVISION to pin it; or a catalog's name.")],
     retry: ParallelRetry,
+    url: Annotated[
+        str | None,
+        typer.Argument(
+            help="Address, with @DIGEST or @REVISION to pin it; or a catalog's name; all that genekb.lock pins if left "
+            "out.",
+            show_default=False,
+        ),
+    ] = None,
     encoder: Encoders = None,
     digest: Annotated[str | None, typer.Option(help="Digest, or its first digits, that the store must have.")] = None,
     public_key: PublicKey = None,
     catalog: Catalog = None,
+    file: LockFile = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only compare with the lock file; exit with 5 where something differs.")
+    ] = False,
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
-    """Bring a shared store to this machine, every byte checked; an interrupted pull goes on where it was.
+    """Bring a shared store, or those that genekb.lock pins, to this machine, every byte checked.
 
-    Example: genekb pull hf://datasets/lab/human@main --encoder minilm
+    An interrupted pull goes on where it was.
+
+    Examples: genekb pull hf://datasets/lab/human@main --encoder minilm; genekb pull --check
     """
+    if url is None:
+        if encoder or digest or public_key or catalog:
+            raise typer.BadParameter("--encoder, --digest, --public-key and --catalog go with an address or a name")
+        _pull_pinned(file, home, retry, check=check, json=json)
+        return
+    if check or file:
+        raise typer.BadParameter("--check and --file are for what genekb.lock pins; leave out the address")
     from genekb.share.catalog import address_of, find_listed
     from genekb.share.pull import PullConfig, pull_store
     from genekb.share.remotes import is_address, parse_address
@@ -119,6 +138,17 @@ def pull(
     print_record(content | ({"signed": pulled.signed} if pulled.signed else {}), json=json)
 
 
+def _pull_pinned(file: Path | None, home: Path | None, retry: ParallelRetry, *, check: bool, json: bool) -> None:
+    from genekb.share.lock import PIN, check_pin
+    from genekb.share.lock import sync as sync_stores
+    from genekb.store.lockfile import existing_lock
+
+    path = existing_lock(file, hint=PIN)
+    checked = partial(check_pin, home=home) if check else None
+    bring = partial(sync_stores, path, home=home, retry=retry.policy())
+    print_compared("store", path, check=checked, sync=bring, json=json)
+
+
 def lock(
     store: Annotated[list[str] | None, typer.Argument(help="Stores to pin; none: show what is pinned.")] = None,
     encoder: Encoders = None,
@@ -137,43 +167,6 @@ def lock(
         raise typer.BadParameter("goes with one store", param_hint="--url")
     path = new_lock_file(file)
     print_pins("store", genekb.lock(store or (), encoder=encoder or (), url=url, file=path, home=home), path, json=json)
-
-
-def sync(
-    retry: ParallelRetry,
-    check: Annotated[bool, typer.Option("--check", help="Only compare; exit with 5 where something differs.")] = False,
-    file: LockFile = None,
-    home: options.Home = None,
-    json: options.Json = False,
-) -> None:
-    """Bring the stores that genekb.lock pins to this machine, and check every byte of them.
-
-    Example: genekb sync
-    """
-    from genekb.share.lock import PIN, check_pin
-    from genekb.share.lock import sync as sync_stores
-    from genekb.store.lockfile import existing_lock
-
-    path = existing_lock(file, hint=PIN)
-    checked = partial(check_pin, home=home) if check else None
-    bring = partial(sync_stores, path, home=home, retry=retry.policy())
-    print_compared("store", path, check=checked, sync=bring, json=json)
-
-
-def sign(
-    store: options.NamedStore,
-    key: Annotated[Path, typer.Option(help="Secret key; the public one has the suffix .pub.")],
-    new_key: Annotated[bool, typer.Option("--new-key", help="Make that pair of keys first.")] = False,
-) -> None:
-    """Sign a store's manifest, whose digests cover all files; the password is taken from GENEKB_SIGN_PASSWORD.
-
-    Example: genekb sign human@2022-11 --key ~/.genekb.key --new-key
-    """
-    folder = store.folder()
-    if new_key:
-        public = genekb.keygen(key)
-        print_lines([str(public), public.read_text(encoding="utf-8").splitlines()[-1]])
-    print_lines([str(genekb.sign(folder, key))])
 
 
 def read_listed(location: str | None, home: Path | None) -> "tuple[Listed, ...]":

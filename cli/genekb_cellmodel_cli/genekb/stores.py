@@ -1,4 +1,4 @@
-"""Commands of `genekb` on whole stores: models, list, info, verify, diff, gc."""
+"""Commands of `genekb` on whole stores: info, verify, diff, gc."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -10,7 +10,9 @@ import typer
 import genekb
 from genekb.core.messages import counted
 from genekb_cellmodel_cli.app import options
+from genekb_cellmodel_cli.app.options import arguments_of
 from genekb_cellmodel_cli.app.output import Columns, note, show, table
+from genekb_cellmodel_cli.app.signature import Arguments
 from genekb_cellmodel_cli.genekb import share
 
 if TYPE_CHECKING:
@@ -20,14 +22,43 @@ if TYPE_CHECKING:
     from genekb.store.manifest import Manifest
 
 
-def models(json: options.Json = False) -> None:
-    """List the encoders that --model takes, and which of them are on this machine.
+def info(
+    store: options.NamedStore,
+    lineage: Annotated[
+        bool, typer.Option("--lineage", help="Draw the stores, sources and encoders behind it.")
+    ] = False,
+    card: Annotated[bool, typer.Option("--card", help="Print its whole card.")] = False,
+    path: Annotated[
+        bool, typer.Option("--path", help="Print its folder alone, for scripts; it is not opened.")
+    ] = False,
+    models: Annotated[
+        bool, typer.Option("--models", help="List the encoders that --model takes, and which are on this machine.")
+    ] = False,
+    remote: Annotated[bool, typer.Option("--remote", help="List what a catalog offers to pull.")] = False,
+    catalog: share.Catalog = None,
+    json: options.Json = False,
+) -> None:
+    """Show what a store holds and from what it was made, exit code 4 where there is none; without one, list all.
 
-    Example: genekb models
+    Examples: genekb info human@2022-11 --lineage; genekb info --remote --catalog https://example.org/catalog.toml
     """
-    from genekb.encoders import models
+    if store.is_given and (models or remote):
+        raise typer.BadParameter("--models and --remote list what there is; leave out the store")
+    if models:
+        _print_models(json=json)
+    elif not store.is_given and not (lineage or card or path):
+        _print_stores(store.home, catalog=catalog, remote=remote, json=json)
+    elif path:
+        folder = str(store.folder().absolute())
+        show({"path": folder}, [folder], json=json)
+    elif lineage:
+        print_lineage(store.folder(), home=store.home, json=json)
+    else:
+        _print_store(store.open(), card=card, json=json)
 
-    entries = models()
+
+def _print_models(*, json: bool) -> None:
+    entries = genekb.models()
     columns: Columns = {
         "name": "name",
         "dim": lambda entry: entry.dim or "",
@@ -39,16 +70,7 @@ def models(json: options.Json = False) -> None:
     show({"models": [asdict(entry) for entry in entries]}, table(columns, entries), json=json)
 
 
-def list_stores(
-    remote: Annotated[bool, typer.Option("--remote", help="List what a catalog offers to pull instead.")] = False,
-    catalog: share.Catalog = None,
-    home: options.Home = None,
-    json: options.Json = False,
-) -> None:
-    """List the stores of the artifact home, or of a catalog.
-
-    Example: genekb list --remote --catalog https://example.org/genes/catalog.toml
-    """
+def _print_stores(home: Path | None, *, catalog: str | None, remote: bool, json: bool) -> None:
     from genekb.store.home import find_home, list_store_folders
     from genekb.store.manifest import read_manifest
 
@@ -67,6 +89,16 @@ def list_stores(
     if not rows and not json:
         note(none)
     show({**where, "stores": rows}, _store_lines(rows), json=json)
+
+
+def _print_store(kb: genekb.Store, *, card: bool, json: bool) -> None:
+    import json as json_module
+
+    from genekb.store.card import without_header
+
+    made = f"made: {kb.manifest.created_at} by {kb.manifest.created_by}"
+    lines = [without_header(kb.card) if card else repr(kb), f"digest: {kb.manifest.digest}", made]
+    show(json_module.loads(kb.manifest.to_json()) | {"path": str(kb.folder.absolute())}, lines, json=json)
 
 
 def _row(store: "Manifest | Listed", n_bytes: int, **more: str) -> dict[str, Any]:
@@ -89,58 +121,44 @@ def _store_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield from table({name: name for name in names}, encoders)
 
 
-def info(
+def verify(
     store: options.NamedStore,
-    lineage: Annotated[
-        bool, typer.Option("--lineage", help="Draw the stores, sources and encoders behind it.")
-    ] = False,
-    card: Annotated[bool, typer.Option("--card", help="Print its whole card.")] = False,
-    path: Annotated[
-        bool, typer.Option("--path", help="Print its folder alone, for scripts; it is not opened.")
-    ] = False,
+    public_key: share.PublicKey = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            help="Then sign its manifest with this secret key, whose public one has the suffix .pub; the password is "
+            "taken from GENEKB_SIGN_PASSWORD."
+        ),
+    ] = None,
+    new_key: Annotated[bool, typer.Option("--new-key", help="With --sign: make that pair of keys first.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Show what a store holds and from what it was made; exit code 4 where there is none.
+    """Check every byte, key and vector of a store against its manifest, and the signature, or sign it.
 
-    Example: genekb info human@2022-11 --lineage
-    """
-    import json as json_module
-
-    if path:
-        folder = str(store.folder().absolute())
-        show({"path": folder}, [folder], json=json)
-        return
-
-    if lineage:
-        print_lineage(store.folder(), home=store.home, json=json)
-        return
-    from genekb.store.card import without_header
-
-    kb = store.open()
-    made = f"made: {kb.manifest.created_at} by {kb.manifest.created_by}"
-    lines = [without_header(kb.card) if card else repr(kb), f"digest: {kb.manifest.digest}", made]
-    show(json_module.loads(kb.manifest.to_json()) | {"path": str(kb.folder.absolute())}, lines, json=json)
-
-
-def verify(store: options.NamedStore, public_key: share.PublicKey = None, json: options.Json = False) -> None:
-    """Check every byte, key and vector of a store against its manifest, and the manifest's signature.
-
-    Example: genekb verify human@2022-11 --public-key lab.pub
+    Examples: genekb verify human --public-key lab.pub; genekb verify human --sign ~/.genekb.key --new-key
     """
     from genekb.core.errors import StoreCorrupt
     from genekb.share.signing import verify_signature
     from genekb.store.verify import verify_store
 
+    if new_key and sign is None:
+        raise typer.BadParameter("--new-key makes the key of --sign; give its file")
     folder = store.folder()
     signed = verify_signature(folder, public_key) if public_key else ""
     result = verify_store(folder)
+    made: dict[str, str] = {}
+    if sign is not None and not result.faults:
+        made = {"public_key": str(genekb.keygen(sign))} if new_key else {}
+        made["signature"] = str(genekb.sign(folder, sign))
     lines = [
         f"{result.store_id}: {result.n_files} files, {result.n_bytes:,} bytes, {result.n_vectors:,} vectors",
         *(f"fault: {fault}" for fault in result.faults),
         *(f"not pulled: {encoder_id}" for encoder_id in result.not_pulled),
         *([f"signed: {signed}"] if signed else []),
+        *(f"{what.replace('_', ' ')}: {path}" for what, path in made.items()),
     ]
-    show(asdict(result) | {"signed": signed}, lines, json=json)
+    show(asdict(result) | {"signed": signed, **made}, lines, json=json)
     if result.faults:
         raise StoreCorrupt(f"{result.store_id} has {counted(len(result.faults), 'fault')}; build or pull it again")
     note("whole: every byte is what the manifest says")
@@ -149,18 +167,16 @@ def verify(store: options.NamedStore, public_key: share.PublicKey = None, json: 
 def diff(
     old: options.StoreName,
     new: options.StoreName,
-    limit: Annotated[int, typer.Option(help="Examples of each kind to show.", min=0)] = 10,
-    home: options.Home = None,
+    arguments: Arguments = arguments_of("genekb.diff", "old", "new", limit={"min": 0}),
     json: options.Json = False,
 ) -> None:
     """Compare two stores: genes added, retired, renamed; texts word by word; how far the vectors moved.
 
     Example: genekb diff human@2020-01 human@2022-11
     """
-    from genekb.builder.diff import diff_stores
-
-    result = diff_stores(genekb.open(old, home=home), genekb.open(new, home=home), n_examples=limit)
-    show({"counts": result.changes.counts(), **asdict(result)}, _diff_lines(result, limit), json=json)
+    result = genekb.diff(old, new, **arguments)
+    content = {"counts": result.changes.counts(), **asdict(result)}
+    show(content, _diff_lines(result, arguments["limit"]), json=json)
 
 
 _MOVED: Columns = {
@@ -194,21 +210,7 @@ def _diff_lines(result: "StoreDiff", limit: int) -> Iterator[str]:
 
 
 def gc(
-    superseded: Annotated[
-        bool, typer.Option("--superseded", help="Also remove stores that their name no longer maps to.")
-    ] = False,
-    keep_newest: Annotated[
-        int | None,
-        typer.Option(help="Remove superseded stores but the newest N of each name, the current one counted.", min=1),
-    ] = None,
-    lock: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Lock file whose stores stay, besides the project's and those noted in the home; repeatable."
-        ),
-    ] = None,
-    dry_run: options.DryRun = False,
-    home: options.Home = None,
+    arguments: Arguments = arguments_of("genekb.gc", keep_newest={"min": 1}, lock={"type": list[Path]}),
     json: options.Json = False,
 ) -> None:
     """Clear away unfinished builds, caches of stores that are gone, and on request superseded stores.
@@ -217,7 +219,7 @@ def gc(
 
     Example: genekb gc --keep-newest 2 --dry-run
     """
-    result = genekb.gc(superseded=superseded, keep_newest=keep_newest, lock=lock or (), dry_run=dry_run, home=home)
+    result, dry_run = genekb.gc(**arguments), arguments["dry_run"]
     verb = "would remove" if dry_run else "removed"
     lines = [
         *(f"{verb} {item.path} ({item.reason}, {item.n_bytes:,} bytes)" for item in result.removed),

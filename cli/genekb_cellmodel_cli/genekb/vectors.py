@@ -1,4 +1,4 @@
-"""Commands of `genekb` on the vectors of a store: compare, export, import."""
+"""Commands of `genekb` on the vectors of a store: compare, export."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -7,22 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+import genekb
 from genekb.files.endings import check_ending, vector_format
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.options import wrong_usage
+from genekb_cellmodel_cli.app.options import arguments_of, wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, note, print_record, show, table
-from genekb_cellmodel_cli.genekb.build import describe_build
+from genekb_cellmodel_cli.app.signature import Arguments
+from genekb_cellmodel_cli.genekb.build import left_out_lines
 from genekb_cellmodel_cli.genekb.tasks import TaskOptions, compare_on_tasks
 
 if TYPE_CHECKING:
     import genekb
-    from genekb.builder.update import ImportResult
-    from genekb.encoders.imported.vectors import ForeignVectors
     from genekb.query.compare import Comparison
     from genekb.query.programs import NamedVectors, Program
     from genekb.schema import IntArray
 
-_N_LISTED = 10  # names without a vector that are shown
 Format = Literal["npy", "npz", "json", "word2vec", "h5ad", "safetensors", "parquet", "duckdb"]
 
 
@@ -48,14 +47,7 @@ _TASK_COLUMNS: Columns = {
 def compare(
     store: options.NamedStore,
     tasks: TaskOptions,
-    encoder: options.Encoders = None,
-    neighbors: Annotated[int, typer.Option(help="Nearest genes looked at.", min=1)] = 10,
-    genes: Annotated[int, typer.Option(help="Compare a sample of so many genes; 0 takes all.", min=0)] = 10_000,
-    vocabulary: Annotated[
-        list[str] | None,
-        typer.Option(help="go_process, go_function, go_component, gene_group, name_family; repeatable; all."),
-    ] = None,
-    seed: options.Seed = 0,
+    arguments: Arguments = arguments_of("genekb.compare", "kb", neighbors={"min": 1}, genes={"min": 0}),
     json: options.Json = False,
 ) -> None:
     """Compare encoders of a store: shared neighbors, kernel alignment, and what their vectors know of genes.
@@ -64,19 +56,16 @@ def compare(
 
     Example: genekb compare --kb human --tasks gene_tasks -o tasks.tsv --plot tasks.svg
     """
-    from genekb.query.compare import compare_encoders
-
     tasks.check()
+    neighbors, genes = arguments["neighbors"], arguments["genes"]
     if tasks.tasks is not None:
-        if vocabulary or (neighbors, genes) != (10, 10_000):
+        if arguments["vocabulary"] or (neighbors, genes) != (10, 10_000):
             raise typer.BadParameter("--neighbors, --genes and --vocabulary are for a comparison without --tasks")
-        compare_on_tasks(store, tasks, encoders=encoder, seed=seed, json=json)
+        compare_on_tasks(store, tasks, encoders=arguments["encoder"], seed=arguments["random_state"], json=json)
         return
     if 0 < genes <= neighbors:
         raise typer.BadParameter(f"--genes must be above --neighbors ({neighbors}), got {genes}")
-    result = compare_encoders(
-        store.open(), encoders=encoder, n_neighbors=neighbors, n_genes=genes or None, seed=seed, vocabularies=vocabulary
-    )
+    result = genekb.compare(store.open(), **arguments)
     _note_not_pulled(result.not_pulled)
     show(asdict(result), _comparison_lines(result, n_asked=genes), json=json)
     for name in () if json else result.skipped:
@@ -117,19 +106,20 @@ _TASKS_READ = (
 def export(
     store: options.NamedStore,
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
-    encoder: options.Encoder = None,
-    format_: Annotated[Format | None, typer.Option("--format", help="By the file's suffix if left out.")] = None,
-    program: Annotated[
-        Literal["gears", "genept", "pertpy", "scouter"] | None,
-        typer.Option("--for", help="A program's own form: graph (.csv), .json + .npz, AnnData (.h5ad), table (.csv)."),
-    ] = None,
-    genes: Annotated[
-        Path | None, typer.Option(help="Genes to write: a list, one name or perturbation A+B a line; all if left out.")
-    ] = None,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Leave out, and list, genes of --genes without a vector.")
-    ] = False,
-    overwrite: options.Overwrite = False,
+    arguments: Arguments = arguments_of(
+        "genekb.export",
+        "path",
+        format={"type": Format},
+        program={
+            "names": ("--for",),
+            "type": Literal["gears", "genept", "pertpy", "scouter"],
+            "help": "A program's own form: graph (.csv), .json + .npz, AnnData (.h5ad), table (.csv).",
+        },
+        genes={
+            "type": Path,
+            "help": "Genes to write: a list, one name or perturbation A+B a line; all if left out.",
+        },
+    ),
     json: options.Json = False,
 ) -> None:
     """Write the vectors of a store, or with .duckdb all of it, for other programs.
@@ -138,6 +128,8 @@ def export(
 
     Example: genekb export --kb human --for scouter --genes perturbed.txt -o vectors.csv
     """
+    format_, program, genes = (arguments.pop(name) for name in ("format", "program", "genes"))
+    allow_missing, encoder, overwrite = (arguments.pop(name) for name in ("allow_missing", "encoder", "overwrite"))
     if allow_missing and genes is None:
         raise typer.BadParameter("--allow-missing is for a list of genes; give it with --genes")
     if program is not None:
@@ -229,85 +221,5 @@ def _named_gene_ids(
 
 
 def _note_missing(found: "NamedVectors") -> None:
-    for line in _left_out_lines(list(found.missing.items())):
+    for line in left_out_lines(list(found.missing.items())):
         note(line)
-
-
-def _left_out_lines(reasons: Sequence[tuple[str, str]]) -> list[str]:
-    """Say what was left out and why, line by line."""
-    more = [f"and {len(reasons) - _N_LISTED:,} more; --json lists all"] if len(reasons) > _N_LISTED else []
-    return [*(f"left out: {name}: {why}" for name, why in reasons[:_N_LISTED]), *more]
-
-
-def check_encoder_name(name: str) -> str:
-    """Take the name of an encoder that is to be made as an option's value, by the rule of every recipe."""
-    from genekb.encoders import EncoderSpec
-
-    with wrong_usage():
-        return EncoderSpec(name=name, kind="foreign", model_id="", dim=1).name
-
-
-def import_(
-    store: options.NamedStore,
-    path: Annotated[
-        Path, typer.Argument(help="word2vec text, .npy, .npz, .parquet, .csv, .tsv, .json, .safetensors, .h5ad, .pkl.")
-    ],
-    name: Annotated[str, typer.Option(help="Name that the vectors get as an encoder.", callback=check_encoder_name)],
-    names: Annotated[
-        Path | None, typer.Option(help="A name per row where the file has none: lines, JSON, or a table.")
-    ] = None,
-    column: Annotated[str | None, typer.Option(help="Column of a table that holds the names or GeneIDs.")] = None,
-    keys: Annotated[
-        Literal["auto", "gene_id", "row"],
-        typer.Option(help="What keys that are numbers are; auto: GeneIDs if a column of symbols agrees, else refused."),
-    ] = "auto",
-    min_resolved: Annotated[
-        float, typer.Option(help="Least share of the names that the store must know.", min=0.0, max=1.0)
-    ] = 0.5,
-    json: options.Json = False,
-) -> None:
-    """Take vectors of genes that were made elsewhere into a store, as an encoder of their own.
-
-    A pickle is read by a restricted reader that executes nothing.
-
-    Example: genekb import human@2022-11 GenePT.pickle --name genept
-    """
-    from genekb.builder.update import import_vectors
-
-    if path.suffix.lower() == ".h5ad":
-        from genekb.core.plugins import require
-
-        require("anndata", needed_by=f"{path}: reading .h5ad needs")
-        from cellmodel.io.formats.gene_anndata import read_genes_h5ad as read
-    else:
-        from genekb.encoders.imported.vectors import read_foreign as read
-
-    kb = store.open()
-    foreign = read(path, names=names, column=column, keys=keys)
-    result = import_vectors(kb, foreign, name=name, home=store.home, keys=keys, min_resolved=min_resolved)
-    show(_describe_import(foreign, result), _import_lines(result, name), json=json)
-
-
-def _describe_import(foreign: "ForeignVectors", result: "ImportResult") -> dict[str, Any]:
-    status = result.resolution.status.tolist()
-    n_resolved = int(result.resolution.is_resolved.sum())
-    return describe_build(result.build) | {
-        "encoder": result.encoder_id,
-        "n_names": len(foreign.names),
-        "n_genes": result.n_genes,
-        "n_duplicates": n_resolved - result.n_genes,
-        "n_unresolved": len(status) - n_resolved,
-        "found_by": {kind: status.count(kind) for kind in sorted(set(status))},
-        "dropped_rows": dict(foreign.n_dropped),
-        "left_out": [{"name": name, "reason": reason} for name, reason in result.left_out],
-    }
-
-
-def _import_lines(result: "ImportResult", name: str) -> list[str]:
-    left_out, manifest = result.left_out, result.build.manifest
-    return [
-        f"{result.n_genes:,} of {result.n_genes + len(left_out):,} vectors taken",
-        *_left_out_lines(left_out),
-        f"encoder {result.encoder_id}; use it with --encoder {name}",
-        f"store {manifest.full_name}, digest {manifest.digest[:16]}: {result.build.folder}",
-    ]
