@@ -1,8 +1,8 @@
 """Build stores of NCBI genes as the assets of a release (`make stores`); docs/reference/stores.md says what they hold.
 
 Each command is printed, so that a lab can do the same by hand. A store is signed where GENEKB_SIGN_KEY names a secret
-key (`genekb sign --new-key`), whose password GENEKB_SIGN_PASSWORD holds. Without --source NCBI's files of today are
-downloaded.
+key (`genekb verify --sign KEY --new-key`), whose password GENEKB_SIGN_PASSWORD holds. Without --source NCBI's files of
+today are downloaded.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def make_store(store: str, *, taxon: str, source: Path, models: Sequence[str], h
     _genekb("build", "--source", source, "--taxon", taxon, *_RECIPE, *encoders, "--name", store, *place)
     key = os.environ.get("GENEKB_SIGN_KEY", "")
     if key:
-        _genekb("sign", store, "--key", key, *place)
+        _genekb("verify", store, "--sign", key, *place)
     else:
         typer.echo(f"{store} is not signed: GENEKB_SIGN_KEY names no key")
     _genekb("verify", store, *(("--public-key", f"{key}.pub") if key else ()), *place)

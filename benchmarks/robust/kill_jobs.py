@@ -48,7 +48,7 @@ GENEKB = (
     ),
     Job(
         name="import",
-        args=("genekb", "import", *STORE, "vectors.tsv", "--column", "symbol", "--name", "mine"),
+        args=("genekb", "encode", *STORE, "--vectors", "vectors.tsv", "--column", "symbol", "--name", "mine"),
         before=(("genekb", *BUILD),),
     ),
     Job(name="export", args=("genekb", "export", *KB, "-o", "vectors.h5ad"), before=(("genekb", *BUILD),)),

@@ -167,7 +167,7 @@ class Tools:
         )
 
     def list_stores(self) -> dict[str, Any]:
-        """List the stores of gene texts on this machine, whose names other tools take; as `genekb list --json`."""
+        """List the stores of gene texts on this machine, whose names other tools take; as `genekb info --json`."""
         return self._run("genekb", "list")
 
     def list_files(self, folder: str = "") -> dict[str, Any]:

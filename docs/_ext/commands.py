@@ -20,14 +20,14 @@ NAMED = re.compile(r"(?<!`)(`{1,2})((?:genekb|cellmodel) [^`<]+?)\1(?!`)")
 # where functions have the names of commands
 SPACES = {"genekb": ("genekb",), "cellmodel": ("cellmodel.tl", "cellmodel.bench", "cellmodel")}
 OTHER_NAMES = {
-    "genekb import": ("genekb.import_vectors",),
-    "genekb list": ("genekb.list_stores",),
+    "genekb encode": ("genekb.encode", "genekb.import_vectors"),
     "genekb download": ("genekb.download", "genekb.fetch"),
-    "genekb info": ("genekb.open", "genekb.path"),
+    "genekb info": ("genekb.open", "genekb.path", "genekb.list_stores", "genekb.models"),
     "genekb resolve": ("genekb.Store.resolve", "genekb.Store.coverage"),
     "genekb search": ("genekb.Store.search", "genekb.Store.neighbors"),
-    "genekb sign": ("genekb.sign", "genekb.keygen"),
+    "genekb pull": ("genekb.pull", "genekb.sync"),
     "genekb sql": ("genekb.Store.sql",),
+    "genekb verify": ("genekb.verify", "genekb.sign", "genekb.keygen"),
     "cellmodel annotate": ("cellmodel.tl.annotate", "cellmodel.tl.annotate_markers"),
     "cellmodel cluster": ("cellmodel.tl.cluster", "cellmodel.tl.embed"),
     "cellmodel doctor": ("genekb.doctor",),

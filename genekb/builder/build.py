@@ -36,7 +36,7 @@ def build(  # noqa: PLR0913 - what people choose, each with its text
     annotations: Paths = (),
     model: Names = "auto",
     name: str | None = None,
-    genes: str = "all",
+    genes: str | None = None,
     only_genes: Sequence[str] | None = None,
     template: TemplateName | None = None,
     vector_dtype: Literal["float16", "float32"] = "float16",
@@ -70,11 +70,12 @@ def build(  # noqa: PLR0913 - what people choose, each with its text
         Terms of genes for the encoders terms:NAME and best: gene2go, go-basic.obo, gene2pubmed, pairs of genes that
         interact (links*.tsv), gene sets (.gmt); or a folder; one or several. The source is one, too.
     model
-        Encoder, see `genekb info --models`; one or several.
+        Encoder, see `genekb info --models`; one or several; auto is best where the source has terms. An empty list
+        builds texts alone.
     name
         NAME@RELEASE; species and release if None.
     genes
-        Type of gene that gets a text, e.g. protein-coding, or all.
+        Type of gene that gets a text, or all; protein-coding of NCBI's files, all of any other source, if None.
     only_genes
         Only genes that these names map to get a text, such as ``adata.var_names``.
     template

@@ -106,7 +106,9 @@ def load_encoder(
     name, dim = (name, 0) if Path(name).expanduser().is_dir() else split_dim(name)
     entry = find_entry(name)
     if entry is not None and entry.kind == "custom":
-        raise NotAvailable(f"encoder {name!r} cannot be loaded: {entry.note}; `genekb models` lists the others")
+        raise NotAvailable(
+            f"encoder {name!r} cannot be loaded: {entry.note}; `genekb info` with `models` lists the others"
+        )
     require_library(name, entry)
     place = _find_place(name, entry, online=online, with_code=trust_remote_code)
     asked = _AskedModel(name=name, entry=entry, place=place, dim=dim)
@@ -257,7 +259,7 @@ def how_to_get(name: str, model_id: str, entry: ModelEntry | None) -> str:
     if entry is None and Path(name).expanduser().is_dir():
         return f"the folder {name} holds no model: config.json and weights (model.safetensors) are needed"
     hint = did_you_mean(name, [*(entry.name for entry in entries()), *plugins()])
-    known = "" if entry else f"; `genekb models` lists names{hint}"
+    known = "" if entry else f"; `genekb info` with `models` lists names{hint}"
     which = name if name == model_id else f"{name} ({model_id})"
     return f"encoder {which!r} is not on this machine; use {', or '.join(ways)}{known}"
 

@@ -105,7 +105,7 @@ def gc(
     ()
     """
     folder, project = find_home(None if home is None else Path(home)), find_lock_file()
-    files = [lock] if isinstance(lock, str | Path) else lock
+    files = [lock] if isinstance(lock, str | Path) else lock or ()
     given = [existing_lock(file, hint="give `lock` a file that `genekb lock` wrote") for file in files]
     return collect_garbage(
         folder,

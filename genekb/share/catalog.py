@@ -20,7 +20,7 @@ CATALOG: Final = "catalog.toml"
 CATALOG_VERSION: Final = 1
 _LIMIT: Final = 1 << 24
 _HEADER: Final = (
-    "# Stores that can be pulled by `genekb pull NAME`; `genekb list` shows them, `genekb push` writes them here.\n"
+    "# Stores that can be pulled by `genekb pull NAME`; `genekb info` shows them, `genekb push` writes them here.\n"
 )
 
 
@@ -130,7 +130,7 @@ def find_listed(catalog: Sequence[Listed], name: str) -> Listed:
     fits = [entry for entry in catalog if name in {entry.name, entry.name.partition("@")[0]}]
     if not fits:
         known = known_names(name, (entry.name for entry in catalog))
-        raise NotAvailable(f"the catalog has no {name!r} (it has: {known}); `genekb list` with `remote` shows it")
+        raise NotAvailable(f"the catalog has no {name!r} (it has: {known}); `genekb info` with `remote` shows it")
     if not fits[-1].url:
         raise NotAvailable(f"the catalog has no address of {fits[-1].name}; build it, its digest is {fits[-1].digest}")
     return fits[-1]

@@ -158,7 +158,7 @@ def sync(
     home: str | Path | None = None,
     retry: RetryPolicy | None = None,
 ) -> list[tuple[Pin, Pulled | None]]:
-    """Bring every store of a lock file to a home, as `genekb sync` does; give each pin, and what was pulled for it.
+    """Bring every store of a lock file to a home, as `genekb pull` does; give each pin, and what was pulled for it.
 
     What is whole stays. ``file``: the project's if None. ``check``: only compare; ``StoreCorrupt`` where something
     differs.
@@ -175,7 +175,7 @@ def sync(
     if check:
         faults = [fault for pin in read_pins(path) for fault in check_pin(pin, place)]
         if faults:
-            raise StoreCorrupt(f"{faults[0]}, as {path} pins it; `genekb sync` brings what is missing")
+            raise StoreCorrupt(f"{faults[0]}, as {path} pins it; `genekb pull` brings what is missing")
         return [(pin, None) for pin in read_pins(path)]
     retry = retry or RetryPolicy()
     note_lock_file(path, find_home(place))
@@ -197,5 +197,5 @@ def _sync(pin: Pin, path: Path, *, home: Path | None, retry: RetryPolicy) -> Pul
         raise StoreCorrupt(f"{pin.url} gives {pulled.manifest.full_name} where {path} pins {pin.name}; pin it again")
     faults = [] if before is None or is_sound else check_pin(pin, home)
     if faults:
-        raise StoreCorrupt(f"{pulled.folder}: {faults[0]}; remove this folder and run `genekb sync` again")
+        raise StoreCorrupt(f"{pulled.folder}: {faults[0]}; remove this folder and run `genekb pull` again")
     return pulled

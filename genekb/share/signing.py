@@ -21,9 +21,12 @@ PASSWORD_VARIABLE: Final = "GENEKB_SIGN_PASSWORD"
 
 @for_python
 def keygen(key: str | Path) -> Path:
-    """Make a secret key and a public one, as `genekb sign --new-key` does; give the file of the latter, ``<key>.pub``.
+    """Make a secret key and a public one, as `genekb verify --new-key` does; give the latter, ``<key>.pub``.
 
-    The secret one is encrypted with the password in ``GENEKB_SIGN_PASSWORD``.
+    Parameters
+    ----------
+    key
+        File of the secret key, which is encrypted with the password in ``GENEKB_SIGN_PASSWORD``.
     """
     library, secret = _library(), Path(key)
     public = secret.with_name(f"{secret.name}.pub")
@@ -43,9 +46,16 @@ def keygen(key: str | Path) -> Path:
 
 @for_python
 def sign(store: str | Path | Store, key: str | Path, *, home: str | Path | None = None) -> Path:
-    """Sign a store's manifest, as `genekb sign` does; give the signature, which is pushed and pulled with the store.
+    """Sign a store's manifest, as `genekb verify --sign` does; give the signature, which is shared with the store.
 
-    ``store``: name, digest, path, or opened; ``key``: file of the secret key, see :func:`keygen`.
+    Parameters
+    ----------
+    store
+        Name, digest, path, or opened.
+    key
+        File of the secret key, see :func:`keygen`.
+    home
+        Artifact home; else GENEKB_HOME, else the user's data folder.
     """
     library, secret, place = _library(), Path(key), None if home is None else Path(home)
     folder = store.folder if isinstance(store, Store) else find_store(store, place)
@@ -104,10 +114,10 @@ def _password() -> str:
 
 def _read_key(kind: Any, path: Path) -> Any:
     try:
-        with system_errors(f"{path} cannot be read", hint="make a key with `genekb sign` (`new_key`)"):
+        with system_errors(f"{path} cannot be read", hint="make a key with `genekb verify` (`new_key`)"):
             return kind.from_file(path)
     except ValueError as error:
-        raise SourceUnusable(f"{path} is no key of this kind; make one with `genekb sign` (`new_key`)") from error
+        raise SourceUnusable(f"{path} is no key of this kind; make one with `genekb verify` (`new_key`)") from error
 
 
 def _read_public(library: Any, public_key: str) -> "minisign.PublicKey":

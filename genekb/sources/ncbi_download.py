@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 
 from genekb.core.addresses import host_of, is_web_address
 from genekb.core.errors import SourceUnusable
-from genekb.core.messages import check_choice, several
+from genekb.core.messages import Names, check_choice, several
 from genekb.core.progress import Progress, progress
 from genekb.core.python import for_python
 from genekb.files.atomic import sha256_file, write_json
@@ -119,23 +119,47 @@ class DownloadResult:
 def download(
     folder: str | Path,
     *,
-    taxon: str | Sequence[str] = "human",
-    file: str | Sequence[str] = (),
-    more: str | Sequence[str] = (),
-    mirror: str = MIRROR,
+    taxon: Names = "human",
+    file: Names = (),
+    more: Names = (),
+    mirror: str | None = None,
     hgnc_url: str | None = None,
     force: bool = False,
     timeout_s: float = 60.0,
 ) -> DownloadResult:
     """Download NCBI's bulk files into a folder, as `genekb download` does, or go on with an interrupted download.
 
-    The arguments are those of :class:`DownloadConfig`; ``more``: further sources, see :data:`WITH`; ``timeout_s``:
-    longest silence of the server, in seconds.
+    Parameters
+    ----------
+    folder
+        Folder for the files; made if it is not there.
+    taxon
+        Species by name or NCBI taxonomy id, or all; one or several.
+    file
+        gene_info, gene_summary, gene_orthologs (these, and of human HGNC's set, if empty), gene_history, gene2ensembl,
+        gene2go, gene2pubmed, generifs_basic, taxdump, hgnc_complete_set; one or several.
+    more
+        Further sources: some of uniprot, string, alliance, go, pubmed, hgnc.
+    mirror
+        Address in place of NCBI's gene/DATA, with the files in NCBI's folders or side by side.
+    hgnc_url
+        Address of HGNC's complete set, if not HGNC's own.
+    force
+        Download again what is here already.
+    timeout_s
+        Longest silence of the server, in seconds.
+
+    Raises
+    ------
+    ValueError
+        If a file or an address is none that can be downloaded.
+    SourceUnusable, NotAvailable
+        If a file is damaged on the server, or the server does not give it.
     """
     taxa, files, sources = (tuple(several(one)) for one in (taxon, file, more))
     config = DownloadConfig(
-        taxa=taxa, files=files, more=sources, mirror=mirror, hgnc_url=hgnc_url, is_forced=force,
-        retry=RetryPolicy(timeout_s=timeout_s),
+        taxa=taxa, files=files, more=sources, mirror=MIRROR if mirror is None else mirror, hgnc_url=hgnc_url,
+        is_forced=force, retry=RetryPolicy(timeout_s=timeout_s),
     )  # fmt: skip
     return download_release(Path(folder), config)
 

@@ -85,7 +85,7 @@ def find_store(reference: str | Path, home: Path | None = None) -> Path:
         raise NotAvailable(f"digest {text} fits {len(matches)} stores of {stores}; give more of its digits")
     if as_path.is_dir():
         raise NotAvailable(
-            f"{as_path} is a folder without {MANIFEST}, so no store; `genekb list` shows those there are"
+            f"{as_path} is a folder without {MANIFEST}, so no store; `genekb info` shows those there are"
         )
     name, is_until, until = text.partition(UNTIL)
     if is_until and _NAME.match(name):
@@ -93,7 +93,7 @@ def find_store(reference: str | Path, home: Path | None = None) -> Path:
         raise NotAvailable(f"no release of {name} up to {until} in {stores} (there: {have})")
     if not _NAME.match(text):
         raise NotAvailable(
-            f"no store at {as_path}: there is no such folder, and a name is NAME[@RELEASE] without '/'; `genekb list` "
+            f"no store at {as_path}: there is no such folder, and a name is NAME[@RELEASE] without '/'; `genekb info` "
             "shows those there are"
         )
     known = known_names(text, dict.fromkeys(folder.parent.name for folder in list_store_folders(find_home(home))))
@@ -104,7 +104,7 @@ def _by_pin(stores: Path, text: str, digest: str, lock_file: Path) -> Path:
     found = find_by_digest(stores, digest)
     if not found:
         raise NotAvailable(
-            f"{lock_file} pins {text} to {digest[:16]}, which is not in {stores}; `genekb sync` brings it, or give a "
+            f"{lock_file} pins {text} to {digest[:16]}, which is not in {stores}; `genekb pull` brings it, or give a "
             "path"
         )
     logger.info("%s: %s is pinned to %s", lock_file, text, digest[:16])
@@ -137,7 +137,7 @@ def find_by_digest(stores: Path, text: str) -> list[Path]:
 
 
 def list_stores(*, home: str | Path | None = None) -> list[str]:
-    """List the stores of the home by name, as `genekb list` does.
+    """List the stores of the home by name, as `genekb info` does.
 
     Examples
     --------

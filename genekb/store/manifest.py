@@ -138,7 +138,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise StoreCorrupt(f"{folder} is no store: it has no {MANIFEST}; `genekb list` shows the stores of a home")
+        raise StoreCorrupt(f"{folder} is no store: it has no {MANIFEST}; `genekb info` shows the stores of a home")
     return _read(lambda: read_json(path), name=str(path), hint="build or pull the store again")
 
 

@@ -178,7 +178,7 @@ def test_every_tool_over_stdio_gives_the_object_of_its_command(home, served):
     before = {path: path.read_bytes() for path in served.iterdir() if path.is_file()}
     kb, cells = {"kb": "demo"}, {"kb": "demo", "file": "cells.h5ad", "cluster_key": "label"}
     commands = {
-        "list_stores": ({}, "genekb list"),
+        "list_stores": ({}, "genekb info"),
         "resolve_genes": (kb | {"file": "cells.h5ad"}, "genekb resolve cells.h5ad --kb demo"),
         "search_genes": (kb | {"query": "adhesion"}, "genekb search adhesion --kb demo"),
         "name_gene_sets": (kb | {"sets": LISTS}, "genekb name-set sets.csv --kb demo"),

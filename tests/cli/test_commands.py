@@ -44,7 +44,7 @@ def clustered(home, tmp_path_factory):
 
 
 def test_list_info_and_verify_agree_with_the_build(home):
-    stores = {row["store"]: row for row in call_json("genekb", "list", "--home", home)["stores"]}
+    stores = {row["store"]: row for row in call_json("genekb", "info", "--home", home)["stores"]}
     assert set(stores) == {"demo@1", "small-human@2022-11", "small-mouse@2022-11"}
     info = call_json("genekb", "info", "demo", "--home", home)
     assert info["path"] == stores["demo@1"]["path"]
@@ -70,7 +70,7 @@ def test_search_and_sql_answer(home):
 
 
 def test_models_lists_every_encoder_and_where_it_is():
-    models = {row["name"]: row for row in call_json("genekb", "models")["models"]}
+    models = {row["name"]: row for row in call_json("genekb", "info", "--models")["models"]}
     assert {"minilm", "biobert", "scibert", "pubmedbert", "sapbert", "medcpt", "wcp", "hash-256"} <= set(models)
 
 
@@ -126,7 +126,7 @@ def test_a_dry_run_of_encode_and_update_estimates_what_they_would_encode(home, n
     call_json("genekb", "build", "--source", old_ncbi_folder, "--model", "hash-8", "--name", "old", "--home", tmp_path)
     plan = call_json("genekb", "update", "old", "--source", ncbi_folder, "--home", tmp_path, "--dry-run")
     assert {key: cost["n_texts"] for key, cost in plan["estimate"].items()} == plan["n_to_encode"]
-    assert len(call_json("genekb", "list", "--home", tmp_path)["stores"]) == 1
+    assert len(call_json("genekb", "info", "--home", tmp_path)["stores"]) == 1
 
 
 def test_cluster_says_what_it_read_and_what_it_found(clustered):

@@ -63,11 +63,11 @@ def test_encoders_are_added_and_vectors_imported(home, tmp_path):
     added = call_json("genekb", "encode", "human@2020-01", "--model", "random-16", "--home", home)
     assert (added["n_encoded_now"], len(added["encoders"])) == (added["n_unique_texts"], 2)
     (tmp_path / "mine.json").write_text(json.dumps({"CD3D": [1.0, 2.0], "INS": [3.0, 4.0], "NOSUCH": [5.0, 6.0]}))
-    args = ["import", "human@2020-01", tmp_path / "mine.json", "--name", "mine", "--home", home]
+    args = ["encode", "human@2020-01", "--vectors", tmp_path / "mine.json", "--name", "mine", "--home", home]
     imported = call_json("genekb", *args)
     assert (imported["n_genes"], imported["n_unresolved"]) == (2, 1)
     assert imported["left_out"] == [{"name": "NOSUCH", "reason": "unknown to the store"}]
-    code, shown, _ = call("genekb", *args[:3], "--name", "again", "--home", home)
+    code, shown, _ = call("genekb", *args[:4], "--name", "again", "--home", home)
     assert code == 0
     assert shown.startswith("2 of 3 vectors taken\nleft out: NOSUCH: unknown to the store\nencoder again-")
     code, _, err = call("genekb", *args)
@@ -84,7 +84,9 @@ def test_encoders_are_added_and_vectors_imported(home, tmp_path):
 def test_what_export_writes_import_takes(home, tmp_path, ending):
     path = tmp_path / f"v.{ending}"
     exported = call_json("genekb", "export", "--kb", "human@2020-01", "--encoder", "wcp-16", "-o", path, "--home", home)
-    imported = call_json("genekb", "import", "human@2020-01", path, "--name", f"my-{ending}", "--home", home)
+    imported = call_json(
+        "genekb", "encode", "human@2020-01", "--vectors", path, "--name", f"my-{ending}", "--home", home
+    )
     assert imported["n_genes"] + len(imported["left_out"]) == exported["n_genes"]
     assert imported["encoder"] in imported["encoders"]
 
@@ -92,7 +94,9 @@ def test_what_export_writes_import_takes(home, tmp_path, ending):
 def test_a_malicious_pickle_is_refused_and_nothing_is_run(home, tmp_path):
     proof = tmp_path / "proof"
     (tmp_path / "evil.pickle").write_bytes(b"cos\nsystem\n(S'touch " + str(proof).encode() + b"'\ntR.")
-    code, _, err = call("genekb", "import", "human", tmp_path / "evil.pickle", "--name", "evil", "--home", home)
+    code, _, err = call(
+        "genekb", "encode", "human", "--vectors", tmp_path / "evil.pickle", "--name", "evil", "--home", home
+    )
     assert code == 3
     assert "system" in err
     assert not proof.exists()
@@ -134,10 +138,10 @@ def test_unfinished_builds_are_removed_and_stores_are_kept(home):
         (["update", "nosuch", "--source", "."], 4, "no store 'nosuch'"),
         (["encode", "human@2020-01", "--model", "nosuch/model"], 4, "is not on this machine"),
         (["diff", "human@2020-01", "nosuch"], 4, "no store 'nosuch'"),
-        (["import", "human@2020-01", "nosuch.npy", "--name", "x"], 3, "does not exist"),
+        (["encode", "human@2020-01", "--vectors", "nosuch.npy", "--name", "x"], 3, "does not exist"),
         (["search", "insulin", "--kb", "human@2020-01", "--encoder", "nosuch"], 4, "has no encoder 'nosuch'"),
         (["export", "--kb", "human@2020-01", "-o", "x.nosuch"], 2, "nosuch"),
-        (["encode", "human@2020-01"], 2, "Missing option"),
+        (["encode", "human@2020-01"], 2, "give --model ENCODER"),
     ],
 )
 def test_mistakes_end_in_one_line_with_their_exit_code(home, args, code, told):

@@ -69,18 +69,7 @@ ADDED_TO = {("cellmodel bench", "-o")}
 # Their paths are read alone, or are a folder that they add files to, or a key or lock file that is never taken for it.
 OTHERS = {
     "cellmodel": {"demo", "eval", "mcp", "model lock", "model pull", "model push", "model sync", "view"},
-    "genekb": {
-        "build",
-        "download",
-        "gc",
-        "import",
-        "lock",
-        "push",
-        "resolve",
-        "sign",
-        "sync",
-        "update",
-    },
+    "genekb": {"build", "download", "encode", "gc", "lock", "pull", "push", "resolve", "update", "verify"},
 }
 
 

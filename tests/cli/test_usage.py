@@ -80,7 +80,7 @@ def test_every_command_of_genekb_takes_its_store_in_two_places(demo_home, tmp_pa
         names = [param.name for param in command.params]
         assert ("kb" in names) == ("store" in names and words != "lock"), words
     for words in (
-        ["info"],
+        ["info", "--card"],
         ["sql", "select count(*) from genes"],
         ["search", "T cell"],
         ["resolve", tmp_path / "genes.txt"],

@@ -146,7 +146,7 @@ def test_build_and_search_take_the_encoder_of_a_plug_in(installed, tmp_path):
 def test_help_and_models_list_plug_ins_with_their_distribution(installed):
     code, out, err = call("cellmodel", "cluster", "--help", plugins=installed)
     assert (code, f"<{'|'.join(recipes.BUILT_IN)}|nmf>" in out, err) == (0, True, "")
-    models = {row["name"]: row for row in call_json("genekb", "models", plugins=installed)["models"]}
+    models = {row["name"]: row for row in call_json("genekb", "info", "--models", plugins=installed)["models"]}
     assert models["letters"]["note"] == "plug-in of cell-extras 1.0"
     assert (models["letters"]["where"], models["letters"]["licence"]) == ("plug-in", "MIT")
 

@@ -45,7 +45,7 @@ MORE = {  # what makes a command quick, or lets it come to its options
     "cellmodel compare": ["--permutations", "5"],
     "genekb download": ["--mirror", "http://127.0.0.1:9/"],
     "genekb build": ["--model", "hash-8", "--dry-run"],
-    "genekb list": ["--remote"],
+    "genekb info": ["--remote"],
 }
 
 
@@ -262,7 +262,7 @@ def test_a_host_that_is_none_is_one_line(url, made, tmp_path, capsys, monkeypatc
     for line, code in (
         (["pull", url, *home], 3),
         (["info", url, *home], 3),
-        (["list", "--remote", "--catalog", url, *home], 3),
+        (["info", "--remote", "--catalog", url, *home], 3),
         (["download", tmp_path / "d", "--mirror", url], 2),
         (["download", tmp_path / "f", "--gene", tmp_path / "genes.txt", "--mirror", url], 2),
         (["encode", made["store"], "--model", "api:text-embedding-3-small", "--base-url", url, *home], 4),

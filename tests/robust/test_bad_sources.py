@@ -148,7 +148,7 @@ def call_on_a_full_disk(command, *args):
 
 FULL = {
     "build": ("genekb build --source {ncbi} --model hash-16 --home {home}", 4),
-    "import": ("genekb import {store} {here}/words.txt --name mine --home {home}", 4),
+    "import": ("genekb encode {store} --vectors {here}/words.txt --name mine --home {home}", 4),
     "encode": ("genekb encode {store} --model hash-64 --home {home}", 4),
     "export": ("genekb export --kb {store} --encoder hash-16 -o {here}/out.json", 3),
     "annotate": ("cellmodel annotate {cells} --kb {store} -o {here}/out.h5ad", 3),

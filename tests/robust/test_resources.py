@@ -22,7 +22,7 @@ WRITING = (
     *(f"genekb export --kb demo --encoder wcp-16 -o {{here}}/v.{kind} --home {{home}}"
       for kind in ("npy", "json", "safetensors", "parquet", "duckdb")),
     "genekb search insulin --kb demo --home {home} --encoder hash-16",
-    "genekb sign demo --key {here}/key --new-key --home {home}",
+    "genekb verify demo --sign {here}/key --new-key --home {home}",
     "genekb push demo {here}/shared --home {home} --catalog {here}/catalog.toml",
     "genekb pull {here}/shared --home {here}/pulled",
     "genekb lock demo --url {here}/shared --file {here}/genekb.lock --home {home}",

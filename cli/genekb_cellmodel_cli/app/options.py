@@ -481,7 +481,7 @@ _SPECIAL: Final[Mapping[str, Mapping[str, Any]]] = {  # what an option has that 
     "permutations": {"min": 1},
     "report": {"written": A_REPORT},
     "gmt": {"type": list[Path], "default": None, "help": "Gene sets, .gmt; repeatable."},
-    "skip": {"default": "", "show_default": False},
+    "skip": {"type": str, "default": "", "show_default": False},
     "overwrite": {"help": "Replace existing output files and slots."},
 }
 

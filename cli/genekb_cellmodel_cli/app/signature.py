@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _ROOTS: Final = {package.__name__: Path(str(package.__file__)).parent for package in (cellmodel, genekb)}
 _PLAIN: Final[Mapping[str, Any]] = {"bool": bool, "int": int, "float": float, "str": str, "Path": Path}
+_SEVERAL: Final = "one or several"  # what the text of an argument says whose option is repeatable
 _NEVER: Final = ("adata", "kb", "config", "copy", "classifier")  # arguments that only Python has
 
 
@@ -64,8 +65,11 @@ class OptionsOf:
             if argument.arg not in (*_NEVER, *self.without) and argument.annotation is not None:
                 default = ast.literal_eval(defaults[argument.arg]) if argument.arg in defaults else Parameter.empty
                 special = dict(self.special.get(argument.arg, {}))
+                text = texts[argument.arg]
                 kind = special.pop("type", None) or _kind(argument.annotation, module)
-                text = special.pop("help", None) or as_help(texts[argument.arg], texts)
+                if _SEVERAL in text and get_origin(kind) is not list:
+                    kind = list[kind]  # type: ignore[valid-type]  # read by Typer
+                text = special.pop("help", None) or as_help(text, texts)
                 yield _parameter(argument.arg, kind, default, text, special)
 
 
@@ -95,7 +99,7 @@ def as_help(text: str, names: Collection[str]) -> str:
     text = re.sub(r"[;,] or an? `[A-Z]\w+`( that \w+ \w+)?", "", text)
     text = re.sub(r":func:`~?(?:\w+\.)*(\w+)`", lambda found: f"`{found[1].replace('_', '-')}`", text)
     text = re.sub(r'``(\w+)(?:="?(\w+)"?)?``', option, text.replace('if None or ``"auto"``', "if ``auto``"))
-    return text.replace("``", "").replace("if None", "if left out").replace("one or several", "repeatable")
+    return text.replace("``", "").replace("if None", "if left out").replace(_SEVERAL, "repeatable")
 
 
 def _described(doc: str) -> dict[str, str]:
@@ -148,13 +152,11 @@ def _find(function: str) -> tuple[ast.FunctionDef, str]:
 
 
 def _kind(annotation: ast.AST, module: str) -> Any:
-    """Give the type of an option: a list of several, choices, a flag, a number, a path, else text."""
+    """Give the type of an option: choices, a flag, a number, a path, else text."""
     names, choices = set[str](), list[str]()
     for one in _members(annotation, module):
         names |= {one.id} if isinstance(one, ast.Name) else set()
         if isinstance(one, ast.Subscript):
-            if isinstance(one.value, ast.Name) and one.value.id == "Sequence":
-                return list[_kind(one.slice, module)]  # type: ignore[misc]  # a type that is read
             choices += [str(each) for each in _literals(one)]
     if choices and not names:
         return Literal[tuple(choices)]

@@ -125,7 +125,7 @@ def _command_line() -> str:
 
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("cellmodel-demo"),
-    model: Annotated[str, typer.Option(help="Encoder of the demo store, see `genekb models`.")] = "auto",
+    model: Annotated[str, typer.Option(help="Encoder of the demo store, see `genekb info --models`.")] = "auto",
     overwrite: options.Overwrite = False,
     seed: options.Seed = 0,
     home: options.Home = None,

@@ -37,8 +37,6 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     "only_genes": {"type": Path, "help": "Only the genes of this cell file or name list."},
     "device": {},
     "threads": {"min": 1},
-    "texts": {"type": list[Path]},
-    "annotations": {"type": list[Path]},
 }
 
 
@@ -50,7 +48,7 @@ def build(
 ) -> None:
     """Build a store from NCBI's files, a table of your own, or the demo table.
 
-    Example: genekb build --source 2022-11 --taxon human --genes protein-coding --model wcp --name human@2022-11
+    Example: genekb build --source 2026-11 --name human@2026-11
     """
     from genekb.builder.build import build_config, default_name, read_tables
     from genekb.builder.plan import build as build_store
@@ -72,17 +70,18 @@ def build(
 
 def _planned_build(tables: Any, config: "BuildConfig", home: Path | None) -> dict[str, Any]:
     from genekb.builder.plan import distinct_texts, plan_build
+    from genekb.encoders.imported.terms import with_best
 
-    plan = plan_build(tables, config)
+    plan, models = plan_build(tables, config), with_best(config.models, tables.terms)
     content = {
         "name": plan.name,
         "n_genes": tables.genes.num_rows,
         "n_texts": plan.texts.num_rows,
         "n_unique_texts": plan.n_unique_texts,
-        "models": list(config.models),
+        "models": models,
     }
     texts = distinct_texts(plan.texts)
-    return content | describe_costs(config.models, texts, load=config.loader(home), dtype=config.vector_dtype)
+    return content | describe_costs(models, texts, load=config.loader(home), dtype=config.vector_dtype)
 
 
 def update(
@@ -176,7 +175,7 @@ def encode(
 
     A pickle is read by a restricted reader that executes nothing.
 
-    Examples: genekb encode human@2022-11 --model biobert; genekb encode human --vectors GenePT.pickle --name genept
+    Example: genekb encode human@2022-11 --model biobert; genekb encode human --vectors GenePT.pickle --name genept
     """
     from genekb.builder.plan import BuildConfig, distinct_texts
     from genekb.builder.update import add_encoders
@@ -320,7 +319,7 @@ def download(
 
     For --gene the e-mail address that NCBI asks for comes from NCBI_EMAIL, the key from NCBI_API_KEY.
 
-    Example: genekb download 2026-11 --taxon human --with uniprot,go,pubmed,hgnc
+    Example: genekb download 2026-11 --taxon human --with uniprot,go,pubmed
     """
     import genekb
 

@@ -101,7 +101,7 @@ def pull(
 
     An interrupted pull goes on where it was.
 
-    Examples: genekb pull hf://datasets/lab/human@main --encoder minilm; genekb pull --check
+    Example: genekb pull hf://datasets/lab/human@main --encoder minilm; genekb pull --check
     """
     if url is None:
         if encoder or digest or public_key or catalog:

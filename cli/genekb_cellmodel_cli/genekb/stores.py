@@ -40,7 +40,7 @@ def info(
 ) -> None:
     """Show what a store holds and from what it was made, exit code 4 where there is none; without one, list all.
 
-    Examples: genekb info human@2022-11 --lineage; genekb info --remote --catalog https://example.org/catalog.toml
+    Example: genekb info human@2022-11 --lineage; genekb info --remote --catalog https://example.org/catalog.toml
     """
     if store.is_given and (models or remote):
         raise typer.BadParameter("--models and --remote list what there is; leave out the store")
@@ -91,7 +91,7 @@ def _print_stores(home: Path | None, *, catalog: str | None, remote: bool, json:
     show({**where, "stores": rows}, _store_lines(rows), json=json)
 
 
-def _print_store(kb: genekb.Store, *, card: bool, json: bool) -> None:
+def _print_store(kb: "genekb.Store", *, card: bool, json: bool) -> None:
     import json as json_module
 
     from genekb.store.card import without_header
@@ -136,7 +136,7 @@ def verify(
 ) -> None:
     """Check every byte, key and vector of a store against its manifest, and the signature, or sign it.
 
-    Examples: genekb verify human --public-key lab.pub; genekb verify human --sign ~/.genekb.key --new-key
+    Example: genekb verify human --public-key lab.pub; genekb verify human --sign ~/.genekb.key --new-key
     """
     from genekb.core.errors import StoreCorrupt
     from genekb.share.signing import verify_signature
@@ -210,7 +210,7 @@ def _diff_lines(result: "StoreDiff", limit: int) -> Iterator[str]:
 
 
 def gc(
-    arguments: Arguments = arguments_of("genekb.gc", keep_newest={"min": 1}, lock={"type": list[Path]}),
+    arguments: Arguments = arguments_of("genekb.gc", keep_newest={"min": 1}),
     json: options.Json = False,
 ) -> None:
     """Clear away unfinished builds, caches of stores that are gone, and on request superseded stores.
@@ -298,4 +298,4 @@ def _changes(derivation: "Derivation | None") -> list[str]:
     lists = ("sources_replaced", "sources_added", "sources_left_out", "encoders_added", "encoders_left_out")
     changes = {name.replace("_", " "): ", ".join(getattr(derivation, name)) for name in lists}
     named = [f"{name}: {value}" for name, value in changes.items() if value]
-    return [f"made from it by: genekb {derivation.how}", f"texts: {texts}", *named]
+    return [f"made from it by: {derivation.how}", f"texts: {texts}", *named]

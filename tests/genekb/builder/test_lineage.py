@@ -156,7 +156,7 @@ def test_every_store_is_drawn_inside_the_one_made_from_it(line):
     indents = [rows[row].index("human@") for row in at]
     assert at == sorted(at)
     assert indents == sorted(set(indents))
-    assert "   ├─ made from it by: genekb import" in rows
+    assert "   ├─ made from it by: import" in rows
     assert sum("not in the parent" in row for row in rows) == 2
 
 

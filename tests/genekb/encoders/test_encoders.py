@@ -198,9 +198,11 @@ def test_a_name_is_never_replaced_by_another(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     with pytest.raises(NotAvailable, match=r"'biobert \(dmis-lab/.*\)' is not on this machine; use online=True"):
         load_encoder("biobert")
-    with pytest.raises(NotAvailable, match="`genekb models` lists names"):
+    with pytest.raises(NotAvailable, match="`genekb info` with `models` lists names"):
         load_encoder("someone/some-model")
-    with pytest.raises(NotAvailable, match=r"'nv-embed' cannot be loaded: .*`genekb models` lists the others"):
+    with pytest.raises(
+        NotAvailable, match=r"'nv-embed' cannot be loaded: .*`genekb info` with `models` lists the others"
+    ):
         load_encoder("nv-embed")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(NotAvailable, match="OPENAI_API_KEY"):

@@ -73,7 +73,7 @@ def test_genepts_dict_and_its_arrays_hold_the_same_genes_and_come_back_as_they_a
         assert str(arrays["store_digest"]) == kb.manifest.digest
     gene_ids = kb.vector_table().gene_ids
     for name in ("g.json", "g.npz"):
-        line = ("import", kb.folder, tmp_path / name, "--name", "again", "--home", tmp_path / name[2:])
+        line = ("encode", kb.folder, "--vectors", tmp_path / name, "--name", "again", "--home", tmp_path / name[2:])
         again = call_json("genekb", *line)
         assert (again["n_genes"], again["left_out"]) == (len(by_symbol), [])
         vectors = genekb.open(again["path"]).vectors(gene_ids, encoder="again").vectors

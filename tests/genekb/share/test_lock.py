@@ -87,7 +87,7 @@ def test_a_newer_store_of_the_name_does_not_move_a_project_that_is_locked(
     monkeypatch.chdir(project)
     assert genekb.open("human", home=home).manifest.digest == built.manifest.digest
     assert genekb.open("human@2022-11", home=home).manifest.digest == built.manifest.digest
-    with pytest.raises(NotAvailable, match=r"genekb.lock pins human to .* `genekb sync` brings it"):
+    with pytest.raises(NotAvailable, match=r"genekb.lock pins human to .* `genekb pull` brings it"):
         genekb.open("human", home=tmp_path / "other")
     sync(project.parent / "genekb.lock", home=tmp_path / "other", retry=QUICK)
     assert genekb.open("human", home=tmp_path / "other").manifest.digest == built.manifest.digest
@@ -258,18 +258,18 @@ def test_the_commands_from_build_to_a_second_machine(built, home, tmp_path, monk
     catalog = place / "catalog.toml"
     pushed = call_json("genekb", "push", "human", place / "human", "--home", home, "--catalog", catalog)
     assert pushed["n_bytes"] == plan["n_bytes"]
-    listed = call_json("genekb", "list", "--remote", "--catalog", catalog)["stores"]
+    listed = call_json("genekb", "info", "--remote", "--catalog", catalog)["stores"]
     assert [row["store"] for row in listed] == ["human@2022-11"]
     pulled = call_json("genekb", "pull", "human", "--catalog", catalog, "--encoder", "wcp-8", "--home", other)
     assert pulled["digest"] == built.manifest.digest
     locked = call_json("genekb", "lock", "human", "--file", lock, "--home", other)["stores"]
     assert locked[0]["encoders"] == [built.encoder_id("wcp-8")]
     assert tomllib.loads(lock.read_text())["store"][0]["digest"] == built.manifest.digest
-    code, out, err = call("genekb", "sync", "--check", "--file", lock, "--home", tmp_path / "third")
+    code, out, err = call("genekb", "pull", "--check", "--file", lock, "--home", tmp_path / "third")
     assert (code, err.count("\n")) == (5, 1)
     assert "is not here" in out
-    assert call_json("genekb", "sync", "--file", lock, "--home", tmp_path / "third")["stores"][0]["n_bytes_now"] > 0
-    assert call("genekb", "sync", "--check", "--file", lock, "--home", tmp_path / "third")[0] == 0
+    assert call_json("genekb", "pull", "--file", lock, "--home", tmp_path / "third")["stores"][0]["n_bytes_now"] > 0
+    assert call("genekb", "pull", "--check", "--file", lock, "--home", tmp_path / "third")[0] == 0
     code, _, err = call("genekb", "pull", f"{place / 'human'}@{'1' * 64}", "--home", other)
     assert (code, err.count("\n")) == (4, 1)
     verified = call("genekb", "verify", "human", "--home", other, "--public-key", "RWQx")
