@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from cellmodel.bench.changes import Change, default_of, parse_setting
+from cellmodel.bench.changes import parse_changes
 from cellmodel.bench.integration import IntegrationReport, evaluate_integration
 from cellmodel.bench.jobs import ESTIMATED, GIVEN, BenchConfig, DataSet, find_datasets
 from cellmodel.bench.metrics import Scores, evaluate_file, score_columns
@@ -58,7 +58,7 @@ def bench(
     :func:`cellmodel.bench.jobs.find_datasets`. Raises ``InputUnusable`` if there is nothing to score; ``ValueError`` if
     arguments do not go together.
     """
-    changes, where = find_changes(settings), Path(path)
+    changes, where = parse_changes(settings), Path(path)
     if where.is_file():
         datasets = [_one_file(where, label_key, read, is_changed=bool(changes) or off, n_clusters=n_clusters)]
         ways = n_clusters or ("given" if label_key else "estimated")
@@ -71,10 +71,10 @@ def bench(
         variants=names_of(recipes),
         output=Path(output),
         seeds=tuple(seeds),
-        stores=_folders(kb),
+        stores=tuple(Path(open_kb(one).folder) for one in ([kb] if isinstance(kb, str | Path | Store) else kb)),
         encoder=encoder,
         n_clusters=(GIVEN, ESTIMATED) if ways == "both" else (ESTIMATED if ways == "auto" else str(ways),),
-        changes=tuple(changes) if changes else None,
+        changes=tuple(changes),
         with_parts_off=off,
         n_processes=jobs,
         batch_key=batch_key,
@@ -139,22 +139,3 @@ def perturb_eval(
     bootstrap.
     """
     return evaluate_predictions(paths_of(predictions), Path(truth), n_draws=draws, seed=random_state)
-
-
-def find_changes(settings: str | Sequence[str]) -> list[Change]:
-    """List what is changed, one at a time, of ``KEY=a,b,c`` each."""
-    return [
-        change for text in ([settings] if isinstance(settings, str) else settings) for change in parse_setting(text)
-    ]
-
-
-def default_values(changes: Sequence[Change]) -> dict[str, Any]:
-    """Value of each changed setting in the complete run."""
-    return {change.setting: default_of(change.setting) for change in changes}
-
-
-def _folders(kb: Kb | Sequence[Kb] | None) -> tuple[Path, ...]:
-    if kb is None:
-        return ()
-    several = [kb] if isinstance(kb, str | Path | Store) else kb
-    return tuple(Path(open_kb(one).folder) for one in several)

@@ -1,6 +1,6 @@
-"""What may differ from a run as it is: one of its settings, cells with less in them, an objective that is left out."""
+"""What differs from a run as it is: a setting, cells with less in them, an objective that is left out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -8,14 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from cellmodel.core import random as seeding
-from cellmodel.core.config import (
-    GraphConfig,
-    Knowledge,
-    PreprocessConfig,
-    RunConfig,
-    SemanticsConfig,
-    TrainingConfig,
-)
+from cellmodel.core.config import GraphConfig, Knowledge, PreprocessConfig, RunConfig, SemanticsConfig, TrainingConfig
 from cellmodel.core.errors import InputUnusable, UnknownName
 from cellmodel.io.cells import Cells
 from cellmodel.io.matrix import ValueKind
@@ -34,8 +27,12 @@ _PARTS: Final[Mapping[str, Any]] = {
     "semantics": SemanticsConfig,
     "training": TrainingConfig,
 }
-_WHOLE: Final[Mapping[str, Any]] = {"knowledge": Knowledge, "low_data": bool}
+# of each setting that may change: the part of the settings that holds it, and its type
+_SETTINGS: Final[Mapping[str, tuple[str, Any]]] = {"knowledge": ("", Knowledge), "low_data": ("", bool)} | {
+    name: (part, hint) for part, kind in _PARTS.items() for name, hint in get_type_hints(kind).items()
+}
 _ALIASES: Final = {"n_pcs": "n_components"}
+SETTINGS: Final = (*_SETTINGS, *_ALIASES, *UNCHANGED)
 
 
 class Change(NamedTuple):
@@ -45,34 +42,43 @@ class Change(NamedTuple):
     value: Value
 
 
-def _settings() -> Iterator[tuple[str, str, Any]]:
-    """Name of each setting of a run that a sweep may change, the part of the settings that holds it, and its type."""
-    yield from ((name, "", hint) for name, hint in _WHOLE.items())
-    for part, kind in _PARTS.items():
-        yield from ((name, part, hint) for name, hint in get_type_hints(kind).items())
-
-
-_SETTINGS: Final = {name: (part, hint) for name, part, hint in _settings()}
-SETTINGS: Final = (*_SETTINGS, *_ALIASES, *UNCHANGED)
-
-
-def parse_setting(text: str) -> list[Change]:
-    """Read ``KEY=a,b,c``.
+def parse_changes(settings: str | Sequence[str]) -> list[Change]:
+    """Read ``KEY=a,b,c``, or several of them, into changes that are made one at a time.
 
     Raises ``UnknownName`` if there is no such setting; ``ValueError`` if a value is none of that setting.
     """
-    name, is_there, values = (part.strip() for part in text.partition("="))
-    if not is_there or not values:
-        raise ValueError(f"{text!r} does not read KEY=a,b,c, for example n_top_genes=500,1000,2000")
-    if name in UNCHANGED:
-        return parse_fractions(name, values)
-    if name not in SETTINGS:
-        raise UnknownName(f"{name!r} is none of the settings {', '.join(SETTINGS)}{did_you_mean(name, SETTINGS)}")
-    name = _ALIASES.get(name, name)
-    found = [Change(name, _read(name, value.strip(), _SETTINGS[name][1])) for value in values.split(",")]
+    found = []
+    for text in [settings] if isinstance(settings, str) else settings:
+        name, _, values = (part.strip() for part in text.partition("="))
+        if not values:
+            raise ValueError(f"{text!r} does not read KEY=a,b,c, for example n_top_genes=500,1000,2000")
+        if name not in SETTINGS:
+            raise UnknownName(f"{name!r} is none of the settings {', '.join(SETTINGS)}{did_you_mean(name, SETTINGS)}")
+        name = _ALIASES.get(name, name)
+        found += [Change(name, _read(name, value.strip())) for value in values.split(",")]
     for change in found:
         changed_config(RunConfig(), change)  # each part of the settings checks its ranges
     return found
+
+
+def _read(name: str, text: str) -> Value:
+    """Read a value of a setting by its type."""
+    hint = float if name in UNCHANGED else _SETTINGS[name][1]
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)] if get_origin(hint) is not Literal else []
+    kind = kinds[0] if kinds else hint
+    if kind is bool or get_origin(kind) is Literal:
+        choices = ("true", "false") if kind is bool else get_args(kind)
+        named = text.lower() if kind is bool else text
+        if named not in choices:
+            raise ValueError(f"{name} is one of {', '.join(choices)}, not {text!r}{did_you_mean(text, choices)}")
+        return named == "true" if kind is bool else named
+    try:
+        value: int | float = int(text) if kind is int else float(text)
+    except ValueError as error:
+        raise ValueError(f"{name} is {'a whole number' if kind is int else 'a number'}, not {text!r}") from error
+    if name in UNCHANGED and not 0 < value < 1:
+        raise ValueError(f"{name} takes fractions between 0 and 1, not {value}")
+    return value
 
 
 def part_changes(name: str, *, knowledge: Knowledge) -> tuple[list[Change], list[str]]:
@@ -86,11 +92,10 @@ def part_changes(name: str, *, knowledge: Knowledge) -> tuple[list[Change], list
     if not recipe.uses_text or knowledge == "none":
         skipped.append(f"knowledge and text paths: {recipe.name} reads no text here")
     else:
-        kinds: tuple[Knowledge, ...] = get_args(Knowledge)
-        others = [kind for kind in kinds if kind != knowledge and not (kind == "none" and recipe.needs_text)]
         if recipe.needs_text:
             skipped.append(f"knowledge none: {recipe.name} cannot do without texts")
-        found += [Change("knowledge", kind) for kind in others]
+        kept = {knowledge, "none"} if recipe.needs_text else {knowledge}
+        found += [Change("knowledge", kind) for kind in get_args(Knowledge) if kind not in kept]
         found += [Change("path1_weight", 1.0), Change("path1_weight", 0.0)]
     if len(recipe.objectives) > 1:
         found += [Change(WITHOUT, name) for name in recipe.objectives]
@@ -99,44 +104,10 @@ def part_changes(name: str, *, knowledge: Knowledge) -> tuple[list[Change], list
     return found, skipped
 
 
-def parse_fractions(name: str, text: str) -> list[Change]:
-    """Read the fractions of a corruption, ``0.5,0.25``; ``ValueError`` if one does not lie between 0 and 1."""
-    try:
-        found = [Change(name, float(part)) for part in text.split(",")]
-    except ValueError as error:
-        raise ValueError(f"{name} takes fractions parted by commas, such as 0.5,0.25, not {text!r}") from error
-    wrong = next((change.value for change in found if not 0 < float(change.value) < 1), None)
-    if wrong is not None:
-        raise ValueError(f"{name} takes fractions between 0 and 1, not {wrong}")
-    return found
-
-
-def _read(name: str, text: str, hint: Any) -> Value:
-    """Read a value of a setting by its type."""
-    kinds = [kind for kind in get_args(hint) if kind is not type(None)] if get_origin(hint) is not Literal else []
-    kind = kinds[0] if kinds else hint
-    if get_origin(kind) is Literal:
-        if text not in get_args(kind):
-            raise ValueError(
-                f"{name} is one of {', '.join(get_args(kind))}, not {text!r}{did_you_mean(text, get_args(kind))}"
-            )
-        return text
-    if kind is bool:
-        if text.lower() not in {"true", "false"}:
-            raise ValueError(f"{name} is true or false, not {text!r}")
-        return text.lower() == "true"
-    try:
-        return int(text) if kind is int else float(text)
-    except ValueError as error:
-        raise ValueError(f"{name} is {'a whole number' if kind is int else 'a number'}, not {text!r}") from error
-
-
 def default_of(setting: str) -> Value | None:
     """Value of a setting in the run as it is; None where each recipe has its own, or it is no setting."""
-    if setting in UNCHANGED:
-        return UNCHANGED[setting]
     if setting not in _SETTINGS:
-        return None
+        return UNCHANGED.get(setting)
     part, config = _SETTINGS[setting][0], RunConfig()
     found: Value | None = getattr(getattr(config, part) if part else config, setting)
     return found
@@ -153,10 +124,7 @@ def changed_config(config: RunConfig, change: Change | None) -> RunConfig:
         return config
     part = _SETTINGS[change.setting][0]
     new: dict[str, Any] = {change.setting: change.value}
-    if part:
-        inner: Any = getattr(config, part)
-        new = {part: replace(inner, **new)}
-    return replace(config, **new)
+    return replace(config, **({part: replace(getattr(config, part), **new)} if part else new))
 
 
 def changed_cells(cells: Cells, change: Change | None, *, seed: int) -> tuple[Cells, Int[np.ndarray, " cell"]]:
@@ -181,8 +149,3 @@ def changed_cells(cells: Cells, change: Change | None, *, seed: int) -> tuple[Ce
         matrix.data[rng.random(matrix.nnz) < fraction] = 0
     matrix.eliminate_zeros()
     return replace(cells, matrix=matrix), rows
-
-
-def left_out(change: Change | None) -> frozenset[str]:
-    """Objectives that a change leaves out."""
-    return frozenset({str(change.value)}) if change is not None and change.setting == WITHOUT else frozenset()

@@ -6,7 +6,6 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -15,10 +14,10 @@ import numpy as np
 import torch
 
 import genekb
-from cellmodel.bench.changes import Change, changed_cells, changed_config, left_out
+from cellmodel.bench.changes import WITHOUT, Change, changed_cells, changed_config
 from cellmodel.bench.integration import HARMONY, UNINTEGRATED, score_beside_rivals
 from cellmodel.bench.metrics import score
-from cellmodel.core.arrays import Embedding, Labels
+from cellmodel.core.arrays import Labels
 from cellmodel.core.config import BatchConfig, GraphConfig, Knowledge, RunConfig
 from cellmodel.core.errors import InputUnusable, UnknownName
 from cellmodel.explain.attribution import neighbor_agreement
@@ -53,35 +52,28 @@ def find_datasets(folder: Path, *, listing: Path | None, label_key: str, names: 
     """
     if not folder.is_dir():
         raise InputUnusable(f"{folder} is not a folder; name one that holds .h5ad files")
-    found = (
-        _listed(folder, listing, label_key)
-        if listing
-        else [DataSet(name=path.stem, path=path, label_key=label_key) for path in sorted(folder.glob("*.h5ad"))]
-    )
-    if not found:
-        raise InputUnusable(f"{folder} holds no .h5ad file; name a folder that does")
-    missing = sorted(set(names) - {one.name for one in found})
-    if missing:
-        raise InputUnusable(f"no data set is called {missing[0]!r}; there are {', '.join(one.name for one in found)}")
-    return [one for one in found if not names or one.name in names]
-
-
-def _listed(folder: Path, listing: Path, label_key: str) -> list[DataSet]:
     try:
-        entries = tomllib.loads(listing.read_text())
+        entries = tomllib.loads(listing.read_text()) if listing else {path.stem: {} for path in folder.glob("*.h5ad")}
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise InputUnusable(f"{listing} cannot be read as TOML: {error}") from error
-    found = []
-    for name, entry in entries.items():
-        path = folder / entry.get("file", f"{name}.h5ad")
-        if not path.is_file():
-            raise InputUnusable(f"{path}, listed as {name!r} in {listing}, does not exist")
-        digest = files.sha256_file(path) if "sha256" in entry else ""
-        if digest != entry.get("sha256", ""):
-            raise InputUnusable(f"{path} has sha256 {digest[:12]}..., {entry['sha256'][:12]}... is listed")
-        key, origin = entry.get("label_key", label_key), entry.get("labels", UNKNOWN)
-        found.append(DataSet(name=name, path=path, label_key=key, origin=origin))
-    return found
+    if not entries:
+        raise InputUnusable(f"{folder} holds no .h5ad file; name a folder that does")
+    missing = sorted(set(names) - set(entries))
+    if missing:
+        raise InputUnusable(f"no data set is called {missing[0]!r}; there are {', '.join(sorted(entries))}")
+    order = list(entries) if listing else sorted(entries)
+    return [_dataset(name, entries[name], folder, label_key) for name in order if not names or name in names]
+
+
+def _dataset(name: str, entry: Mapping[str, str], folder: Path, label_key: str) -> DataSet:
+    path = folder / entry.get("file", f"{name}.h5ad")
+    if not path.is_file():
+        raise InputUnusable(f"{path}, listed as {name!r}, does not exist")
+    listed = entry.get("sha256")
+    if listed is not None and (digest := files.sha256_file(path)) != listed:
+        raise InputUnusable(f"{path} has sha256 {digest[:12]}..., {listed[:12]}... is listed")
+    key, origin = entry.get("label_key", label_key), entry.get("labels", UNKNOWN)
+    return DataSet(name=name, path=path, label_key=key, origin=origin)
 
 
 OWN_HEAD: Final = "own"
@@ -107,9 +99,8 @@ class BenchConfig:
     encoder: str | None = None
     # among ``given`` (as many as there are types), ``estimated``, and numbers
     n_clusters: tuple[str, ...] = (GIVEN, ESTIMATED)
-    # what differs, one at a time, from the complete run, with which its clusters are then compared; None where nothing
-    # is compared
-    changes: tuple[Change, ...] | None = None
+    # what differs, one at a time, from the complete run, with which its clusters are then compared
+    changes: tuple[Change, ...] = ()
     with_parts_off: bool = False  # each part of a recipe is a change, too: knowledge, text paths, objectives
     n_processes: int = 1  # jobs at once; each has one thread
     # column of obs with the batch of each cell: recipes integrate the batches, and their embeddings are scored by scIB
@@ -118,7 +109,7 @@ class BenchConfig:
     @property
     def is_compared(self) -> bool:
         """Whether runs are compared with the complete one."""
-        return self.changes is not None or self.with_parts_off
+        return bool(self.changes) or self.with_parts_off
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,11 +125,13 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JobResult:
-    """Rows of a table, and the clusters of each."""
+class _Run:
+    """A recipe's representation of the cells, and the clusters of one of its heads."""
 
-    rows: list[Row]
-    clusters: list[list[int]]
+    row: Row  # which recipe, way of k and seed, and seconds
+    representation: Representation
+    layers: Mapping[str, float]  # mean cosine between cells after each layer; empty where nothing is changed
+    clusters: Labels
 
 
 def parse_variant(text: str) -> tuple[str, Knowledge, str]:
@@ -165,8 +158,8 @@ def variant_name(recipe: str, knowledge: str, head: str) -> str:
     return with_head if knowledge == "real" else f"{with_head}@{knowledge}"
 
 
-def run_job(job: Job, *, complete: Sequence[list[int]] = ()) -> JobResult:
-    """Run a recipe on a data set: one row a seed, way of the number of clusters, and head.
+def run_job(job: Job, *, complete: Sequence[list[int]] = ()) -> tuple[list[Row], list[list[int]]]:
+    """Run a recipe on a data set; give a row a seed, way of the number of clusters, and head, and the clusters of each.
 
     Labels give the number of types and the scores, nothing else. ``complete``: clusters of the complete run, where this
     one differs from it.
@@ -177,40 +170,36 @@ def run_job(job: Job, *, complete: Sequence[list[int]] = ()) -> JobResult:
     read_seconds = time.perf_counter() - started
     kb = _best_store(job, cells)
     rows: list[Row] = []
-    found: list[list[int]] = []
-    embeddings: list[Embedding] = []
+    runs: list[_Run] = []
     for seed in job.config.seeds:
         changed, kept = changed_cells(cells, job.change, seed=seed)
         own = None if labels is None else labels[kept]
-        for part in _run_seed(job, changed, kb, n_types=_n_types(own), seed=seed):
-            reference = np.array(complete[len(rows)])[kept] if complete else part.clusters
-            measured = _scores(own, part.clusters) | _structure(job, part, own, reference)
-            seconds = round(part.seconds + read_seconds, 3)
-            rows.append(part.row | {"n_cells": len(kept), "seconds": seconds} | measured)
-            found.append(part.clusters.tolist())
-            embeddings.append(part.representation.z)
+        for run in _run_seed(job, changed, kb, n_types=_n_types(own), seed=seed):
+            reference = np.array(complete[len(rows)])[kept] if complete else run.clusters
+            row = run.row | {"n_cells": len(kept), "seconds": round(run.row["seconds"] + read_seconds, 3)}
+            rows.append(row | _scores(own, run.clusters) | _structure(job, run, own, reference))
+            runs.append(run)
     if job.config.batch_key is not None and labels is not None and job.change is None:
-        rows = _with_integration(rows, embeddings, cells, labels=labels, batch_key=job.config.batch_key)
+        rows = _with_integration(rows, runs, cells, labels=labels, batch_key=job.config.batch_key)
     origin = {"data": job.data.name, "origin": job.data.origin, "peak_mb": round(peak_mb())}
-    return JobResult(rows=[origin | row for row in rows], clusters=found)
+    return [origin | row for row in rows], [run.clusters.tolist() for run in runs]
 
 
 def _with_integration(
-    rows: list[Row], embeddings: list[Embedding], cells: Cells, *, labels: np.ndarray, batch_key: str
+    rows: list[Row], runs: list[_Run], cells: Cells, *, labels: np.ndarray, batch_key: str
 ) -> list[Row]:
     """Add scIB's scores of each row's embedding and of its rivals; an embedding of several rows is scored once."""
-    names = [str(id(z)) for z in embeddings]
+    embeddings = {str(id(run.representation.z)): run.representation.z for run in runs}
     batches = obs_categories(cells.adata, batch_key, source=cells.source)
-    scored = score_beside_rivals(cells, dict(zip(names, embeddings, strict=True)), labels=labels, batches=batches)
-    found = {each.embedding: each for each in scored}
+    scored = {each.embedding: each for each in score_beside_rivals(cells, embeddings, labels=labels, batches=batches)}
     return [
         row
         | {
-            f"{column}_{name}": getattr(found[embedding], name)
-            for column, embedding in {"scib": own, **RIVALS}.items()
+            f"{column}_{name}": getattr(scored[embedding], name)
+            for column, embedding in {"scib": str(id(run.representation.z)), **RIVALS}.items()
             for name in INTEGRATION
         }
-        for row, own in zip(rows, names, strict=True)
+        for row, run in zip(rows, runs, strict=True)
     ]
 
 
@@ -235,12 +224,11 @@ def _scores(labels: np.ndarray | None, clusters: Labels) -> Row:
     """Scores of the cells that have a label."""
     if labels is None:
         return {"n_clusters": len(np.unique(clusters))}
-    has_label = labels != ""
-    scores = score(labels[has_label].tolist(), clusters[has_label].tolist())
+    scores = score(labels[labels != ""].tolist(), clusters[labels != ""].tolist())
     return asdict(scores) | {"mean": scores.mean}
 
 
-def _structure(job: Job, part: "_Part", labels: np.ndarray | None, complete: Labels) -> Row:
+def _structure(job: Job, run: _Run, labels: np.ndarray | None, complete: Labels) -> Row:
     """Measures of the clusters and the embedding beside the complete run; none where nothing is changed.
 
     ``same_clusters``: ARI with the clusters of the complete run. ``neighbors``: fraction of a cell's nearest neighbors
@@ -250,119 +238,86 @@ def _structure(job: Job, part: "_Part", labels: np.ndarray | None, complete: Lab
     if not job.config.is_compared:
         return {}
     setting, value = job.change or ("", "")
-    joint = part.representation.z_joint
-    z = np.ascontiguousarray(part.representation.z if joint is None else joint)
+    joint = run.representation.z_joint
+    z = np.ascontiguousarray(run.representation.z if joint is None else joint)
     found = {
         "setting": setting,
         "value": str(value),
-        "same_clusters": score(complete.tolist(), part.clusters.tolist()).ari,
+        "same_clusters": score(complete.tolist(), run.clusters.tolist()).ari,
         "neighbors": neighbor_agreement(z, complete, graph=GraphConfig()),
     }
     if labels is not None:
-        has_label = labels != ""
-        types = np.unique(labels[has_label], return_inverse=True)[1]
-        found["purity"] = neighbor_agreement(z[has_label], types, graph=GraphConfig())
-    return found | {f"{LAYER}{name}": value for name, value in part.layers.items()}
+        types = np.unique(labels[labels != ""], return_inverse=True)[1]
+        found["purity"] = neighbor_agreement(z[labels != ""], types, graph=GraphConfig())
+    return found | {f"{LAYER}{name}": value for name, value in run.layers.items()}
 
 
 def _best_store(job: Job, cells: Cells) -> genekb.Store | None:
-    if job.knowledge == "none" or not find_recipe(job.recipe).uses_text or not job.config.stores:
+    if job.knowledge == "none" or not find_recipe(job.recipe).uses_text:
         return None
     stores = [genekb.open(str(folder)) for folder in job.config.stores]
-    known = [int((store.resolve(cells.names).gene_ids > 0).sum()) for store in stores]
-    return stores[int(np.argmax(known))]
+    return max(stores, key=lambda store: int((store.resolve(cells.names).gene_ids > 0).sum()), default=None)
 
 
-def _config(job: Job, kb: genekb.Store | None, seed: int) -> RunConfig:
-    knowledge: Knowledge = job.knowledge if kb is not None else "none"
-    key = job.config.batch_key
+def _run_seed(job: Job, cells: Cells, kb: genekb.Store | None, *, n_types: int, seed: int) -> Iterator[_Run]:
+    """Clusters of every head and way of k; a representation that does not depend on k is made once."""
+    recipe, batch_key = find_recipe(job.recipe), job.config.batch_key
+    started = time.perf_counter()
     config = RunConfig(
         recipe=job.recipe,
-        knowledge=knowledge,
+        knowledge=job.knowledge if kb is not None else "none",
         encoder=job.config.encoder,
         seed=seed,
         n_words=0,
-        batch=None if key is None else BatchConfig(key=key),
+        batch=None if batch_key is None else BatchConfig(key=batch_key),
     )
-    return changed_config(config, job.change)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Part:
-    """What one head made of one representation."""
-
-    row: Row  # which recipe, way of k and seed
-    seconds: float
-    representation: Representation
-    layers: Mapping[str, float]  # mean cosine between cells after each layer; empty where nothing is changed
-    clusters: Labels
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Made:
-    """A representation, and what it took."""
-
-    representation: Representation
-    seconds: float
-    layers: Mapping[str, float]
-
-
-def _run_seed(job: Job, cells: Cells, kb: genekb.Store | None, *, n_types: int, seed: int) -> Iterator[_Part]:
-    """Clusters of every head and way of k; a representation that does not depend on k is made once."""
-    recipe = find_recipe(job.recipe)
-    started = time.perf_counter()
-    config = _config(job, kb, seed)
+    config = changed_config(config, job.change)
     views = prepare(cells, kb if config.knowledge != "none" else None, config).views
     shared = time.perf_counter() - started
-    made: dict[int | None, _Made] = {}
+    made: dict[int | None, tuple[Representation, Mapping[str, float], float]] = {}
     for way in job.config.n_clusters:
         n_clusters = {GIVEN: n_types, ESTIMATED: None}[way] if way in {GIVEN, ESTIMATED} else int(way)
         needed = n_clusters if recipe.learns_centers else 0
         views = replace(views, n_clusters=n_clusters)
         if needed not in made:
-            made[needed] = _represent(job, recipe, views, seed)
+            started = time.perf_counter()
+            made[needed] = *_represent(job, recipe, views, seed), time.perf_counter() - started
+        representation, layers, seconds = made[needed]
         for name in job.heads:
             started = time.perf_counter()
             head = recipe.head if name == OWN_HEAD else find_head(name)
-            clusters = head(made[needed].representation, views, seed)
-            yield _Part(
-                row={"recipe": variant_name(job.recipe, job.knowledge, name), "k": way, "seed": seed},
-                seconds=shared + made[needed].seconds + time.perf_counter() - started,
-                representation=made[needed].representation,
-                layers=made[needed].layers,
-                clusters=clusters,
-            )
+            clusters = head(representation, views, seed)
+            row = {"recipe": variant_name(job.recipe, job.knowledge, name), "k": way, "seed": seed}
+            row["seconds"] = shared + seconds + time.perf_counter() - started
+            yield _Run(row=row, representation=representation, layers=layers, clusters=clusters)
 
 
-def _represent(job: Job, recipe: Recipe, views: CellViews, seed: int) -> _Made:
-    """Make a representation, without the objectives that are left out; watch the layers where runs are compared."""
-    started, off = time.perf_counter(), left_out(job.change)
-    watch = layer_similarities(len(views.pcs)) if job.config.changes is not None else nullcontext(dict[str, float]())
-    with watch as layers:
-        if off and recipe.train is not None:
-            representation = recipe.train(views, seed, off=off)
-        else:
-            representation = recipe.represent(views, seed)
-    seconds = time.perf_counter() - started
-    if job.config.changes is not None:
-        first, second, last = (
-            mean_cosine(torch.from_numpy(np.array(each)))
-            for each in (views.pcs, views.smoothed, representation.features)
-        )
-        layers = {"pcs": first, "smoothed": second, **layers, LAST_LAYER: last}
-    return _Made(representation=representation, seconds=seconds, layers=layers)
+def _represent(job: Job, recipe: Recipe, views: CellViews, seed: int) -> tuple[Representation, Mapping[str, float]]:
+    """Make a representation, without the objective that is left out; watch the layers where runs are compared."""
+
+    def made() -> Representation:
+        if job.change is not None and job.change.setting == WITHOUT and recipe.train is not None:
+            return recipe.train(views, seed, off=frozenset({str(job.change.value)}))
+        return recipe.represent(views, seed)
+
+    if not job.config.is_compared:
+        return made(), {}
+    with layer_similarities(len(views.pcs)) as layers:
+        found = made()
+    pcs, smoothed, last = (
+        mean_cosine(torch.from_numpy(np.array(each))) for each in (views.pcs, views.smoothed, found.features)
+    )
+    return found, {"pcs": pcs, "smoothed": smoothed, **layers, LAST_LAYER: last}
 
 
 def peak_mb() -> float:
     """Peak memory of this process in MB; on Linux without the parent's, which ``ru_maxrss`` would count."""
     status = Path("/proc/self/status")
-    if status.exists():
-        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
-        if found:
-            return int(found[1]) / 1024
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    if found:
+        return int(found[1]) / 1024
     if os.name == "nt":
         return float("nan")
     import resource
 
-    scale = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,4 +1,4 @@
-"""A whole benchmark or sweep: jobs in processes of their own, each result kept so that a stopped run continues."""
+"""A whole benchmark: jobs in processes of their own, each result kept so that a stopped run continues."""
 
 import json
 import logging
@@ -28,7 +28,6 @@ from genekb.files.replace import Target
 
 log = logging.getLogger(__name__)
 THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-Outcome = tuple[int, list[Row], str]  # number of the job, its rows, why it failed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,35 +52,29 @@ def run_bench(datasets: Sequence[DataSet], config: BenchConfig) -> BenchResult:
     folder = Target(config.output, kind="shared", makes_parents=True)
     check_targets([folder], inputs=[data.path for data in datasets], overwrite=True)
     config.output.mkdir(parents=True, exist_ok=True)
-    done = {number: kept["rows"] for number, job in enumerate(jobs) if (kept := _kept(job)) is not None}
-    n_reused, n_missing, failures, count = len(done), len(jobs) - len(done), [], 0
-    complete = [number for number, job in enumerate(jobs) if job.change is None]
-    changed = [number for number, job in enumerate(jobs) if job.change is not None]
-    for stage in (complete, changed):
-        missing = [(number, jobs[number]) for number in stage if number not in done]
-        for number, rows, why in _computed(missing, config, is_complete=stage is complete):
-            count += 1
-            if why:
-                failures.append((jobs[number].data.name, _name(jobs[number]), why))
-                log.warning("%s, %s: %s", jobs[number].data.name, _name(jobs[number]), why)
-            else:
-                done[number] = rows
-            progress("benchmark", count, n_missing)
-    found = BenchResult(
-        rows=tuple(row for number in sorted(done) for row in done[number]), failures=tuple(failures), n_reused=n_reused
-    )
+    done: dict[Job, list[Row]] = {job: kept["rows"] for job in jobs if (kept := _kept(job)) is not None}
+    missing = [job for job in jobs if job not in done]
+    n_reused, failures = len(done), list[tuple[str, str, str]]()
+    for count, (job, rows, why) in enumerate(_computed(missing, config), start=1):
+        if why:
+            name = job.recipe if job.change is None else f"{job.recipe}, {job.change.setting} {job.change.value}"
+            failures.append((job.data.name, name, why))
+            log.warning("%s, %s: %s", *failures[-1])
+        else:
+            done[job] = rows
+        progress("benchmark", count, len(missing))
+    all_rows = tuple(row for job in jobs if job in done for row in done[job])
+    found = BenchResult(rows=all_rows, failures=tuple(failures), n_reused=n_reused)
     write_results(found, config.output)
     return found
 
 
 def plan_jobs(datasets: Sequence[DataSet], config: BenchConfig) -> list[Job]:
     """One job a data set, recipe, knowledge and change; its heads share the representation."""
-    heads: dict[tuple[str, Any], list[str]] = {}
+    heads: dict[tuple[str, Knowledge], dict[str, None]] = {}
     for text in config.variants:
         recipe, knowledge, head = parse_variant(text)
-        of_recipe = heads.setdefault((recipe, knowledge), [])
-        if head not in of_recipe:
-            of_recipe.append(head)
+        heads.setdefault((recipe, knowledge), {})[head] = None
     return [
         Job(data=data, recipe=recipe, knowledge=knowledge, heads=tuple(names), config=config, change=change)
         for data in datasets
@@ -92,7 +85,7 @@ def plan_jobs(datasets: Sequence[DataSet], config: BenchConfig) -> list[Job]:
 
 def _changes(config: BenchConfig, recipe: str, knowledge: Knowledge) -> Iterator[Change | None]:
     """Give what differs from the complete run, which comes first."""
-    changes, skipped = list(config.changes or ()), list[str]()
+    changes, skipped = list(config.changes), list[str]()
     if config.with_parts_off:
         parts, skipped = part_changes(recipe, knowledge=knowledge if config.stores else "none")
         changes += parts
@@ -108,19 +101,12 @@ def job_key(job: Job) -> dict[str, Any]:
     content = {
         "data": asdict(job.data) | {"path": job.data.path.name},
         **{name: getattr(job, name) for name in ("recipe", "knowledge", "heads", "change")},
-        **{name: getattr(config, name) for name in ("seeds", "encoder", "n_clusters")},
+        **{name: getattr(config, name) for name in ("seeds", "encoder", "n_clusters", "is_compared", "batch_key")},
         "stores": [folder.name for folder in config.stores],
-        "is_compared": config.is_compared,
     }
-    content |= {} if config.batch_key is None else {"batch_key": config.batch_key}
     text = without_secrets(json.dumps(content, default=list))  # a name may be an address
     key: dict[str, Any] = json.loads(text) | plugin_version(job.recipe)
     return key | {"sha256": files.sha256_file(job.data.path), "version": installed_version()}
-
-
-def _name(job: Job) -> str:
-    """Name a job's recipe and change."""
-    return job.recipe if job.change is None else f"{job.recipe}, {job.change.setting} {job.change.value}"
 
 
 def _path(job: Job) -> Path:
@@ -132,49 +118,46 @@ def _path(job: Job) -> Path:
 def _kept(job: Job) -> dict[str, Any] | None:
     """Rows and clusters of a job that is done already."""
     path = _path(job)
-    if not path.is_file():
-        return None
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content if content["job"] == job_key(job) else None
+    content: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
+    return content if content is not None and content["job"] == job_key(job) else None
 
 
-def _computed(jobs: list[tuple[int, Job]], config: BenchConfig, *, is_complete: bool) -> Iterator[Outcome]:
-    """Do jobs in processes; each complete one has its own, whose peak memory is then the job's."""
-    if not jobs:
-        return
-    largest_first = sorted(jobs, key=lambda entry: -entry[1].data.path.stat().st_size)
+def _computed(jobs: list[Job], config: BenchConfig) -> Iterator[tuple[Job, list[Row], str]]:
+    """Do jobs in processes, with the rows of each or why it failed; complete runs first.
+
+    Each complete run has a process of its own, whose peak memory is then the job's.
+    """
     kept = f"finished jobs are kept in {config.output}, the same command goes on from there"
     spawn = multiprocessing.get_context("spawn")
-    n_jobs = 1 if is_complete else None
-    with (
-        note_on_interrupt(kept),
-        _one_thread_each(),
-        spawn.Pool(config.n_processes, initializer=leave_interrupts_to_parent, maxtasksperchild=n_jobs) as pool,
-    ):
-        yield from pool.imap_unordered(_attempt, largest_first)
+    for is_complete in (True, False):
+        stage = [job for job in jobs if (job.change is None) == is_complete]
+        if not stage:
+            continue
+        largest_first = sorted(stage, key=lambda job: -job.data.path.stat().st_size)
+        with (
+            note_on_interrupt(kept),
+            _one_thread_each(),
+            spawn.Pool(
+                config.n_processes,
+                initializer=leave_interrupts_to_parent,
+                maxtasksperchild=1 if is_complete else None,
+            ) as pool,
+        ):
+            yield from pool.imap_unordered(_attempt, largest_first)
 
 
-def _attempt(entry: tuple[int, Job]) -> Outcome:
+def _attempt(job: Job) -> tuple[Job, list[Row], str]:
     """Do a job and keep it; of one with a change, the complete run is kept already."""
-    number, job = entry
+    complete = [] if job.change is None else (_kept(replace(job, change=None)) or {}).get("clusters")
+    if complete is None:
+        return job, [], "the complete run, with which it is to be compared, was not done"
     try:
-        found = run_job(job, complete=_complete(job))
+        rows, clusters = run_job(job, complete=complete)
     except CellModelError as error:
-        return number, [], str(error)
-    clusters = found.clusters if job.config.changes is not None and job.change is None else []
-    files.write_json({"job": job_key(job), "rows": found.rows, "clusters": clusters}, _path(job))
-    return number, found.rows, ""
-
-
-def _complete(job: Job) -> Sequence[list[int]]:
-    """Clusters of the complete run of a job with a change."""
-    if job.change is None:
-        return ()
-    kept = _kept(replace(job, change=None))
-    if kept is None:
-        raise InputUnusable("the complete run, with which it is to be compared, was not done")
-    clusters: list[list[int]] = kept["clusters"]
-    return clusters
+        return job, [], str(error)
+    kept = clusters if job.config.is_compared and job.change is None else []
+    files.write_json({"job": job_key(job), "rows": rows, "clusters": kept}, _path(job))
+    return job, rows, ""
 
 
 @contextmanager

@@ -62,10 +62,9 @@ class PairedRow:
     k: str
     setting: str  # setting, value: empty for the complete run
     value: str
-    mean: dict[str, float]  # by measure, over the seeds
-    spread: dict[str, float]  # standard deviation over the seeds
-    # difference, sd: of the differences from the complete run: mean and standard deviation over the seeds
-    difference: dict[str, float]
+    mean: dict[str, float]  # mean, spread: of each measure, with its standard deviation over the seeds
+    spread: dict[str, float]
+    difference: dict[str, float]  # difference, sd: the same of the differences from the complete run
     sd: dict[str, float]
 
 
@@ -82,22 +81,20 @@ def paired_rows(rows: Sequence[Row]) -> list[PairedRow]:
             values = changed.set_index("seed")[measures].dropna(axis="columns", how="all")
             differences = values - complete[values.columns]
             moments = (values.mean(), values.std(ddof=0), differences.mean(), differences.std(ddof=0))
+            mean, spread, difference, sd = (dict(zip(map(str, values), each.tolist(), strict=True)) for each in moments)
             data, recipe, k, setting, value = map(str, (*run, *change))
-            mean, spread, difference, sd = map(_by_measure, moments)
             found.append(PairedRow(data, recipe, k, setting, value, mean, spread, difference, sd))
     return found
 
 
-def _by_measure(values: "pd.Series[float]") -> dict[str, float]:
-    return {str(name): float(value) for name, value in values.items()}
-
-
 def results_markdown(rows: Sequence[Row], *, failures: Sequence[tuple[str, str, str]] = ()) -> str:
     """All tables of a benchmark, or of runs with something changed."""
-    return (changes_markdown if "setting" in rows[0] else benchmark_markdown)(rows, failures=failures)
+    text = (changes_markdown if "setting" in rows[0] else benchmark_markdown)(rows)
+    failed = [f"- {data}, {recipe}: {why}" for data, recipe, why in failures]
+    return "\n".join([text, "## Not done", "", *failed, ""]) if failed else text
 
 
-def changes_markdown(rows: Sequence[Row], *, failures: Sequence[tuple[str, str, str]] = ()) -> str:
+def changes_markdown(rows: Sequence[Row]) -> str:
     """Table of every change beside the complete run, and how alike cells are after each layer."""
     found = paired_rows(rows)
     scores = {name: HEADINGS[name] for name in ("ari", "nmi", "accuracy", "macro_f1") if name in found[0].mean}
@@ -115,7 +112,7 @@ def changes_markdown(rows: Sequence[Row], *, failures: Sequence[tuple[str, str, 
             change = f"{row.setting} {row.value}".strip() or COMPLETE
             lines.append(line(row.data, row.recipe, change, *values, f"{row.mean['seconds']:.1f}", _layers(row)))
         lines.append("")
-    return "\n".join([*lines, *_failed(failures)])
+    return "\n".join(lines)
 
 
 def _beside_complete(row: PairedRow, name: str) -> str:
@@ -131,13 +128,7 @@ def _layers(row: PairedRow) -> str:
     return " → ".join(f"{name} {value:.2f}" for name, value in in_order)
 
 
-def _failed(failures: Sequence[tuple[str, str, str]]) -> list[str]:
-    if not failures:
-        return []
-    return ["## Not done", "", *(f"- {data}, {recipe}: {why}" for data, recipe, why in failures), ""]
-
-
-def benchmark_markdown(rows: Sequence[Row], *, failures: Sequence[tuple[str, str, str]] = ()) -> str:
+def benchmark_markdown(rows: Sequence[Row]) -> str:
     """All tables of a benchmark, as Markdown."""
     import pandas as pd
 
@@ -146,7 +137,7 @@ def benchmark_markdown(rows: Sequence[Row], *, failures: Sequence[tuple[str, str
         lines += [f"## Number of clusters {k}", "", *_means(part), "", *_comparisons(part), ""]
         lines += _integration(part)
         lines += ["### By data set, mean ± standard deviation over seeds", "", *_by_data_table(part), ""]
-    return "\n".join([*lines, *_failed(failures)])
+    return "\n".join(lines)
 
 
 def _overall(rows: "pd.DataFrame") -> "pd.DataFrame":

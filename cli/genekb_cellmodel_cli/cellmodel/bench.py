@@ -73,13 +73,13 @@ def bench(
     if n_clusters not in {None, "given", "estimated", "both"}:
         n_clusters = parse_n_clusters(n_clusters) or "auto"  # type: ignore[assignment]  # a number, or a word
     from cellmodel.bench.api import bench as run_bench
-    from cellmodel.bench.api import default_values, find_changes
+    from cellmodel.bench.changes import default_of, parse_changes
     from cellmodel.pl._sweep import check_figure, draw_sweep
 
     fractions = {"thin": thin, "drop_cells": drop_cells, "dropout": dropout}
     changed = [*(settings or ()), *(f"{name}={text}" for name, text in fractions.items() if text is not None)]
     with options.wrong_usage():
-        changes = find_changes(changed)
+        changes = parse_changes(changed)
         if plot is not None and not changes:
             raise ValueError(
                 "--plot shows the curves of what is changed; give --set, --thin, --drop-cells or --dropout"
@@ -105,7 +105,8 @@ def bench(
             read=read.config(),
         )
     if plot is not None:
-        draw_sweep(found.rows, default_values(changes), plot, overwrite=overwrite)
+        unchanged = {change.setting: default_of(change.setting) for change in changes}
+        draw_sweep(found.rows, unchanged, plot, overwrite=overwrite)
     _show_results(found, output, json=json)
 
 

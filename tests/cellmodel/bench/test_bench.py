@@ -65,7 +65,7 @@ def test_an_unknown_variant_is_refused(text):
 @pytest.mark.slow
 def test_scores_are_those_of_the_public_functions(folder, tmp_path):
     job = plan_jobs(datasets(folder)[:1], config(tmp_path))[0]
-    rows = run_job(job).rows
+    rows, _ = run_job(job)
     assert [(row["recipe"], row["k"], row["seed"]) for row in rows][:3] == [
         ("pca-kmeans", "given", 0),
         ("pca-kmeans+gmm", "given", 0),

@@ -17,8 +17,7 @@ from cellmodel.bench.changes import (
     changed_cells,
     changed_config,
     default_of,
-    parse_fractions,
-    parse_setting,
+    parse_changes,
     without_repeats,
 )
 from cellmodel.bench.jobs import BenchConfig, DataSet
@@ -58,8 +57,8 @@ def counts():
     ],
 )
 def test_settings_are_read_by_their_type_and_change_one_value(text, changes):
-    assert parse_setting(text) == changes
-    for change in parse_setting(text):
+    assert parse_changes(text) == changes
+    for change in parse_changes(text):
         before, after = RunConfig(), changed_config(RunConfig(), change)
         assert before != after
         assert changed_config(after, Change(change.setting, default_of(change.setting))) == before
@@ -73,24 +72,20 @@ def test_settings_are_read_by_their_type_and_change_one_value(text, changes):
         ("n_top_genes=many", ValueError, "n_top_genes is a whole number, not 'many'"),
         ("n_top_genes=0", ValueError, "n_top_genes must be >= 1"),
         ("metric=cosin", ValueError, "did you mean 'cosine'"),
-        ("low_data=1", ValueError, "true or false"),
+        ("low_data=1", ValueError, "one of true, false"),
+        *((f"thin={value}", ValueError, "thin takes fractions") for value in ("1", "0", "1.5", "-0.1", "nan")),
+        ("thin=half", ValueError, "thin is a number, not 'half'"),
         ("n_top_genes", ValueError, "KEY=a,b,c"),
         ("n_top_genes=", ValueError, "KEY=a,b,c"),
     ],
 )
 def test_a_setting_that_cannot_be_changed_so_is_refused(text, kind, why):
     with pytest.raises(kind, match=why):
-        parse_setting(text)
-
-
-@pytest.mark.parametrize("text", ["1", "0", "1.5", "-0.1", "half", "nan", ""])
-def test_fractions_lie_between_0_and_1(text):
-    with pytest.raises(ValueError, match="thin takes fractions"):
-        parse_fractions(THIN, text)
+        parse_changes(text)
 
 
 def test_what_the_run_has_already_is_no_change():
-    asked = [*parse_setting("n_top_genes=500,2000,500"), *parse_fractions(THIN, "0.5")]
+    asked = parse_changes(["n_top_genes=500,2000,500", "thin=0.5"])
     assert without_repeats(asked) == (Change("n_top_genes", 500), Change(THIN, 0.5))
 
 
