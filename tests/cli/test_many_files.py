@@ -32,6 +32,7 @@ def folder(tmp_path_factory, demo_kb):
     return folder
 
 
+@pytest.mark.slow
 def test_files_of_three_formats_and_two_kinds_of_names_are_one(folder, tmp_path, demo_home):
     output, report = tmp_path / "all.h5ad", tmp_path / "report.html"
     content = call_json(

@@ -47,6 +47,7 @@ def study(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_the_chain_of_the_page_on_samples_runs_as_it_stands(study, demo_home, monkeypatch):
     page = Path(__file__).parents[2] / "docs" / "guide" / "samples.md"
     block = re.search(r"```\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[1]

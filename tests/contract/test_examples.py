@@ -34,7 +34,6 @@ WITHOUT = {  # what asks a network or for a password, goes on until it is ended,
     *(f"cellmodel.bench.{name}" for name in ("bench", "perturb_eval")),
     *("cellmodel.demo", "cellmodel.view"),
 }
-SLOW = {"cellmodel.io.graph.read_graph"}  # PyTorch Geometric
 INSIDE = sorted(  # examples of what lies deeper: `kb` is the demo store, and those that need a user's cells are skipped
     {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -49,7 +48,15 @@ INSIDE = sorted(  # examples of what lies deeper: `kb` is the demo store, and th
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("examples")
-    kb = genekb.build(name="demo", model="wcp-32", home=folder)
+    genekb.build(name="demo", model="wcp-32", home=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cells(home):
+    """A folder with cells, the same clustered, and the model that clustered them."""
+    folder, kb = home / "given", genekb.open("demo", home=home)
+    folder.mkdir()
     genes = dict.fromkeys([*GENES, *kb.table("genes")["symbol"].to_pylist()])
     values = np.tile(counts(), (2, 2))
     adata = make_cells(values, genes=[*genes][: values.shape[1]], names=[f"cell{row}" for row in range(len(values))])
@@ -63,8 +70,9 @@ def examples():
     finder = doctest.DocTestFinder(recurse=True)
     for name in MODULES:
         for found in finder.find(importlib.import_module(name)):
-            if found.examples:
-                yield pytest.param(found, id=found.name, marks=[pytest.mark.slow] if found.name in SLOW else [])
+            if found.examples:  # those of the tools work on whole cells
+                marks = [pytest.mark.slow] if name.startswith("cellmodel") else []
+                yield pytest.param(found, id=found.name, marks=marks)
 
 
 @pytest.mark.parametrize(
@@ -76,12 +84,11 @@ def test_what_people_call_has_an_example(name):
 
 
 @pytest.mark.parametrize("example", list(examples()))
-def test_an_example_runs(example, home, ncbi_folder, tmp_path, monkeypatch):
+def test_an_example_runs(example, home, ncbi_folder, tmp_path, monkeypatch, request):
     monkeypatch.setenv("GENEKB_HOME", str(home))
-    for name in ("cells.h5ad", "clustered.h5ad"):
-        shutil.copy(home / name, tmp_path)
     shutil.copytree(ncbi_folder, tmp_path / "2022-11")
-    shutil.copytree(home / "model", tmp_path / "model")
+    if example.name.startswith("cellmodel"):
+        shutil.copytree(request.getfixturevalue("cells"), tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
     report = []

@@ -76,6 +76,7 @@ def labeled(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_cluster_and_bench_take_the_recipe_of_a_plug_in(beside, labeled, tmp_path, capsys, monkeypatch):
     beside()
     cells, given = labeled / "three.h5ad", ("--recipe", "nmf", "--knowledge", "none", "--n-clusters", 3)

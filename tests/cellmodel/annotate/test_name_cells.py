@@ -230,9 +230,8 @@ def test_settings_out_of_range_are_refused(field):
         TypeNaming(**{field: 0})
 
 
-def test_annotate_in_memory_names_clusters_and_leaves_cells_without_one_alone(tmp_path_factory):
-    config = genekb.BuildConfig(name="demo", models=("wcp-32",))
-    kb = genekb.open(genekb.build(genekb.read_demo_table(), config, home=tmp_path_factory.mktemp("demo")).folder)
+def test_annotate_in_memory_names_clusters_and_leaves_cells_without_one_alone(demo_kb):
+    kb = demo_kb
     adata = read_anndata(find_demo_cells()).raw.to_adata()
     adata.obs["group"] = adata.obs["bulk_labels"].astype(object)
     adata.obs.iloc[:50, adata.obs.columns.get_loc("group")] = None
@@ -253,9 +252,8 @@ def test_annotate_in_memory_names_clusters_and_leaves_cells_without_one_alone(tm
     assert set(broad.obs["cellmodel_name_cell"].dropna()) <= {"B cell", "T cell", "unassigned"}
 
 
-def test_each_level_of_the_tree_gets_the_group_that_its_names_share(tmp_path_factory, tmp_path):
-    config = genekb.BuildConfig(name="demo", models=("wcp-32",))
-    kb = genekb.open(genekb.build(genekb.read_demo_table(), config, home=tmp_path_factory.mktemp("demo")).folder)
+def test_each_level_of_the_tree_gets_the_group_that_its_names_share(demo_kb, tmp_path):
+    kb = demo_kb
     adata = read_anndata(find_demo_cells()).raw.to_adata()
     cm.tl.cluster(adata, kb, recipe="pca-kmeans", n_clusters=6)
     cm.tl.annotate(adata, kb)

@@ -10,6 +10,7 @@ from cellmodel.core.arrays import unit_rows
 N_GENES, N_EACH = 90, 30
 
 
+@pytest.mark.slow
 def test_weights_are_those_of_optimal_transport():
     ot, rng = pytest.importorskip("ot"), np.random.default_rng(0)
     around = rng.normal(size=4)

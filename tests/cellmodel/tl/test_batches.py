@@ -16,6 +16,7 @@ from cellmodel.pp.integrate import map_to_reference
 from cellmodel.tl._run.pipeline import run
 from cellmodel.tl.model.fitted import fit_model, load_model, predict, save_model
 from tests.support.batches import two_protocols
+from tests.support.grids import mostly_slow
 from tests.support.in_process import call, call_json
 
 KEYED = RunConfig(knowledge="none", n_words=0, n_clusters=3, batch=BatchConfig(key="batch"))
@@ -134,7 +135,7 @@ def test_embeddings_that_cannot_be_used_are_refused():
             cm.tl.embed(adata, knowledge="none", use_rep=key)
 
 
-@pytest.mark.parametrize("n_top_genes", [20, 2000])
+@pytest.mark.parametrize("n_top_genes", mostly_slow([20, 2000], 20))
 def test_batches_that_do_not_differ_change_no_gene_and_no_component(caplog, n_top_genes):
     adata, chosen = two_protocols(effect=0), PreprocessConfig(n_top_genes=n_top_genes)
     plain = clustered(adata, RunConfig(knowledge="none", n_words=0, n_clusters=3, preprocess=chosen))
@@ -183,7 +184,7 @@ def test_an_embedding_of_the_users_has_no_model(tmp_path):
         fit_model(cells_from_anndata(adata), clustered(adata, config))
 
 
-@pytest.mark.parametrize("recipe", ["fused", "pca-leiden"])
+@pytest.mark.parametrize("recipe", mostly_slow(["fused", "pca-leiden"], "fused"))
 def test_out_of_core_is_the_same(tmp_path, recipe):
     two_protocols().write_h5ad(tmp_path / "c.h5ad")
     shared = [tmp_path / "c.h5ad", "--knowledge", "none", "--n-clusters", "3", "--batch-key", "batch", "--recipe"]

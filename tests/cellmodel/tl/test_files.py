@@ -55,7 +55,10 @@ def cluster(paths, output, *, mode="no", join=None, read=None, config=CONFIG, **
     return run_on_files(files, ClusterJob(None, config), write=where, stream=StreamConfig(mode=mode))
 
 
-@pytest.mark.parametrize(("mode", "suffix"), [("no", ".h5ad"), ("yes", ".h5ad"), ("yes", ".zarr")])
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [("no", ".h5ad"), ("yes", ".h5ad"), pytest.param("yes", ".zarr", marks=pytest.mark.slow)],
+)
 def test_several_files_are_clustered_as_one_file_of_the_same_cells(folder, tmp_path, mode, suffix):
     paths, output = [folder / "a.h5ad", folder / "b.zarr", folder / "c.h5ad"], tmp_path / f"out{suffix}"
     found = cluster(paths, output, mode=mode)

@@ -32,6 +32,7 @@ from cellmodel.tl._run.pipeline import run as pipeline
 from cellmodel.tl._run.task import StreamConfig, run_on_file
 from cellmodel.tl.model.fitted import load_model, predict
 from genekb import BuildConfig
+from tests.support.grids import mostly_slow
 from tests.support.processes import start
 
 WHOLE = replace(find_recipe("pca-kmeans"), name="whole", out_of_core=False)
@@ -108,7 +109,7 @@ def stored_as(kind, folder):
     return path
 
 
-@pytest.mark.parametrize("kind", ["10x", "10x of Cell Ranger 2", "h5ad", "zarr"])
+@pytest.mark.parametrize("kind", mostly_slow(["10x", "10x of Cell Ranger 2", "h5ad", "zarr"], "10x"))
 def test_csc_and_10x_are_read_as_csr_is(kind, cells, small_blocks, tmp_path, monkeypatch):
     monkeypatch.setattr(stored, "_SORTED_ENTRIES", 1_001)
     path = stored_as(kind, tmp_path)
@@ -165,11 +166,7 @@ def test_out_of_core_and_in_memory_agree(cells, small_blocks, tmp_path):
 @pytest.mark.parametrize("mode", ["yes", "no"])
 @pytest.mark.parametrize(
     "change",
-    [
-        {},
-        *(pytest.param(change, marks=pytest.mark.slow) for change in ({"recipe": "pca-leiden"}, {"n_clusters": None})),
-        {"recipe": "pca-kmeans"},
-    ],
+    mostly_slow([{}, {"recipe": "pca-leiden"}, {"n_clusters": None}, {"recipe": "pca-kmeans"}], {}),
 )
 def test_equal_cells_are_never_parted(mode, change, tmp_path, small_blocks, caplog):
     three = np.arange(120) % 3
@@ -194,7 +191,7 @@ def test_the_components_are_those_of_the_whole_matrix(cells, small_blocks, tmp_p
     np.testing.assert_allclose(np.abs(features.pcs[:, :3]), np.abs(whole[:, :3]), atol=2e-3)
 
 
-@pytest.mark.parametrize("mode", ["yes", "no"])
+@pytest.mark.parametrize("mode", mostly_slow(["yes", "no"], "yes"))
 def test_the_recall_of_an_approximate_graph_is_told(mode, cells, tmp_path):
     config = replace(CONFIG, graph=GraphConfig(exact_up_to=100), n_words=0)
     features = run(cells, tmp_path / "out.h5ad", mode=mode, config=config).result.features
@@ -230,7 +227,7 @@ def test_the_same_run_twice_gives_the_same_bytes(cells, tmp_path):
 
 @pytest.mark.parametrize(
     "kind",
-    ["zarr", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("layer", "csc layer", "dense", "log1p", "raw"))],
+    mostly_slow(["zarr", "layer", "csc layer", "dense", "log1p", "raw"], "zarr"),
 )
 def test_matrices_are_found_as_in_memory(kind, tmp_path):
     counts = make_counts()[0]
@@ -357,17 +354,18 @@ def named_cells(kb, tmp_path_factory):
 @pytest.mark.parametrize(
     "change",
     [
-        {"recipe": "lowsample", "n_clusters": 4},
-        {"recipe": "scsiameseclu", "knowledge": "none", "n_clusters": 4},
-        {"recipe": "genept-s", "n_clusters": 4, "semantics": SemanticsConfig(sentences="encoded", n_sampled=20)},
-        *(
-            pytest.param({"recipe": name, "n_clusters": 4}, marks=pytest.mark.slow)
-            for name in ("genept-w", "scllm-dsc", "scrcl", "scrcl-text")
+        {"recipe": "genept-s", "semantics": SemanticsConfig(sentences="encoded", n_sampled=20)},
+        *mostly_slow(
+            [
+                {"recipe": "scsiameseclu", "knowledge": "none"},
+                *({"recipe": name} for name in ("lowsample", "genept-w", "scllm-dsc", "scrcl", "scrcl-text")),
+            ],
+            {"recipe": "lowsample"},
         ),
     ],
 )
 def test_every_recipe_gives_out_of_core_what_it_gives_in_memory(change, kb, named_cells, small_blocks, tmp_path):
-    config = RunConfig(**{"knowledge": "real", "n_words": 0, **change})
+    config = RunConfig(**{"knowledge": "real", "n_words": 0, "n_clusters": 4, **change})
     stages = Stages(tmp_path / "work", key={})
     whole = pipeline(read_cells(named_cells), kb, config)
     backed, again = (
@@ -389,7 +387,7 @@ def test_every_recipe_gives_out_of_core_what_it_gives_in_memory(change, kb, name
                 np.testing.assert_allclose(made, expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("recipe", ["fused", "pca-leiden"])
+@pytest.mark.parametrize("recipe", mostly_slow(["fused", "pca-leiden"], "fused"))
 def test_blood_cells_get_the_same_clusters_out_of_core(recipe, tmp_path):
     path = tmp_path / "cells.h5ad"
     write_cells(read_anndata(find_demo_cells()), path)
@@ -402,10 +400,7 @@ def test_built_in_recipes_all_work_out_of_core():
     assert {name for name in recipe_names() if not find_recipe(name).out_of_core} <= set(plugins())
 
 
-SLOW = [pytest.param(recipe, marks=pytest.mark.slow) for recipe in ("scsiameseclu", "scrcl")]
-
-
-@pytest.mark.parametrize("recipe", [CONFIG.recipe, "scllm-dsc", *SLOW])
+@pytest.mark.parametrize("recipe", mostly_slow(["fused", "scllm-dsc", "scsiameseclu", "scrcl"], "fused"))
 def test_a_model_and_a_report_are_written_out_of_core(recipe, cells, small_blocks, tmp_path):
     config = replace(CONFIG, recipe=recipe)
     for mode in ("yes", "no"):

@@ -21,6 +21,7 @@ from cellmodel.tl._run.pipeline import run
 from cellmodel.tl.model.fitted import check_can_predict, fit_model, load_model, predict, save_model
 from genekb.builder.update import add_encoders
 from genekb.encoders import load_encoder
+from tests.support.grids import mostly_slow
 from tests.support.in_process import call, call_json
 
 GRAPH_RECIPES = ("scllm-dsc", "scsiameseclu", "scrcl", "scrcl-text")
@@ -72,7 +73,7 @@ def test_every_built_in_recipe_is_tried_here():
 
 @pytest.mark.parametrize(
     "recipe",
-    [pytest.param(each, marks=pytest.mark.slow) if each == "scrcl-text" else each for each in RECIPES],
+    mostly_slow(RECIPES, "fused", "pca-kmeans", "scllm-dsc"),
 )
 def test_fitted_cells_keep_their_clusters_and_places(fit, halves, kb, recipe):
     model, result = fit(recipe)
@@ -102,14 +103,14 @@ def test_new_cells_get_the_clusters_that_they_have_among_all_cells(fitted, halve
     assert adjusted_rand_score(truth, found.labels) > 0.8 * adjusted_rand_score(truth, alone.labels)
 
 
-@pytest.mark.parametrize("recipe", ["fused", *GRAPH_RECIPES])
+@pytest.mark.parametrize("recipe", mostly_slow(GRAPH_RECIPES, "scllm-dsc"))
 def test_new_cells_are_placed_by_type_as_well_as_by_the_default_recipe(fit, halves, kb, recipe):
     new, truth = cells_from_anndata(halves[1].copy()), halves[1].obs["bulk_labels"].astype(str)
     scores = [adjusted_mutual_info_score(truth, predict(fit(name)[0], new, kb).labels) for name in ("fused", recipe)]
     assert scores[1] > scores[0] - 0.1
 
 
-@pytest.mark.parametrize("recipe", ["fused", *GRAPH_RECIPES])
+@pytest.mark.parametrize("recipe", mostly_slow(["fused", *GRAPH_RECIPES], "fused", "scllm-dsc"))
 def test_a_cell_is_placed_alike_alone_and_among_others(fit, halves, kb, recipe):
     model, _ = fit(recipe)
     together = predict(model, cells_from_anndata(halves[1].copy()), kb)
@@ -177,7 +178,7 @@ def simulated(n_cells=400, n_genes=200, n_types=4):
     return AnnData(sp.csr_matrix(rng.poisson(rates[types]).astype(np.float32))), types
 
 
-@pytest.mark.parametrize("recipe", ["scllm-dsc", pytest.param("scsiameseclu", marks=pytest.mark.slow), "scrcl"])
+@pytest.mark.parametrize("recipe", mostly_slow(["scllm-dsc", "scsiameseclu", "scrcl"], "scllm-dsc"))
 def test_without_knowledge_held_out_cells_get_the_cluster_of_their_type(recipe):
     adata, types = simulated()
     adata.var_names = [f"gene {row}" for row in range(adata.n_vars)]

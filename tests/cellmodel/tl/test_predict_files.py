@@ -107,6 +107,7 @@ def test_several_files_go_to_a_folder_and_one_by_one_engine(cohort, demo_home, t
     assert not list(tmp_path.glob("o.h5ad"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_whole_files_and_goes_on(cohort, local, demo_home, tmp_path):
     args = ["--model", cohort / "model", "--kb", "demo", "--home", demo_home, "-o", tmp_path / "out"]
     process = start("cellmodel", "predict", *files_of(cohort), *args)

@@ -163,7 +163,8 @@ assert logging.getLogger("cellmodel").level == 0 and not logging.getLogger("cell
 """
 
 
-@pytest.mark.parametrize(("verbosity", "is_shown"), [pytest.param(1, False, marks=pytest.mark.slow), (3, True)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("verbosity", "is_shown"), [(1, False), (3, True)])
 def test_messages_are_shown_at_the_verbosity_of_scanpy(adata, tmp_path, verbosity, is_shown):
     pytest.importorskip("scanpy")
     adata.write_h5ad(tmp_path / "cells.h5ad")

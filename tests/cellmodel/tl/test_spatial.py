@@ -18,6 +18,7 @@ from cellmodel.pp.features import make_features
 from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights
 from cellmodel.pp.spatial import likeness, nearest_by_coordinates, spatial_graph
 from cellmodel.tl._run.pipeline import run
+from tests.support.grids import mostly_slow
 from tests.support.in_process import call, call_json
 
 SIDE = 12
@@ -128,7 +129,7 @@ def test_permuting_the_spots_permutes_the_domains():
     assert adjusted_rand_score(labels[order], permuted) == 1.0
 
 
-@pytest.mark.parametrize("recipe", ["fused", "scrcl"])
+@pytest.mark.parametrize("recipe", mostly_slow(["fused", "scrcl"], "fused"))
 def test_coordinates_find_faint_regions_that_expression_alone_does_not(recipe):
     def agreement(spatial):
         config = RunConfig(recipe=recipe, knowledge="none", n_clusters=2, n_words=0, spatial=spatial)
@@ -183,7 +184,7 @@ def test_voters_are_a_small_fraction_of_a_small_array_and_as_set_on_a_large_one(
     assert SpatialConfig(n_voters=3).voters_of(n_cells=269) == 3
 
 
-@pytest.mark.parametrize("spatial", [SpatialConfig(), SpatialConfig(smooth_labels=True)])
+@pytest.mark.parametrize("spatial", mostly_slow([SpatialConfig(), SpatialConfig(smooth_labels=True)], SpatialConfig()))
 def test_thin_layers_of_a_small_array_are_not_lost_by_coordinates(spatial):
     across, along = np.divmod(np.arange(256), 16)
     layers = np.searchsorted([2, 4, 6, 9], np.hypot(across - 7.5, along - 7.5))  # rings two or three spots wide

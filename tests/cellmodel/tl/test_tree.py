@@ -87,6 +87,7 @@ def test_levels_of_an_earlier_run_go():
     assert [name for name in adata.obs if "level" in name] == ["cellmodel_level_1"]
 
 
+@pytest.mark.slow
 def test_a_higher_resolution_gives_more_clusters():
     adata = counts(6)
     found = []
@@ -145,6 +146,7 @@ def test_within_without_a_cluster_is_wrong_usage():
         cm.tl.cluster(counts(6), **PLAIN, within="type")
 
 
+@pytest.mark.slow
 def test_cells_without_structure_are_clustered_with_a_note(caplog):
     adata = counts(1, n_cells=400)
     adata.obs["all"] = "x"

@@ -138,7 +138,7 @@ def test_a_server_that_drips_is_given_up_and_what_has_arrived_is_gone_on_with(bu
 
 def test_a_slow_line_is_waited_for(built, shared, tmp_path, monkeypatch):
     monkeypatch.setattr("genekb.net.client.WINDOW_S", 0.05)
-    with serving(files=served(shared), pause_s=0.02, piece=400) as server:  # 20 kB/s
+    with serving(files=served(shared), pause_s=0.01, piece=2_000) as server:  # slower than one window
         pulled = pull(server.url + "kb", tmp_path, encoders=("wcp-8",))
     assert verify_store(pulled.folder).faults == ()
 
