@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 __all__ = [
     "api",
     "bench",
+    "changes",
     "eval",
     "integration",
     "metrics",
