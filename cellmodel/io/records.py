@@ -1,11 +1,12 @@
-"""Records of results in ``uns``: the run, store and encoder that made them, and whether what is given is the same."""
+"""Records of results in ``uns``: the run, store and encoder that made them, compared with what is given; values fit for a file."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import scipy.sparse as sp
 
 import genekb
@@ -14,7 +15,6 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import LineageMismatch
 from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import SAMPLE_KEY, FileRecord
-from cellmodel.io.writers import h5ad_safe
 from genekb.core.plugins import installed_version
 
 if TYPE_CHECKING:
@@ -250,3 +250,68 @@ def _text(record: object, *path: str) -> str:
             return ""
         record = record[part]
     return str(record) if isinstance(record, str) else ""
+
+
+INT64: Final = np.iinfo(np.int64)
+
+
+def h5ad_safe(value: Any) -> Any:
+    """Turn nested values into types that survive writing and reading h5ad.
+
+    None and missing text become ``""``; paths, bytes, sets and integers beyond 64 bits become text; what text cannot
+    hold in a file is escaped, and ``/`` in a key becomes ``_``; ``ValueError`` if two keys become equal. A list of
+    numbers or of text becomes an array, a list that holds lists, arrays or mappings a mapping by position.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    elif isinstance(value, set | frozenset):
+        value = sorted(map(_safe_text, value))
+    elif isinstance(value, np.ndarray) and value.dtype == object:
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return _safe_mapping(value)
+    if isinstance(value, list | tuple):
+        return _safe_list(value)
+    if hasattr(value, "reset_index"):
+        return _safe_frame(value)
+    is_text = value is None or isinstance(value, str | bytes | Path)
+    return _safe_text(value) if is_text or not _fits(value) else value
+
+
+def _safe_text(value: Any) -> str:
+    if type(value) is str and value.isascii() and "\0" not in value:  # nearly all
+        return value
+    if value is None:
+        return ""
+    text = value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+
+
+def _safe_mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
+    safe: dict[str, Any] = {}
+    for key, item in value.items():
+        name = _safe_text(key).replace("/", "_")
+        if name in safe:
+            raise ValueError(f"two keys become {name!r} in a file, one of them {key!r}; rename one")
+        safe[name] = h5ad_safe(item)
+    return safe
+
+
+def _safe_list(value: Sequence[Any]) -> Any:
+    if any(isinstance(item, list | tuple | set | frozenset | Mapping | np.ndarray) for item in value):
+        return {str(position): h5ad_safe(item) for position, item in enumerate(value)}
+    if value and all(isinstance(item, int | float | np.number | np.bool_) and _fits(item) for item in value):
+        return np.asarray(value)
+    return np.array([_safe_text(item) for item in value], dtype=object)
+
+
+def _fits(value: Any) -> bool:
+    return not isinstance(value, int) or INT64.min <= value <= INT64.max
+
+
+def _safe_frame(frame: "pd.DataFrame") -> "pd.DataFrame":
+    safe = frame.set_axis([_safe_text(name) for name in frame.index], axis=0)
+    for name in safe.select_dtypes(object).columns:
+        missing = safe[name].isna()
+        safe[name] = [_safe_text(item) for item in safe[name].where(~missing, "")]
+    return safe.set_axis([_safe_text(name).replace("/", "_") for name in safe.columns], axis=1)

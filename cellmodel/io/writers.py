@@ -1,13 +1,14 @@
-"""Results out: targets, nested values made fit for a file, and files written whole or not at all."""
+"""Write results: targets, and cell files that are written whole or not at all."""
 
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -17,7 +18,6 @@ from cellmodel.io.formats.anndata import open_file
 from cellmodel.io.formats.mudata import find_modality
 from cellmodel.io.formats.tenx import find_group
 from cellmodel.io.guard import PARTS
-from cellmodel.io.hdf5 import open_h5ad
 from genekb.core.errors import OutputUnusable
 from genekb.files import replace as replacing
 from genekb.files.endings import CELLS, check_ending
@@ -27,70 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-INT64: Final = np.iinfo(np.int64)
 ZARR_MARKS: Final = (".zgroup", "zarr.json")
-
-
-def h5ad_safe(value: Any) -> Any:
-    """Turn nested values into types that survive writing and reading h5ad.
-
-    None and missing text become ``""``; paths, bytes, sets and integers beyond 64 bits become text; what text cannot
-    hold in a file is escaped, and ``/`` in a key becomes ``_``; ``ValueError`` if two keys become equal. A list of
-    numbers or of text becomes an array, a list that holds lists, arrays or mappings a mapping by position.
-    """
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    elif isinstance(value, set | frozenset):
-        value = sorted(map(_safe_text, value))
-    elif isinstance(value, np.ndarray) and value.dtype == object:
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return _safe_mapping(value)
-    if isinstance(value, list | tuple):
-        return _safe_list(value)
-    if hasattr(value, "reset_index"):
-        return _safe_frame(value)
-    is_text = value is None or isinstance(value, str | bytes | Path)
-    return _safe_text(value) if is_text or not _fits(value) else value
-
-
-def _safe_text(value: Any) -> str:
-    if type(value) is str and value.isascii() and "\0" not in value:  # nearly all
-        return value
-    if value is None:
-        return ""
-    text = value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
-    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
-
-
-def _safe_mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
-    safe: dict[str, Any] = {}
-    for key, item in value.items():
-        name = _safe_text(key).replace("/", "_")
-        if name in safe:
-            raise ValueError(f"two keys become {name!r} in a file, one of them {key!r}; rename one")
-        safe[name] = h5ad_safe(item)
-    return safe
-
-
-def _safe_list(value: Sequence[Any]) -> Any:
-    if any(isinstance(item, list | tuple | set | frozenset | Mapping | np.ndarray) for item in value):
-        return {str(position): h5ad_safe(item) for position, item in enumerate(value)}
-    if value and all(isinstance(item, int | float | np.number | np.bool_) and _fits(item) for item in value):
-        return np.asarray(value)
-    return np.array([_safe_text(item) for item in value], dtype=object)
-
-
-def _fits(value: Any) -> bool:
-    return not isinstance(value, int) or INT64.min <= value <= INT64.max
-
-
-def _safe_frame(frame: "pd.DataFrame") -> "pd.DataFrame":
-    safe = frame.set_axis([_safe_text(name) for name in frame.index], axis=0)
-    for name in safe.select_dtypes(object).columns:
-        missing = safe[name].isna()
-        safe[name] = [_safe_text(item) for item in safe[name].where(~missing, "")]
-    return safe.set_axis([_safe_text(name).replace("/", "_") for name in safe.columns], axis=1)
 
 
 def write_cells(adata: "AnnData", path: Path, *, source: Path | None = None, overwrite: bool = False) -> None:
@@ -160,7 +97,7 @@ def write_blocks(
 
             _write_joined(zarr.open_group(part, mode="w", zarr_format=2), adata, blocks)
             return
-        with open_h5ad(part, "w") as file:
+        with _open_h5ad(part, "w") as file:
             _write_joined(file, adata, blocks, compression=_compression(source))
 
     with output(cells_target(path), overwrite=overwrite) as part, _text_columns_kept(adata):
@@ -197,12 +134,12 @@ def _write_slots_into_h5ad(source: Path, part: Path, adata: "AnnData", slots: It
             _write_modality(file[f"mod/{modality}"], part, adata, slots)
             return
     shutil.copyfile(source, part)
-    with open_h5ad(part, "r+") as file:
+    with _open_h5ad(part, "r+") as file:
         _write_slots(file, adata, slots, compression=_compression(source))
 
 
 def _write_modality(group: Any, part: Path, adata: "AnnData", slots: Iterable[tuple[str, str]]) -> None:
-    with open_h5ad(part, "w") as file:
+    with _open_h5ad(part, "w") as file:
         for name in group:
             group.file.copy(group[name], file, name)
         file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
@@ -214,7 +151,7 @@ def _write_10x(source: Path, part: Path, adata: "AnnData", _: Iterable[tuple[str
     import h5py
     from anndata.io import write_elem
 
-    with h5py.File(source) as file, open_h5ad(part, "w") as h5ad:
+    with h5py.File(source) as file, _open_h5ad(part, "w") as h5ad:
         write_elem(h5ad, "/", adata)
         group, matrix = file[find_group(source, file)], h5ad.create_group("X")
         for name in PARTS:
@@ -335,6 +272,60 @@ def _tables(adata: "AnnData") -> "list[pd.DataFrame]":
     return [adata.obs, adata.var, *([] if adata.raw is None else [adata.raw.var])]
 
 
+@contextmanager
+def _open_h5ad(path: Path, mode: Literal["w", "r+"]) -> Iterator[Any]:
+    """Open for writing, such that a disk that refuses gives an error."""
+    import h5py
+
+    with _Sink(path, "w+" if mode == "w" else "r+") as sink, warnings.catch_warnings():
+        # columns such as "CD4/CD8" of the user's tables are kept
+        warnings.filterwarnings("ignore", message="Forward slashes will be disallowed in h5", category=FutureWarning)
+        try:
+            with h5py.File(sink, mode) as file:
+                yield file
+        finally:
+            if sink.refusal is not None:
+                raise sink.refusal
+
+
+class _Sink(FileIO):
+    """A file that keeps the first refusal of the disk to itself, to be raised once HDF5 has closed.
+
+    HDF5 cannot close a file whose last writes fail, and ends the process with a segmentation fault at its exit.
+    """
+
+    refusal: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of it, or pretend to."""
+        left = memoryview(data).cast("B")
+        size = len(left)
+        try:
+            while left and self.refusal is None:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self.refusal = error
+        return size
+
+    def readinto(self, buffer: Any) -> int:
+        """Read, and zeros beyond the end, as HDF5's own files give: what it reads back need not be written yet."""
+        into = memoryview(buffer).cast("B")
+        n_read = super().readinto(into) or 0
+        into[n_read:] = bytes(len(into) - n_read)
+        return len(into)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size, or pretend to."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.refusal = self.refusal or error
+            return size or 0
+
+    def flush(self) -> None:
+        """Do nothing: no byte waits here."""
+
+
 def _write_zarr(adata: "AnnData", path: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Writing zarr v2 data", category=UserWarning)
@@ -344,7 +335,7 @@ def _write_zarr(adata: "AnnData", path: Path) -> None:
 def _write_h5ad(adata: "AnnData", path: Path, *, compression: str | None) -> None:
     from anndata.io import write_elem
 
-    with open_h5ad(path, "w") as file:
+    with _open_h5ad(path, "w") as file:
         write_elem(file, "/", adata, dataset_kwargs={"compression": compression})
 
 

@@ -13,8 +13,8 @@ from cellmodel.core.config import Values
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, obs_columns, read_cells
-from cellmodel.io.records import input_record
-from cellmodel.io.writers import cells_target, check_targets, h5ad_safe, write_cells
+from cellmodel.io.records import h5ad_safe, input_record
+from cellmodel.io.writers import cells_target, check_targets, write_cells
 from cellmodel.perturb.effects import COVERAGE, MeasuredEffects, measure_effects, predict_effects, pseudo_replicates
 from cellmodel.perturb.neighbors import nearest_trained
 from cellmodel.perturb.predict import PREDICTED, TRAINED, PerturbConfig

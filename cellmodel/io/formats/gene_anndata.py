@@ -9,7 +9,8 @@ import scipy.sparse as sp
 import genekb
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.io.writers import check_targets, h5ad_safe, write_cells
+from cellmodel.io.records import h5ad_safe
+from cellmodel.io.writers import check_targets, write_cells
 from genekb.encoders.imported.files import NAME_COLUMNS, GeneRows
 from genekb.encoders.imported.vectors import ForeignVectors, Keys, foreign_vectors
 from genekb.files.endings import check_ending

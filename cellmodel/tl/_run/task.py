@@ -13,13 +13,13 @@ from cellmodel.core.errors import InputUnusable, WorkUnwritten
 from cellmodel.core.stages import AnyStages, MemoryStages, Stages
 from cellmodel.io.backed import BACKED_ABOVE, AnyCells, BackedCells, check_out_of_core, count_entries, open_backed
 from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, claim_slots, read_cells
+from cellmodel.io.records import h5ad_safe
 from cellmodel.io.writers import (
     FileState,
     WriteConfig,
     can_be_copied,
     check_outputs,
     file_state,
-    h5ad_safe,
     write_beside,
     write_blocks,
     write_cells,

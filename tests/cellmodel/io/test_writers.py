@@ -16,7 +16,8 @@ import scipy.sparse as sp
 
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import ReadConfig, read_cells
-from cellmodel.io.writers import can_be_copied, file_state, h5ad_safe, write_beside, write_cells
+from cellmodel.io.records import h5ad_safe
+from cellmodel.io.writers import can_be_copied, file_state, write_beside, write_cells
 
 ROOT = Path(__file__).parents[3]
 COUNTS = np.random.default_rng(0).poisson(1.0, (30, 8)).astype(np.float32)

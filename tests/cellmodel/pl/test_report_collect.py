@@ -13,7 +13,7 @@ import scipy.sparse as sp
 
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
-from cellmodel.io.writers import h5ad_safe
+from cellmodel.io.records import h5ad_safe
 from cellmodel.pl.report.collect.frames import report_data
 from cellmodel.pl.report.collect.tables import read_searches
 from cellmodel.pl.report.page.render import render_report
