@@ -1,6 +1,6 @@
 """Settings of a run: one frozen dataclass a component, one set of values for every data set; no NumPy is loaded."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final, Literal, Protocol, get_args
 
 from genekb.core.messages import check_choice
@@ -124,6 +124,22 @@ class TrainingConfig:
             raise ValueError(f"learning_rate must be > 0, got {self.learning_rate}")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QualityConfig:
+    """Which cells a run leaves out; none unless a limit is set."""
+
+    min_counts: int | None = None  # a cell has at least so many counts
+    min_genes: int | None = None  # and so many genes with a count
+    max_mito: float | None = None  # and at most so many % of its counts from mitochondrial genes
+
+    def __post_init__(self) -> None:
+        for name in ("min_counts", "min_genes"):
+            if (getattr(self, name) or 1) < 1:
+                raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}")
+        if self.max_mito is not None and not 0 <= self.max_mito <= 100:  # noqa: PLR2004 - percent
+            raise ValueError(f"`max_mito` is in percent, 0 to 100, got {self.max_mito}")
+
+
 HARMONY_THETA: Final = 2.0  # Harmony's own
 MOST_THETA: Final = 1000.0  # far above any use; Harmony's own numbers overflow from about 1e300
 
@@ -184,6 +200,8 @@ class RunConfig:
         Key of obsm with an embedding that takes the place of the principal components; None for these.
     training
         What is changed of the training of the recipe.
+    quality
+        Which cells are left out.
     device
         Where the model is trained: auto, cpu, cuda or cuda:N; no part of what decides the result, so neither compared
         nor in :meth:`to_dict`.
@@ -213,6 +231,7 @@ class RunConfig:
     graph: GraphConfig = field(default_factory=GraphConfig)
     semantics: SemanticsConfig = field(default_factory=SemanticsConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    quality: QualityConfig = field(default_factory=QualityConfig)
     device: str = field(default="cpu", compare=False)
 
     def __post_init__(self) -> None:
@@ -244,14 +263,16 @@ class RunConfig:
         return self.batch.integration or ("harmony" if self.use_rep is None else "none")
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested plain values, for the record; ``resolution``, ``batch``, ``use_rep``, ``training`` where set."""
+        """Nested plain values, for the record; ``resolution``, ``batch``, ``use_rep``, ``quality`` where set."""
         plain = asdict(replace(self, recipe=self.recipe_name))
         unset = {name for name in ("batch", "use_rep", "resolution") if plain[name] is None}
-        unset |= {"training"} if self.training == TrainingConfig() else set()
+        defaults = {"training": TrainingConfig(), "quality": QualityConfig()}
+        unset |= {name for name, default in defaults.items() if getattr(self, name) == default}
         return {name: value for name, value in plain.items() if name != "device" and name not in unset}
 
 
 _RENAMED: Final = {"random_state": "seed", "orthologs": "use_orthologs"}  # settings whose arguments have other names
+_OF_QUALITY: Final = tuple(each.name for each in fields(QualityConfig))
 _OF_BATCHES: Final = {"integration": "integration", "confounded_ok": "confounded_ok", "harmony_theta": "theta"}
 
 
@@ -268,10 +289,13 @@ def settings_of(
     """Give the settings of a run by arguments of the same names; one at its default leaves what ``base`` says."""
     base, defaults = base or RunConfig(), RunConfig()
     of_batches = {name: given.pop(name) for name in _OF_BATCHES if name in given}
+    of_quality = {name: value for name in _OF_QUALITY if (value := given.pop(name, None)) is not None}
     named = {_RENAMED.get(name, name): value for name, value in given.items()}
     changed = {name: value for name, value in named.items() if value != getattr(defaults, name)}
     if sentences != SemanticsConfig().sentences:
         changed["semantics"] = replace(base.semantics, sentences=sentences)
+    if of_quality:
+        changed["quality"] = replace(base.quality, **of_quality)
     if n_clusters not in {None, "auto"}:
         changed["n_clusters"] = n_clusters
     batch = _batch(BatchConfig(key=batch_key) if isinstance(batch_key, str) else batch_key or base.batch, of_batches)

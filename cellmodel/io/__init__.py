@@ -15,6 +15,7 @@ __all__ = [
     "graph",
     "guard",
     "matrix",
+    "quality",
     "read_graph",
     "records",
     "writers",

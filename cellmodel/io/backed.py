@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from cellmodel.core.arrays import CellByGene
+from cellmodel.core.arrays import CellBlocks, CellByGene
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import Arrays, InputStages, Stages
 from cellmodel.io.cells import SAMPLE_KEY, Cells, FileRecord, Matrices, ReadConfig, check_slots, matrix_name
@@ -31,6 +31,7 @@ from cellmodel.io.guard import (
     refused_by_anndata,
 )
 from cellmodel.io.matrix import ValueKind, ValueReport, as_csr, gene_columns
+from cellmodel.io.quality import CellQuality
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -103,7 +104,7 @@ class BackedMatrix:
 class JoinedMatrix:
     """Matrices of several files, one below the other, each read in blocks of cells."""
 
-    matrices: "tuple[BackedMatrix | JoinedMatrix, ...]"
+    matrices: tuple[CellBlocks, ...]
     columns: tuple[Int[np.ndarray, " gene"], ...]  # of each matrix, in the order of the genes
 
     @property
@@ -111,27 +112,33 @@ class JoinedMatrix:
         """Cells and genes."""
         return sum(matrix.shape[0] for matrix in self.matrices), len(self.columns[0])
 
-    @property
-    def n_stored(self) -> int:
-        """Entries that are stored, of all genes of the files."""
-        return sum(matrix.n_stored for matrix in self.matrices)
-
     def blocks(self) -> Iterator[CellByGene]:
         """Give the cells in their order, as float32 without stored zeros."""
         for matrix, columns in zip(self.matrices, self.columns, strict=True):
             for block in matrix.blocks():
                 yield take_columns(block, columns)
 
-    def parts(self, ranges: Iterable[tuple[int, int]]) -> Iterator[CellByGene]:
-        """Give ranges of cells, each from a first to before a last one."""
-        for start, end in ranges:
-            found, before = [], 0
-            for matrix, columns in zip(self.matrices, self.columns, strict=True):
-                first, last = max(start - before, 0), min(end - before, matrix.shape[0])
-                if first < last:
-                    found += [take_columns(block, columns) for block in matrix.parts([(first, last)])]
-                before += matrix.shape[0]
-            yield sp.vstack(found, format="csr")
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class KeptMatrix:
+    """Some of the cells of a backed matrix, in their order."""
+
+    matrix: CellBlocks
+    rows: Int[np.ndarray, " cell"]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells and genes."""
+        return len(self.rows), self.matrix.shape[1]
+
+    def blocks(self) -> Iterator[CellByGene]:
+        """Give the cells in their order, as float32 without stored zeros."""
+        start = 0
+        for block in self.matrix.blocks():
+            inside = slice(*np.searchsorted(self.rows, [start, start + block.shape[0]]))
+            if inside.stop > inside.start:
+                yield block[self.rows[inside] - start]
+            start += block.shape[0]
 
 
 def take_columns(matrix: CellByGene, columns: Int[np.ndarray, " gene"]) -> CellByGene:
@@ -186,6 +193,8 @@ class Scan:
     report: ValueReport  # the kind of values, and in which range they lie
     depth: Float[np.ndarray, " cell"]  # (cell,) sum of the values
     totals: Float[np.ndarray, " gene"]  # (gene,) sum of the values
+    n_genes: Int[np.ndarray, " cell"]  # (cell,) genes of which the value is above zero
+    mito: Float[np.ndarray, " cell"]  # (cell,) sum of the values of mitochondrial genes
     n_cells: Int[np.ndarray, " gene"]  # (gene,) cells in which the value is above zero
     # mean, variance: (gene,) of the normalized values before the logarithm, the variance with divisor n - 1
     mean: Float[np.ndarray, " gene"]
@@ -195,7 +204,17 @@ class Scan:
     batch_variance: Float[np.ndarray, "batch gene"] | None = None
 
 
-_SHARED: Final = ("names", "var_rows", "kind", "notes", "source", "files", "sample_key")  # with cells in memory
+# with cells in memory
+_SHARED: Final = (
+    "names",
+    "var_rows",
+    "kind",
+    "notes",
+    "source",
+    "files",
+    "sample_key",
+    "quality",
+)  # with cells in memory
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -203,7 +222,7 @@ class BackedCells:
     """Cells as :class:`cellmodel.io.cells.Cells`, but for a matrix that is read in blocks."""
 
     adata: "AnnData"  # obs and var, without any matrix
-    matrix: BackedMatrix | JoinedMatrix
+    matrix: CellBlocks
     scan: Scan  # what one pass over the matrix found
     names: tuple[str, ...]
     var_rows: Int[np.ndarray, " gene"] | None
@@ -212,6 +231,7 @@ class BackedCells:
     source: str
     files: tuple[FileRecord, ...] = ()
     sample_key: str = ""
+    quality: CellQuality | None = None
 
     @property
     def shape(self) -> tuple[int, int]:

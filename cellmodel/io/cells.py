@@ -25,6 +25,7 @@ from cellmodel.io.matrix import (
     name_genes,
     note_oddities,
 )
+from cellmodel.io.quality import CellQuality
 from cellmodel.io.writers import check_key, check_tables
 from genekb.core.messages import check_choice, counted, known_names
 
@@ -72,6 +73,7 @@ class Cells:
     source: str  # file, or ``AnnData in memory``
     files: tuple[FileRecord, ...] = ()  # what each file gave, where there are several
     sample_key: str = ""  # column of obs with their samples; empty where that is not known, or ``adata.uns`` has it
+    quality: CellQuality | None = None  # None where nobody asked for it
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -279,7 +279,7 @@ def name_genes(var: Any, gene_key: str | None, *, source: str, notes: list[str])
     if spiked := [name for name in map(str, var.index) if is_spike_in(name)]:
         controls = counted(len(spiked), "spike-in control")
         notes.append(f"{controls} left out, of total counts and variable genes too: {listed(spiked, most=3)}")
-    names = _names_of(var.iloc[columns], gene_key, source=source, notes=notes)
+    names = gene_labels(var.iloc[columns], gene_key, source=source, notes=notes)
     n_barcodes = sum(_BARCODE.fullmatch(name) is not None for name in names)
     if n_barcodes > len(names) / 2:
         raise InputUnusable(
@@ -317,7 +317,8 @@ def are_numbered(names: Sequence[str] | np.ndarray) -> bool:
     return first is not None and all(name == str(place) for place, name in enumerate(names, first))
 
 
-def _names_of(var: Any, gene_key: str | None, *, source: str, notes: list[str]) -> np.ndarray:
+def gene_labels(var: Any, gene_key: str | None, *, source: str, notes: list[str]) -> np.ndarray:
+    """Names of all columns; one without a value in ``gene_key`` keeps that of ``var_names``."""
     if gene_key is None:
         return np.array([str(name) for name in var.index], dtype=object)
     if gene_key not in var:

@@ -1,4 +1,4 @@
-"""Records of results in ``uns``: the run, store and encoder that made them, compared with what is given; values fit for a file."""
+"""Records of results in ``uns``: the run, store and encoder that made them; values that a file can hold."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence

@@ -177,9 +177,8 @@ def _write_slots(file: Any, adata: "AnnData", slots: Iterable[tuple[str, str]], 
     from anndata.io import write_elem
 
     slots = list(slots)
-    for table in ("obs", "var"):
-        if any(part == table for part, _ in slots):
-            write_elem(file, table, getattr(adata, table), dataset_kwargs=filters)
+    for table in ("obs", *(["var"] if any(part == "var" for part, _ in slots) else [])):
+        write_elem(file, table, getattr(adata, table), dataset_kwargs=filters)
     for part, key in slots:
         if part in {"obs", "var"}:
             continue

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +15,7 @@ from jaxtyping import Int
 
 from cellmodel.core.arrays import CellBlocks, CellByGene, Labels, row_blocks
 from cellmodel.core.compute import ahead, in_order
+from cellmodel.core.config import RunConfig
 from cellmodel.core.stages import AnyStages, Arrays, InputStages, Stages
 from cellmodel.io.backed import (
     BACKED_ABOVE,
@@ -22,7 +23,7 @@ from cellmodel.io.backed import (
     BackedCells,
     BackedFile,
     BackedMatrix,
-    JoinedMatrix,
+    KeptMatrix,
     Scan,
     count_entries,
     open_backed,
@@ -36,9 +37,11 @@ from cellmodel.io.matrix import (
     ValueReport,
     ValueTally,
     decide_kind,
+    gene_labels,
     name_genes,
     note_oddities,
 )
+from cellmodel.io.quality import figures_of_block, keep_rows, mitochondrial_genes, quality_of, rows_to_keep, table_of
 from cellmodel.io.writers import check_tables
 from cellmodel.pp.moments import GeneSums, GroupMoments, Transform, cluster_moments, without_zeros
 from cellmodel.pp.normalize import log_values, scaled_entries, size_factors
@@ -67,22 +70,31 @@ class LogExpression:
         return log_values(values, self.kind, self.columns)
 
 
-def scan(matrix: CellByGene | CellBlocks, *, kind: ValueKind, batches: ObsCategories | None = None) -> Scan:
+def scan(
+    matrix: CellByGene | CellBlocks,
+    *,
+    kind: ValueKind,
+    batches: ObsCategories | None = None,
+    mito: Int[np.ndarray, " mito"] | None = None,
+) -> Scan:
     """Read all values once.
 
     ``kind``: what the values are taken for; the report says what they look like. ``batches``: within which moments are
-    taken, too. Moments are zero where values are
+    taken, too. ``mito``: columns of mitochondrial genes. Moments are zero where values are
     negative, not finite, or no logarithms though taken for such, since nothing can be made of those.
     """
     n_cells, n_genes = matrix.shape
     tally, linear = ValueTally(), GeneSums(n_genes, n_groups=1 if batches is None else len(batches.names))
-    depth, totals = np.zeros(n_cells), np.zeros(n_genes)
+    depth, of_mito, totals = np.zeros(n_cells), np.zeros(n_cells), np.zeros(n_genes)
+    n_above = np.zeros(n_cells, dtype=np.int64)
+    mito = np.zeros(0, dtype=np.int64) if mito is None else mito
     highest = LOG1P_MAX if kind == ValueKind.LOG1P else np.finfo(np.float32).max
     start = 0
     for read in ahead(row_blocks(matrix)):
         tally.add(read)
         rows = slice(start, start + read.shape[0])
         depth[rows] = np.asarray(read.sum(axis=1, dtype=np.float64)).ravel()
+        n_above[rows], of_mito[rows] = figures_of_block(read, mito)
         start = rows.stop
         if read.data.min(initial=0) >= 0 and read.data.max(initial=0) <= highest:
             block = without_zeros(read)
@@ -95,6 +107,8 @@ def scan(matrix: CellByGene | CellBlocks, *, kind: ValueKind, batches: ObsCatego
         report=tally.report(),
         depth=depth,
         totals=totals,
+        n_genes=n_above,
+        mito=of_mito,
         n_cells=linear.n_expressing.sum(axis=0).astype(np.int64),
         mean=mean,
         variance=scatter / max(n_cells - 1, 1),
@@ -154,7 +168,10 @@ def read_backed_cells(
     batches = None if batch_key is None else obs_categories(adata, batch_key, source=source)
     notes = list(notes_on(backed.path))
     matrix_of = cache(lambda place: backed.matrix(place, stages))
-    scan_of = cache(lambda place: _scan_place(matrix_of(place), read, stages, batches=batches))
+    tables = {"raw/X": backed.raw_var}
+    scan_of = cache(
+        lambda place: _scan_place(matrix_of(place), tables.get(place, adata.var), read, stages, batches=batches)
+    )
     place = backed.matrices.choose(read, lambda place: scan_of(place).report, notes)
     matrix, found, is_raw = matrix_of(place), scan_of(place), place == "raw/X"
     kind = decide_kind(
@@ -198,29 +215,78 @@ def open_cells(
         yield read_backed_cells(backed, read, Stages(Path(folder) / "work", key={"cells": str(path)}))
 
 
-def scan_joined(matrix: JoinedMatrix, kind: ValueKind, stages: Stages, *, batches: ObsCategories | None = None) -> Scan:
+def scan_joined(
+    matrix: CellBlocks,
+    names: Sequence[str],
+    kind: ValueKind,
+    stages: Stages,
+    *,
+    batches: ObsCategories | None = None,
+) -> Scan:
     """Read the matrices of several files once more, for figures of the genes that they share."""
-    return _scan_stage("scan", stages, lambda: scan(matrix, kind=kind, batches=batches))
+    mito = mitochondrial_genes(names)
+    return _scan_stage("scan", stages, lambda: scan(matrix, kind=kind, batches=batches, mito=mito))
+
+
+def with_quality(cells: AnyCells, config: RunConfig, stages: AnyStages) -> AnyCells:
+    """Measure the quality of cells, and leave out those beyond the limits of ``config``: of the AnnData, in place.
+
+    ``InputUnusable`` if next to no cell is left, or the limits have nothing to compare with.
+    """
+    if cells.quality is not None:
+        return cells
+    mito = mitochondrial_genes(cells.names)
+    if isinstance(cells, BackedCells):
+        depth, n_genes, of_mito = cells.scan.depth, cells.scan.n_genes, cells.scan.mito
+    else:
+        found = [figures_of_block(block, mito) for block in row_blocks(cells.matrix)]
+        n_genes, of_mito = map(np.concatenate, zip(*found, strict=True))
+        depth = np.asarray(cells.matrix.sum(axis=1, dtype=np.float64)).ravel()
+    are_counts = cells.kind == ValueKind.COUNTS
+    quality = quality_of(depth=depth, n_genes=n_genes, mito=of_mito, names=cells.names, are_counts=are_counts)
+    rows = rows_to_keep(quality, config.quality, source=cells.source)
+    if len(rows) == quality.n_seen:
+        return replace(cells, quality=quality)
+    dropped = {name: int((~kept).sum()) for name, kept in quality.kept_by(config.quality).items()}
+    quality = quality.take(rows, dropped)
+    if not isinstance(cells, BackedCells):
+        keep_rows(cells.adata, rows)
+        return replace(cells, matrix=cells.matrix[rows], quality=quality)
+    matrix = KeptMatrix(matrix=cells.matrix, rows=rows)
+    adata = table_of(cells.adata, rows, columns=cells.var_rows, names=cells.names)
+    batches = None if config.batch is None else obs_categories(adata, config.batch.key, source=cells.source)
+    again = _scan_stage("scan of kept cells", stages, lambda: scan(matrix, kind=cells.kind, batches=batches, mito=mito))
+    var_rows = np.arange(len(cells.names))
+    return replace(cells, adata=adata, matrix=matrix, scan=again, var_rows=var_rows, quality=quality)
 
 
 def _scan_place(
-    matrix: BackedMatrix, read: ReadConfig, stages: Stages | InputStages, *, batches: ObsCategories | None
+    matrix: BackedMatrix,
+    var: Any,
+    read: ReadConfig,
+    stages: Stages | InputStages,
+    *,
+    batches: ObsCategories | None,
 ) -> Scan:
     name = f"scan of {matrix.place.replace('/', ' ')}"
-    return _scan_stage(name, stages, lambda: _scan_as_found(matrix, read, batches))
+    labels = gene_labels(var, read.gene_key, source=str(matrix.path), notes=[])
+    mito = mitochondrial_genes(labels[matrix.columns].tolist())
+    return _scan_stage(name, stages, lambda: _scan_as_found(matrix, read, batches, mito))
 
 
-def _scan_as_found(matrix: BackedMatrix, read: ReadConfig, batches: ObsCategories | None) -> Scan:
+def _scan_as_found(
+    matrix: BackedMatrix, read: ReadConfig, batches: ObsCategories | None, mito: Int[np.ndarray, " mito"]
+) -> Scan:
     """Scan for the kind of the first cells, and once more where the others are of another."""
     kind = _first_look(matrix).kind if read.values == "auto" else ValueKind(read.values)
-    found = scan(matrix, kind=kind, batches=batches)
+    found = scan(matrix, kind=kind, batches=batches, mito=mito)
     if read.values == "auto" and found.report.kind != kind and found.report.kind in USABLE:
         log.info("%s is %s beyond its first cells; it is read once more", matrix.name, found.report.kind)
-        found = scan(matrix, kind=found.report.kind, batches=batches)
+        found = scan(matrix, kind=found.report.kind, batches=batches, mito=mito)
     return found
 
 
-def _scan_stage(name: str, stages: Stages | InputStages, make_scan: Callable[[], Scan]) -> Scan:
+def _scan_stage(name: str, stages: AnyStages, make_scan: Callable[[], Scan]) -> Scan:
     """Scan, or take up what an earlier run found."""
 
     def make(arrays: Arrays) -> Mapping[str, Any]:

@@ -160,6 +160,10 @@ class ChainJob(Task[dict[str, Any]]):
         for step in self.steps:
             step.task.check(write, is_backed=is_backed)
 
+    def select(self, cells: AnyCells, stages: AnyStages) -> AnyCells:
+        """Select as the clusters do."""
+        return self.clustering.select(cells, stages)
+
     def slots(self, key_added: str) -> list[Slot]:
         """Slots of all steps; ``key_added`` is that of the job."""
         return [slot for step in self.steps for slot in step.task.slots(step.key_added)]
@@ -195,6 +199,7 @@ class ChainJob(Task[dict[str, Any]]):
         """Write what was found of each cell, a row a cell and its columns of obs, for programs that read no AnnData."""
         obs = cells.adata.obs
         columns = [key for part, key in self.slots(self.key_added) if part == "obs" and key in obs]
+        columns += [] if cells.quality is None else cells.quality.columns()
         rows = zip(obs.index, *(obs[column] for column in columns), strict=True)
         write_table(path, ["cell", *columns], rows, overwrite=overwrite)
 
@@ -234,6 +239,9 @@ def run(  # noqa: PLR0913 - those of the tools that it does
     use_raw: bool = False,
     gene_key: str | None = None,
     values: Values = "auto",
+    min_counts: int | None = None,
+    min_genes: int | None = None,
+    max_mito: float | None = None,
     key_added: str = "cellmodel",
     overwrite: bool = False,
     random_state: int = 0,
@@ -313,6 +321,12 @@ def run(  # noqa: PLR0913 - those of the tools that it does
         Column of var with the gene names; the index of var if None.
     values
         What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
+    min_counts
+        Cells with fewer counts are left out of ``adata``, as by scanpy's filter_cells; none if None.
+    min_genes
+        Cells with fewer genes are left out; none if None.
+    max_mito
+        Cells with more than so many % of their counts from mitochondrial genes are left out; none if None.
     key_added
         Name of the slots.
     overwrite
@@ -340,6 +354,7 @@ def run(  # noqa: PLR0913 - those of the tools that it does
         batch_key=batch_key, use_rep=use_rep, spatial=spatial, random_state=random_state, min_coverage=min_coverage,
         orthologs=orthologs, sentences=sentences, low_data=low_data, integration=integration,
         confounded_ok=confounded_ok, harmony_theta=harmony_theta, head=head, smooth_labels=smooth_labels, device=device,
+        min_counts=min_counts, min_genes=min_genes, max_mito=max_mito,
     )  # fmt: skip
     chain = ChainConfig(
         skip=names_of(skip), types=choose_types(candidates, tissue=tissue), level=level, gmt=paths_of(gmt)

@@ -22,6 +22,7 @@ from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import ReadConfig
 from cellmodel.io.writers import MODEL, WriteConfig, check_targets
+from cellmodel.pp.blocks import with_quality
 from cellmodel.pp.integrate import integration_version
 from cellmodel.recipes.registry import plugin_version
 from cellmodel.tl._run.pipeline import RunResult, check_settings, run
@@ -89,6 +90,10 @@ class ClusterJob(Task[CellRun]):
         if self.within is not None:
             check_within(self.config, is_backed=is_backed, saves_model=write.model is not None)
 
+    def select(self, cells: AnyCells, stages: AnyStages) -> AnyCells:
+        """Cells within the limits of quality."""
+        return with_quality(cells, self.config, stages)
+
     def slots(self, key_added: str) -> list[Slot]:
         """Embeddings, graph and record, and those of the clusters."""
         return run_slots(key_added, with_clusters=self.with_clusters)
@@ -97,6 +102,8 @@ class ClusterJob(Task[CellRun]):
         """Run the pipeline."""
         for note in cells.notes:
             log.info("%s", note)
+        for note in cells.quality.notes() if cells.quality else ():
+            log.warning("%s", note)
         given = None
         if self.within is not None:
             given = cluster_within(cells, self.kb, self.config, self.within)
@@ -106,6 +113,13 @@ class ClusterJob(Task[CellRun]):
     def values(self, cells: AnyCells, result: CellRun, key_added: str) -> dict[Slot, Any]:
         """Values of the slots."""
         return run_values(cells, result.result, key_added)
+
+    def write_slots(self, cells: AnyCells, result: CellRun, key_added: str) -> None:
+        """Write the values, and the figures of quality as columns of obs where it has none of the name."""
+        super().write_slots(cells, result, key_added)
+        for name, values in cells.quality.columns().items() if cells.quality else ():
+            if name not in cells.adata.obs:
+                cells.adata.obs[name] = values
 
     def write_beside(self, cells: AnyCells, result: CellRun, write: WriteConfig) -> None:
         """Write the model and the report."""
@@ -142,12 +156,17 @@ def embed(  # noqa: PLR0913 - those of the command
     use_raw: bool = False,
     gene_key: str | None = None,
     values: Values = "auto",
+    min_counts: int | None = None,
+    min_genes: int | None = None,
+    max_mito: float | None = None,
     key_added: str = "cellmodel",
     overwrite: bool = False,
     random_state: int = 0,
     copy: bool = False,
 ) -> "AnnData | None":
     """Embed cells: by their expression, by their text, and in a joint space with words.
+
+    Adds the columns ``total_counts``, ``n_genes_by_counts`` and ``pct_counts_mt`` to ``obs`` where it lacks them.
 
     From the shell: ``cellmodel cluster --no-clusters``.
 
@@ -198,6 +217,12 @@ def embed(  # noqa: PLR0913 - those of the command
         Column of var with the gene names; the index of var if None.
     values
         What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
+    min_counts
+        Cells with fewer counts are left out of ``adata``, as by scanpy's filter_cells; none if None.
+    min_genes
+        Cells with fewer genes are left out; none if None.
+    max_mito
+        Cells with more than so many % of their counts from mitochondrial genes are left out; none if None.
     key_added
         Name of the slots: ``obsm["X_<key>"]``, the embedding for neighbors, maps and clusters; its views
         ``obsm["X_<key>_expr"]`` and ``obsm["X_<key>_text"]``; ``obsm["X_<key>_joint"]``, where genes and free text can
@@ -227,6 +252,7 @@ def embed(  # noqa: PLR0913 - those of the command
         batch_key=batch_key, use_rep=use_rep, random_state=random_state, min_coverage=min_coverage,
         orthologs=orthologs, sentences=sentences, low_data=low_data, integration=integration,
         confounded_ok=confounded_ok, harmony_theta=harmony_theta, head=head, smooth_labels=smooth_labels, device=device,
+        min_counts=min_counts, min_genes=min_genes, max_mito=max_mito,
     )  # fmt: skip
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
     task = ClusterJob(open_kb(kb), config, with_clusters=False)
@@ -263,6 +289,9 @@ def cluster(  # noqa: PLR0913 - what users of a clustering tool look for among i
     use_raw: bool = False,
     gene_key: str | None = None,
     values: Values = "auto",
+    min_counts: int | None = None,
+    min_genes: int | None = None,
+    max_mito: float | None = None,
     key_added: str = "cellmodel",
     overwrite: bool = False,
     random_state: int = 0,
@@ -334,6 +363,12 @@ def cluster(  # noqa: PLR0913 - what users of a clustering tool look for among i
         Column of var with the gene names; the index of var if None.
     values
         What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
+    min_counts
+        Cells with fewer counts are left out of ``adata``, as by scanpy's filter_cells; none if None.
+    min_genes
+        Cells with fewer genes are left out; none if None.
+    max_mito
+        Cells with more than so many % of their counts from mitochondrial genes are left out; none if None.
     key_added
         Name of the slots.
     overwrite
@@ -361,6 +396,7 @@ def cluster(  # noqa: PLR0913 - what users of a clustering tool look for among i
         batch_key=batch_key, use_rep=use_rep, spatial=spatial, random_state=random_state, min_coverage=min_coverage,
         orthologs=orthologs, sentences=sentences, low_data=low_data, integration=integration,
         confounded_ok=confounded_ok, harmony_theta=harmony_theta, head=head, smooth_labels=smooth_labels, device=device,
+        min_counts=min_counts, min_genes=min_genes, max_mito=max_mito,
     )  # fmt: skip
     check_targets([model_target(save_model)], overwrite=overwrite)
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)

@@ -135,7 +135,7 @@ def _read_backed(
     shared, facts = _match(files, parts, [cells.scan.totals for cells in parts], notes)
     matrix = JoinedMatrix(matrices=tuple(each.matrix for each in parts), columns=shared.columns)
     batches = None if batch_key is None else obs_categories(adata, batch_key, source=facts["source"])
-    scan = scan_joined(matrix, facts["kind"], stages, batches=batches)
+    scan = scan_joined(matrix, shared.names, facts["kind"], stages, batches=batches)
     note_oddities(notes, genes=shared.names, cells=adata.obs_names, totals=scan.totals, depth=scan.depth)
     return BackedCells(adata=with_genes(adata, shared.names), matrix=matrix, scan=scan, notes=tuple(notes), **facts)
 

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
 from cellmodel.core.errors import InputUnusable, WorkUnwritten
 from cellmodel.core.stages import AnyStages, MemoryStages, Stages
-from cellmodel.io.backed import BACKED_ABOVE, AnyCells, BackedCells, check_out_of_core, count_entries, open_backed
+from cellmodel.io.backed import (
+    BACKED_ABOVE,
+    AnyCells,
+    BackedCells,
+    KeptMatrix,
+    check_out_of_core,
+    count_entries,
+    open_backed,
+)
 from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, claim_slots, read_cells
 from cellmodel.io.records import h5ad_safe
 from cellmodel.io.writers import (
@@ -71,6 +79,10 @@ class Task(ABC, Generic[Result]):
 
     def check(self, write: WriteConfig, *, is_backed: bool) -> None:
         """Refuse settings before any work."""
+
+    def select(self, cells: Any, stages: AnyStages) -> Any:
+        """Give the cells that are worked on and written: all of them, or those without some, see `with_quality`."""
+        return cells
 
     @abstractmethod
     def slots(self, key_added: str) -> list[Slot]:
@@ -167,7 +179,9 @@ def run_on_anndata(
     if copy:
         adata = adata.to_memory() if adata.isbacked else adata.copy()
     with _cells_of(adata, task, read, source) as (cells, stages):
-        found = run_on_cells(cells, task, key_added=key_added, overwrite=overwrite, stages=stages)
+        claim_slots(adata, task.slots(key_added), overwrite=overwrite)
+        selected = task.select(cells, stages or MemoryStages())
+        found = run_on_cells(selected, task, key_added=key_added, overwrite=overwrite, stages=stages)
     return adata if copy else None, found
 
 
@@ -236,8 +250,11 @@ def run_in_memory(
     cells: Cells, task: Task[Result], *, sources: Sequence[Path], write: WriteConfig, read_at: FileState | None = None
 ) -> Result:
     """Do a task with cells in memory, and write them; see :func:`write_all`."""
-    found = run_on_cells(cells, task, key_added=write.key_added, overwrite=write.overwrite, command=write.command)
-    write_all(cells, found, task, source=sources[0], write=write, read_at=read_at)
+    claim_slots(cells.adata, task.slots(write.key_added), overwrite=write.overwrite)
+    selected = task.select(cells, MemoryStages())
+    found = run_on_cells(selected, task, key_added=write.key_added, overwrite=write.overwrite, command=write.command)
+    is_whole = selected.shape == cells.shape
+    write_all(selected, found, task, source=sources[0], write=write, read_at=read_at if is_whole else None)
     return found
 
 
@@ -272,7 +289,7 @@ def run_in_stages(
 ) -> Result:
     """Do the same with cells that are backed, in stages that a later run takes up."""
     with _kept_or_removed(stages):
-        cells = read_all()
+        cells = task.select(read_all(), stages)
         found = run_on_cells(
             cells,
             task,
@@ -301,7 +318,7 @@ def write_all(
     ``read_at``: state of that file when cells in memory were read from it; all of these is written if None.
     """
     with _note_written(write):
-        if isinstance(cells, BackedCells) and cells.files:
+        if isinstance(cells, BackedCells) and (cells.files or isinstance(cells.matrix, KeptMatrix)):
             write_blocks(cells.adata, cells.matrix.blocks(), write.output, source=source, overwrite=write.replaces)
         elif isinstance(cells, BackedCells) or can_be_copied(source, write.output, read_at=read_at):
             slots = task.slots(write.key_added)

@@ -31,7 +31,7 @@ def print_json(content: Mapping[str, Any]) -> None:
     _say(printable(text, escape=lambda char: json.dumps(char)[1:-1]))
 
 
-_ARGUMENT: Final = re.compile(r"`?\b([a-z]+(?:_[a-z]+)*)=(True\b|\"[^\"]*\")`?|`([a-z]+(?:_[a-z]+)*)`")
+_ARGUMENT: Final = re.compile(r"`?\b([a-z]+(?:_[a-z]+)*)=(True\b|\"[^\"]*\"|\d+)`?|`([a-z]+(?:_[a-z]+)*)`")
 _options: Final[dict[str, str]] = {}  # of the command that runs, by argument
 
 
@@ -49,7 +49,7 @@ def as_options(message: str) -> str:
         spelled = _options.get(found[1] or found[3])
         if spelled is None:
             return found[0]
-        return spelled if found[2] in {None, "True"} else f"{spelled} {found[2][1:-1]}"
+        return spelled if found[2] in {None, "True"} else " ".join((spelled, found[2].strip('"')))
 
     return _ARGUMENT.sub(option, message)
 

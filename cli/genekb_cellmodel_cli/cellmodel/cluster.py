@@ -174,6 +174,7 @@ def summarize(outcome: "CellRun", output: Path, report: Path | None = None) -> d
         "output": str(output),
         "report": str(report or ""),
         "seconds": result.seconds,
+        "quality": cells.quality.record() if cells.quality else {},
     }
     if cells.files:
         content["files"] = [asdict(each) for each in cells.files]
@@ -231,6 +232,7 @@ def summary_lines(content: dict[str, Any]) -> Iterator[str]:
 
     if note := content.get("batches", {}).get("note"):
         yield from (note, "")
+    yield from (f"note: {one}" for one in content.get("quality", {}).get("notes", ()))
     shown = ("input", "value_kind", "store", "encoder", "n_clusters")
     yield from (f"{key}: {content[key]}" for key in shown if key in content)
     yield from (f"note: {one}" for one in structure_notes(content.get("structure")))
