@@ -6,7 +6,6 @@ if TYPE_CHECKING:
     from cellmodel.io.graph import read_graph
 
 __all__ = [
-    "array_folder",
     "backed",
     "cells",
     "concat",

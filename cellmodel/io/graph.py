@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import scipy.sparse as sp
 
-from cellmodel.io.array_folder import read_folder, write_folder
+from cellmodel.io.formats.array_folder import read_folder, write_folder
 from cellmodel.io.records import Lineage
 from cellmodel.io.writers import FolderKind
 
