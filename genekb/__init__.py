@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from genekb.genes.resolve import Resolution
     from genekb.query.compare import compare
     from genekb.query.doctor import doctor
+    from genekb.query.export import export
     from genekb.query.gc import gc
     from genekb.query.name_set import name_set
-    from genekb.query.programs import export
     from genekb.share.lock import lock, sync
     from genekb.share.open import open
     from genekb.share.pull import pull
@@ -73,7 +73,7 @@ _HOME = {
     "doctor": "genekb.query.doctor",
     "download": "genekb.sources.ncbi_download",
     "encode": "genekb.builder.build",
-    "export": "genekb.query.programs",
+    "export": "genekb.query.export",
     "fetch": "genekb.sources.entrez_fetch",
     "gc": "genekb.query.gc",
     "import_vectors": "genekb.builder.build",

@@ -1,10 +1,11 @@
-"""Export vectors and tables of a store to the formats of other programs, atomically."""
+"""Export vectors and tables of a store, atomically, in the forms of other programs: GenePT's users, GEARS, Scouter."""
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -14,14 +15,22 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from genekb.core.errors import SourceUnusable
+from genekb.core.python import for_python
+from genekb.encoders.base import unit_or_zero
 from genekb.encoders.imported.vectors import genes_beside
 from genekb.files.atomic import write_arrays
+from genekb.files.endings import check_ending, vector_format
 from genekb.files.replace import Target, check_targets, output
-from genekb.schema import TABLES, FloatArray, IntArray, rows_of, vector_column
+from genekb.files.tables import read_list, write_table
+from genekb.schema import TABLES, FloatArray, IntArray, rows_of, strings, vector_column
+from genekb.share.open import open
 from genekb.store.reader import Store
 
-_NAMES: Final = ("gene_id", "symbol")
 ExportKind = Literal["npy", "npz", "json", "word2vec", "safetensors", "duckdb", "parquet"]
+TableProgram = Literal["gears", "genept", "scouter"]
+Program = TableProgram | Literal["pertpy"]
+N_SIMILAR: Final = 20  # genes that each gene is joined with in a graph for GEARS, as in its own graph
+_CONTROLS: Final = frozenset({"ctrl", "control"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,13 +48,97 @@ class ExportResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Matrix:
-    """Vectors of genes, and what they are."""
+class NamedVectors:
+    """Vectors of genes under names: their symbols, or the names that were asked for, which may be older."""
 
-    genes: pa.Table  # rows of the table of genes, in the order of ``vectors``
-    vectors: FloatArray  # (gene, dim)
+    names: tuple[str, ...]
+    gene_ids: IntArray  # (name,)
+    vectors: FloatArray  # (name, dim)
     lineage: Mapping[str, str]  # store, encoder and licences, as text
-    n_without_vector: int  # genes that were asked for and have none
+    missing: Mapping[str, str]  # names or GeneIDs without a vector, and why; none has a row
+
+    def distinct(self) -> "NamedVectors":
+        """Leave out genes whose name a gene with a lower GeneID has, too."""
+        first: dict[str, int] = {}
+        for row in np.argsort(self.gene_ids, kind="stable").tolist():
+            first.setdefault(self.names[row], row)
+        rows = sorted(first.values())
+        names = tuple(self.names[row] for row in rows)
+        return replace(self, names=names, gene_ids=self.gene_ids[rows], vectors=self.vectors[rows])
+
+
+def vector_lineage(store: Store, encoder_id: str) -> dict[str, str]:
+    """Provenance of vectors as text: store, its digest, encoder, recipe and licences."""
+    return {
+        "store_id": store.store_id,
+        "store_digest": store.manifest.digest,
+        "encoder_id": encoder_id,
+        "recipe": json.dumps(dict(store.manifest.recipe(encoder_id)), sort_keys=True),
+        "licence": "; ".join(store.manifest.licences),
+    }
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """Read a list of genes, one a line, each once; of ``A+B``, a perturbation, both genes, and no gene of ``ctrl``.
+
+    Raises ``SourceUnusable`` if there is no such file, it is no text, or it names no gene.
+    """
+    parts = (part.strip() for line in read_list(path, "a list of genes") for part in line.split("+"))
+    names = tuple(dict.fromkeys(part for part in parts if part and part not in _CONTROLS))
+    if not names:
+        raise SourceUnusable(f"{path} names no gene; write one name a line")
+    return names
+
+
+def named_vectors(
+    store: Store, names: Sequence[str] | None = None, *, encoder: str | None = None, allow_missing: bool = False
+) -> NamedVectors:
+    """Find the vectors of genes by name; of all genes by symbol, of equal symbols the lowest GeneID, if left out.
+
+    Raises ``SourceUnusable`` for names without a vector, which it lists, unless they may be missing; and if none has
+    one.
+    """
+    encoder_id = store.gene_encoder_id(encoder)
+    if names is None:
+        return vectors_of(store, None, encoder=encoder_id).distinct()
+    found = store.vectors(names, encoder=encoder_id, on_missing="drop")
+    if found.missing and not (allow_missing and found.symbols):
+        hint = ", or leave these genes out with allow_missing=True" if found.symbols else ""
+        raise SourceUnusable(f"{found.lacking(store.store_id)}; correct the names{hint}")
+    return NamedVectors(
+        names=found.symbols,
+        gene_ids=found.gene_ids,
+        vectors=np.asarray(found.vectors, dtype=np.float32),
+        lineage=vector_lineage(store, encoder_id),
+        missing=found.missing,
+    )
+
+
+def vectors_of(store: Store, gene_ids: IntArray | Sequence[int] | None, *, encoder: str | None = None) -> NamedVectors:
+    """Read the vectors of genes by GeneID, in that order, of all if None; ``SourceUnusable`` if none has one."""
+    encoder_id = store.gene_encoder_id(encoder)
+    wanted = store.vector_table(encoder_id).gene_ids if gene_ids is None else np.asarray(gene_ids, dtype=np.int64)
+    selection = store.vectors(wanted, encoder=encoder_id)
+    has_vector = selection.has_vector
+    if not has_vector.any():
+        raise SourceUnusable(f"none of {len(wanted)} genes has a vector by {encoder_id} in {store.store_id}")
+    symbols = rows_of(store.table("genes"), wanted[has_vector])["symbol"].to_pylist()
+    return NamedVectors(
+        names=tuple(symbols),
+        gene_ids=wanted[has_vector],
+        vectors=selection.vectors if has_vector.all() else selection.vectors[has_vector],
+        lineage=vector_lineage(store, encoder_id),
+        missing={str(gene): f"no vector by {encoder_id}" for gene in wanted[~has_vector].tolist()},
+    )
+
+
+def gene_ids_of(
+    store: Store, names: Sequence[str], *, encoder: str | None = None, allow_missing: bool = False
+) -> tuple[IntArray, Mapping[str, str]]:
+    """Give the GeneIDs of names, each once, and the names without a vector, see :func:`named_vectors`."""
+    found = named_vectors(store, names, encoder=encoder, allow_missing=allow_missing)
+    _, first = np.unique(found.gene_ids, return_index=True)
+    return found.gene_ids[np.sort(first)], found.missing
 
 
 def export_store(
@@ -79,121 +172,92 @@ def export_store(
         if gene_ids is not None:
             raise ValueError("a DuckDB file holds the whole store; choose genes from it with SQL")
         return _export_duckdb(store, path, encoder=encoder, overwrite=overwrite)
-    matrix = _read_matrix(store, encoder=encoder, gene_ids=gene_ids)
+    found = every = vectors_of(store, gene_ids, encoder=encoder)
+    if kind in {"json", "word2vec"}:
+        found = every.distinct()
     for file in beside:  # before the matrix, which is never without its list of genes
-        with opened(file, overwrite=overwrite) as part, part.open("w", encoding="utf-8", newline="") as stream:
-            rows = zip(*(matrix.genes[name].to_pylist() for name in _NAMES), strict=True)
-            csv.writer(stream, delimiter="\t", lineterminator="\n").writerows([_NAMES, *rows])
-    with opened(path, overwrite=overwrite) as part:
-        _write(matrix, part, kind)
-    n_genes = len(_rows_by_symbol(matrix)) if kind in {"json", "word2vec"} else matrix.genes.num_rows
+        _write_rows(file, [("gene_id", "symbol"), *_ids_and_names(found)], delimiter="\t", overwrite=overwrite)
+    with _opened(path, overwrite=overwrite) as part:
+        _WRITERS[kind](found, part)
     return ExportResult(
         files=(path, *beside),
-        encoders=(matrix.lineage["encoder_id"],),
-        n_genes=n_genes,
-        n_without_vector=matrix.n_without_vector,
-        n_duplicate_symbols=matrix.genes.num_rows - n_genes,
+        encoders=(found.lineage["encoder_id"],),
+        n_genes=len(found.names),
+        n_without_vector=0 if gene_ids is None else len(gene_ids) - len(every.names),
+        n_duplicate_symbols=len(every.names) - len(found.names),
     )
 
 
-def _read_matrix(
-    store: Store, *, encoder: str | None = None, gene_ids: IntArray | Sequence[int] | None = None
-) -> _Matrix:
-    """Read the vectors of genes; genes without one are left out and counted."""
-    encoder_id = store.gene_encoder_id(encoder)
-    wanted = store.vector_table(encoder_id).gene_ids if gene_ids is None else np.asarray(gene_ids, dtype=np.int64)
-    selection = store.vectors(wanted, encoder=encoder_id)
-    if not selection.has_vector.any():
-        raise SourceUnusable(f"none of {len(wanted)} genes has a vector by {encoder_id} in {store.store_id}")
-    found = wanted[selection.has_vector]
-    vectors = selection.vectors if selection.has_vector.all() else selection.vectors[selection.has_vector]
-    return _Matrix(
-        genes=rows_of(store.table("genes"), found),
-        vectors=vectors,
-        lineage=vector_lineage(store, encoder_id),
-        n_without_vector=len(wanted) - len(found),
-    )
+def _ids_and_names(found: NamedVectors) -> Iterator[tuple[int, str]]:
+    return zip(found.gene_ids.tolist(), found.names, strict=True)
 
 
-def vector_lineage(store: Store, encoder_id: str) -> dict[str, str]:
-    """Provenance of vectors as text: store, its digest, encoder, recipe and licences."""
-    return {
-        "store_id": store.store_id,
-        "store_digest": store.manifest.digest,
-        "encoder_id": encoder_id,
-        "recipe": json.dumps(dict(store.manifest.recipe(encoder_id)), sort_keys=True),
-        "licence": "; ".join(store.manifest.licences),
-    }
-
-
-def opened(path: Path, *, overwrite: bool) -> AbstractContextManager[Path]:
+def _opened(path: Path, *, overwrite: bool) -> AbstractContextManager[Path]:
     """Open a temporary sibling to write to; the folders above are made if they are missing."""
     return output(Target(path, makes_parents=True), overwrite=overwrite)
 
 
-def _write(matrix: _Matrix, path: Path, kind: str) -> None:
-    if kind in {"json", "word2vec"}:
-        rows = _rows_by_symbol(matrix)
-        named = list(rows), matrix.vectors[list(rows.values())]
-        write_json(*named, path) if kind == "json" else _write_word2vec(*named, path)
-    elif kind == "parquet":
-        table = matrix.genes.select(["gene_id", "symbol"]).append_column("vector", vector_column(matrix.vectors))
-        table = table.replace_schema_metadata(dict(matrix.lineage))
-        pq.write_table(table, path, compression="zstd", use_dictionary=["symbol"])
-    elif kind == "safetensors":
-        arrays = {"vectors": matrix.vectors, "gene_ids": matrix.genes["gene_id"].to_numpy()}
-        arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        write_arrays(arrays, path, metadata=matrix.lineage)
-    elif kind == "npz":
-        write_npz(matrix.genes["symbol"].to_pylist(), matrix.genes["gene_id"], matrix.vectors, matrix.lineage, path)
-    else:
-        with path.open("wb") as stream:
-            np.save(stream, np.ascontiguousarray(matrix.vectors), allow_pickle=False)
+def _write_rows(path: Path, rows: Iterable[Sequence[object]], *, delimiter: str = ",", overwrite: bool) -> None:
+    with _opened(path, overwrite=overwrite) as part, part.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, delimiter=delimiter, lineterminator="\n").writerows(rows)
 
 
-def write_npz(
-    symbols: Sequence[str], gene_ids: Any, vectors: FloatArray, lineage: Mapping[str, str], path: Path
-) -> None:
-    """Write vectors, the names and GeneIDs of their rows, and where they come from; no array needs a pickle."""
+def _write_npy(found: NamedVectors, path: Path) -> None:
+    with path.open("wb") as stream:
+        np.save(stream, np.ascontiguousarray(found.vectors), allow_pickle=False)
+
+
+def _write_npz(found: NamedVectors, path: Path) -> None:
     arrays: dict[str, Any] = {
-        "vectors": vectors,
-        "symbols": np.array(symbols, dtype=str),
-        "gene_ids": np.asarray(gene_ids),
-        **{key: np.array(text) for key, text in lineage.items()},
+        "vectors": found.vectors,
+        "symbols": np.array(found.names, dtype=str),
+        "gene_ids": np.asarray(found.gene_ids),
+        **{key: np.array(text) for key, text in found.lineage.items()},
     }
     with path.open("wb") as stream:
-        np.savez(stream, **arrays)
+        np.savez(stream, **arrays)  # no array needs a pickle
 
 
-def write_json(symbols: Sequence[str], vectors: FloatArray, path: Path) -> None:
-    """Write one object, distinct symbol to list of numbers."""
+def _write_json(found: NamedVectors, path: Path) -> None:
     with path.open("w", encoding="utf-8") as stream:
-        for number, (symbol, vector) in enumerate(zip(symbols, vectors, strict=True)):
+        for number, (symbol, vector) in enumerate(zip(found.names, found.vectors, strict=True)):
             start = ", " if number else "{"
-            stream.write(f"{start}{json.dumps(symbol, ensure_ascii=False)}: [{', '.join(digits(vector))}]")
+            stream.write(f"{start}{json.dumps(symbol, ensure_ascii=False)}: [{', '.join(_digits(vector))}]")
         stream.write("}\n")
 
 
-def _write_word2vec(symbols: Sequence[str], vectors: FloatArray, path: Path) -> None:
-    odd = next((symbol for symbol in symbols if len(symbol.split()) != 1), None)
+def _write_word2vec(found: NamedVectors, path: Path) -> None:
+    odd = next((symbol for symbol in found.names if len(symbol.split()) != 1), None)
     if odd is not None:
         raise SourceUnusable(f"word2vec text parts names by blanks, and the symbol {odd!r} has one; write .npz")
     with path.open("w", encoding="utf-8") as stream:
-        stream.write(f"{len(symbols)} {vectors.shape[1]}\n")
-        rows = zip(symbols, vectors, strict=True)
-        stream.writelines(f"{symbol} {' '.join(digits(vector))}\n" for symbol, vector in rows)
+        stream.write(f"{len(found.names)} {found.vectors.shape[1]}\n")
+        rows = zip(found.names, found.vectors, strict=True)
+        stream.writelines(f"{symbol} {' '.join(_digits(vector))}\n" for symbol, vector in rows)
 
 
-def _rows_by_symbol(matrix: _Matrix) -> dict[str, int]:
-    """Row of each symbol, in the order of the matrix; of genes with the same symbol the lowest GeneID."""
-    first: dict[str, int] = {}
-    symbols = matrix.genes["symbol"].to_pylist()
-    for row in np.argsort(matrix.genes["gene_id"].to_numpy(), kind="stable").tolist():
-        first.setdefault(symbols[row], row)
-    return dict(sorted(first.items(), key=lambda item: item[1]))
+def _write_safetensors(found: NamedVectors, path: Path) -> None:
+    vectors, gene_ids = np.ascontiguousarray(found.vectors), np.ascontiguousarray(found.gene_ids)
+    write_arrays({"vectors": vectors, "gene_ids": gene_ids}, path, metadata=found.lineage)
 
 
-def digits(vector: FloatArray) -> list[str]:
+def _write_parquet(found: NamedVectors, path: Path) -> None:
+    columns = {"gene_id": found.gene_ids, "symbol": strings(found.names), "vector": vector_column(found.vectors)}
+    table = pa.table(columns).replace_schema_metadata(dict(found.lineage))
+    pq.write_table(table, path, compression="zstd", use_dictionary=["symbol"])
+
+
+_WRITERS: Final = {
+    "npy": _write_npy,
+    "npz": _write_npz,
+    "json": _write_json,
+    "word2vec": _write_word2vec,
+    "safetensors": _write_safetensors,
+    "parquet": _write_parquet,
+}
+
+
+def _digits(vector: FloatArray) -> list[str]:
     """Write numbers as text, with the fewest digits that identify a float32."""
     return pc.cast(pa.array(vector), pa.string()).to_pylist()
 
@@ -202,7 +266,7 @@ def _export_duckdb(store: Store, path: Path, *, encoder: str | None, overwrite: 
     import duckdb
 
     ids = [store.encoder_id(encoder)] if encoder else list(store.encoder_ids)
-    with opened(path, overwrite=overwrite) as part:
+    with _opened(path, overwrite=overwrite) as part:
         try:
             with duckdb.connect(str(part)) as connection:
                 _fill(connection, store, ids)
@@ -230,11 +294,140 @@ def _fill(connection: Any, store: Store, ids: Sequence[str]) -> None:
         if (store.folder / f"{name}.parquet").is_file():
             create(name, store.table(name))
     for encoder_id in ids:
-        matrix = _read_matrix(store, encoder=encoder_id)
-        vectors = pa.table({"gene_id": matrix.genes["gene_id"], "vector": vector_column(matrix.vectors)})
+        found = vectors_of(store, None, encoder=encoder_id)
+        vectors = pa.table({"gene_id": found.gene_ids, "vector": vector_column(found.vectors)})
         name = str(store.manifest.recipe(encoder_id)["name"]).replace('"', "")
-        dim = matrix.vectors.shape[1]
-        create(f'"vectors_{name}"', vectors, f"gene_id, vector::float[{dim}] as vector")
+        create(f'"vectors_{name}"', vectors, f"gene_id, vector::float[{found.vectors.shape[1]}] as vector")
     about = [{"encoder_id": encoder_id, **vector_lineage(store, encoder_id)} for encoder_id in ids]
     if about:
         create("lineage", pa.Table.from_pylist(about))
+
+
+def check_form(path: Path, program: Program, *, are_named: bool) -> None:
+    """Raise ``ValueError`` if a file has not the ending that a program's form has, or a graph is to join all genes."""
+    check_ending(path, program, error=ValueError)
+    if program == "gears" and not are_named:
+        raise ValueError("a graph for GEARS joins the genes that are perturbed; list them with `genes`")
+
+
+def export_for(found: NamedVectors, path: Path, *, program: TableProgram, overwrite: bool = False) -> int:
+    """Write vectors for a program; returns the number of edges of a graph.
+
+    - ``genept``: one JSON object, name to list of numbers, as the dict in GenePT's pickles, and beside it
+      ``<stem>.npz`` with the same genes: ``vectors``, ``symbols``, ``gene_ids``, store, encoder and licences.
+    - ``scouter``: a table, ``gene`` and a column a dimension, for ``pandas.read_csv(path, index_col=0)``.
+    - ``gears``: a graph in place of that of GO, columns ``source``, ``target``, ``importance``: each gene with itself
+      (1) and with the :data:`N_SIMILAR` genes of the largest cosine above 0.
+
+    Genes that were left out are listed beside it, in ``<stem>.missing.tsv``. Raises ``OutputUnusable`` if a file exists
+    and may not be replaced; ``SourceUnusable`` if a graph would have fewer than two genes.
+    """
+    files = output_files(found, path, program)
+    check_targets([Target(file, makes_parents=True) for file in files], overwrite=overwrite)
+    edges = list(_similar_genes(found)) if program == "gears" else []
+    write_missing(found, path, overwrite=overwrite)
+    if program == "genept":
+        for file, write in ((path.with_suffix(".npz"), _write_npz), (path, _write_json)):
+            with _opened(file, overwrite=overwrite) as part:
+                write(found, part)
+        return 0
+    rows: Iterable[Sequence[object]] = [("source", "target", "importance"), *edges]
+    if program == "scouter":
+        header = ["gene", *(f"dim_{number}" for number in range(found.vectors.shape[1]))]
+        rows = chain([header], ([name, *_digits(row)] for name, row in zip(found.names, found.vectors, strict=True)))
+    _write_rows(path, rows, overwrite=overwrite)
+    return len(edges)
+
+
+def output_files(found: NamedVectors, path: Path, program: Program | None = None) -> tuple[Path, ...]:
+    """Give the files that an export writes: the one that was asked for, what belongs to it, and what it lacks."""
+    arrays = [path.with_suffix(".npz")] if program == "genept" else []
+    return (path, *arrays, *([_missing(path)] if found.missing else []))
+
+
+def _missing(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.missing.tsv")
+
+
+def write_missing(found: NamedVectors, path: Path, *, overwrite: bool = False) -> None:
+    """Write the names that an export lacks, and why, beside it."""
+    if found.missing:
+        write_table(_missing(path), ("name", "reason"), found.missing.items(), overwrite=overwrite)
+
+
+def _similar_genes(found: NamedVectors) -> Iterator[tuple[str, str, float]]:
+    """Yield edges from the most similar genes to each gene, and from the gene itself."""
+    from genekb.query.compare import nearest_rows
+
+    n_genes = len(found.names)
+    if n_genes < 2:  # noqa: PLR2004 - a graph joins two genes
+        raise SourceUnusable("a graph for GEARS needs at least 2 genes with a vector; name more with `genes`")
+    unit = unit_or_zero(found.vectors)
+    nearest = nearest_rows(unit, n_neighbors=min(N_SIMILAR, n_genes - 1))
+    for row, target in enumerate(found.names):
+        yield target, target, 1.0
+        cosines = unit[nearest[row]] @ unit[row]
+        for place in np.argsort(-cosines, kind="stable").tolist():
+            if cosines[place] > 0:
+                yield found.names[nearest[row][place]], target, round(float(cosines[place]), 6)
+
+
+@for_python
+def export(
+    kb: str | Store,
+    path: str | Path,
+    *,
+    encoder: str | None = None,
+    format: ExportKind | None = None,
+    program: TableProgram | None = None,
+    genes: Sequence[str] | None = None,
+    allow_missing: bool = False,
+    overwrite: bool = False,
+) -> ExportResult:
+    """Write vectors of a store to a file, as `genekb export` does; see :func:`export_store`.
+
+    Parameters
+    ----------
+    kb
+        Name, digest, path, or opened.
+    path
+        File to write.
+    encoder
+        Encoder of the store; its first one if None.
+    format
+        By the file's suffix if None.
+    program
+        A program's own form, see :func:`export_for`: graph (.csv), .json + .npz, table (.csv).
+    genes
+        Genes to write; all with a vector if None.
+    allow_missing
+        Leave out, and list, genes of ``genes`` without a vector.
+    overwrite
+        Whether existing files may be replaced.
+
+    Examples
+    --------
+    >>> import genekb as gk
+    >>> gk.export("demo", "vectors.npz", genes=["CD3D", "MS4A1"]).n_genes
+    2
+    >>> [file.name for file in gk.export("demo", "genept.json", program="genept").files]
+    ['genept.json', 'genept.npz']
+    """
+    store, file = open(kb), Path(path)
+    if program is not None:
+        check_form(file, program, are_named=genes is not None)
+        found = named_vectors(store, genes, encoder=encoder, allow_missing=allow_missing)
+        export_for(found, file, program=program, overwrite=overwrite)
+        return ExportResult(
+            files=output_files(found, file, program),
+            encoders=(found.lineage["encoder_id"],),
+            n_genes=len(found.names),
+            n_without_vector=len(found.missing),
+        )
+    kind: Any = format or vector_format(file)
+    gene_ids: IntArray | None = None
+    missing: Mapping[str, str] = {}
+    if genes is not None:
+        gene_ids, missing = gene_ids_of(store, genes, encoder=encoder, allow_missing=allow_missing)
+    result = export_store(store, file, kind=kind, encoder=encoder, gene_ids=gene_ids, overwrite=overwrite)
+    return replace(result, n_without_vector=len(missing))

@@ -32,7 +32,7 @@ from genekb.store.files import (
     recall_place,
 )
 from genekb.store.manifest import Manifest, read_manifest
-from genekb.store.vectors import GeneVectorSelection, VectorTable, open_vectors
+from genekb.store.vectors import GeneVectorSelection, OnMissing, VectorTable, open_vectors
 
 if TYPE_CHECKING:
     import duckdb
@@ -203,32 +203,52 @@ class Store:
         return open_vectors(self.folder, self.manifest, encoder_id, makes_cache=self._in_home)
 
     def vectors(
-        self, genes: IntArray | Sequence[int] | Sequence[str], *, encoder: str | None = None
+        self,
+        genes: IntArray | Sequence[int] | Sequence[str],
+        *,
+        encoder: str | None = None,
+        on_missing: OnMissing = "warn",
     ) -> GeneVectorSelection:
         """Vectors of some genes; a read-only view of the mapped file where they are a run of rows, else a copy.
 
         Parameters
         ----------
         genes
-            GeneIDs (0 is no gene), or names as :meth:`resolve` takes them; in any order, repeats allowed.
+            Names as :meth:`resolve` takes them, or GeneIDs (0 is no gene); in any order, repeats allowed.
         encoder
             As for :meth:`encoder_id`.
+        on_missing
+            What becomes of names without a vector, which ``missing`` lists: a row of zeros and a warning that names the
+            first, an error, a row of zeros alone, or no row. Of GeneIDs ``has_vector`` alone says it.
+
+        Raises
+        ------
+        SourceUnusable
+            If a name has no vector and ``on_missing="raise"``.
 
         Examples
         --------
         >>> import genekb as gk
         >>> kb = gk.open("demo")
-        >>> found = kb.vectors(["CD3D", "MS4A1", "no such gene"])
-        >>> found.vectors.shape == (3, kb.vector_table().vectors.shape[1]), found.has_vector
-        (True, array([ True,  True, False]))
+        >>> found = kb.vectors(["CD3D", "MS4A1", "no such gene"], on_missing="drop")
+        >>> found.symbols, found.missing, found.vectors.shape == (2, kb.vector_table().vectors.shape[1])
+        (('CD3D', 'MS4A1'), {'no such gene': 'unknown'}, True)
         """
-        table = self.vector_table(encoder)
+        encoder_id = self.encoder_id(encoder)
         wanted = np.asarray(genes)
         if wanted.ndim != 1:
             raise ValueError(f"genes are a list of names or of GeneIDs, such as ['CD3D'], not {genes!r}")
-        if wanted.dtype.kind in "UO":
-            wanted = self.resolve([str(name) for name in genes]).gene_ids
-        return table.select(wanted.astype(np.int64))
+        if wanted.dtype.kind not in "UO":
+            return self.vector_table(encoder_id).select(wanted.astype(np.int64))
+        names = tuple(map(str, genes))
+        resolution = self.resolve(names)
+        found = self.vector_table(encoder_id).select(resolution.gene_ids)
+        is_usable = found.has_vector & np.any(found.vectors, axis=1)
+        missing = {
+            names[at]: f"no vector by {encoder_id}" if resolution.gene_ids[at] else str(resolution.status[at])
+            for at in np.flatnonzero(~is_usable).tolist()
+        }
+        return found.named(names, missing, on_missing=on_missing, where=self.store_id)
 
     def texts(self, gene_ids: IntArray | Sequence[int]) -> list[str | None]:
         """Texts of some genes, None where there is none.

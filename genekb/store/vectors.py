@@ -1,12 +1,14 @@
 """Vectors of a store as a memory-mapped matrix: a cache in the home, rebuilt from its Parquet when absent."""
 
 import json
+import logging
 import shutil
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,18 +16,25 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from genekb import schema
-from genekb.core.errors import StoreCorrupt
-from genekb.core.messages import counted
+from genekb.core.errors import SourceUnusable, StoreCorrupt
+from genekb.core.messages import counted, listed
 from genekb.files.atomic import sha256_file, write_json
 from genekb.schema import FloatArray, IntArray
 from genekb.store.files import check_files, read_columns
 from genekb.store.manifest import Manifest
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
 CACHE: Final = ".cache"  # beside the digest folders: nothing inside a store ever changes
 STAMPS: Final = "stamps.json"  # of the cache's files: when they were written, and their SHA-256
 _ARRAYS: Final = ("gene_ids", "rows", "vectors")
 _ROWS_AT_ONCE: Final = 1 << 12
 _TEXT_KEYS: Final = pa.schema([schema.TEXTS.field("gene_id"), schema.TEXTS.field("text_id")])
+
+
+OnMissing = Literal["warn", "raise", "zero", "drop"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,12 +43,51 @@ class GeneVectorSelection:
 
     vectors: FloatArray  # (gene, dim) float32, in the order asked; a zero row where ``has_vector`` is false
     has_vector: NDArray[np.bool_]  # (gene,)
+    gene_ids: IntArray  # (gene,) 0 where a name is no gene
+    symbols: tuple[str, ...] = ()  # (gene,) names as they were asked for; empty where GeneIDs were
+    missing: Mapping[str, str] = field(default_factory=dict)  # names without a vector, and why
+
+    def named(
+        self, symbols: tuple[str, ...], missing: Mapping[str, str], *, on_missing: OnMissing, where: str
+    ) -> "GeneVectorSelection":
+        """Give the rows their names, and do with those of ``missing`` what was asked for.
+
+        ``where``: the store, for messages. Raises ``SourceUnusable`` under ``raise``.
+        """
+        found = replace(self, symbols=symbols, missing=missing)
+        if not missing or on_missing == "zero":
+            return found
+        if on_missing == "raise":
+            raise SourceUnusable(f'{found.lacking(where)}; correct the names, or leave them out with on_missing="drop"')
+        if on_missing == "warn":
+            log.warning('%s; their rows are zeros: on_missing="drop" leaves them out', found.lacking(where))
+            return found
+        kept = np.array([name not in missing for name in symbols], dtype=bool)
+        names = tuple(name for name in symbols if name not in missing)
+        return replace(
+            found, symbols=names, vectors=self.vectors[kept], has_vector=self.has_vector[kept],
+            gene_ids=self.gene_ids[kept],
+        )  # fmt: skip
+
+    def lacking(self, where: str) -> str:
+        """Say how many of the names have no vector, and the first of them with the reason."""
+        n_asked = len({*self.symbols, *self.missing})
+        first = listed([f"{name} ({why})" for name, why in self.missing.items()])
+        return f"no vector in {where} for {len(self.missing):,} of {counted(n_asked, 'gene')}: {first}"
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Give a row a gene, under the name that was asked for, or its GeneID."""
+        import pandas as pd
+
+        index = pd.Index(self.symbols, name="symbol") if self.symbols else pd.Index(self.gene_ids, name="gene_id")
+        return pd.DataFrame(np.asarray(self.vectors), index=index)
 
     def __repr__(self) -> str:
-        """Say how many genes there are, how many have a vector, and of how many dimensions."""
+        """Say how many genes there are, how many have a vector, of how many dimensions, and which have none."""
         n_genes, n_dims = self.vectors.shape
-        n_known = int(self.has_vector.sum())
-        return f"Vectors of {counted(n_genes, 'gene')}: {n_known:,} with a vector of {n_dims} dimensions"
+        known = f"{int(self.has_vector.sum()):,} with a vector of {n_dims} dimensions"
+        missing = f"\n    missing: {listed(list(self.missing))}" if self.missing else ""
+        return f"Vectors of {counted(n_genes, 'gene')}: {known}{missing}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,10 +110,11 @@ class VectorTable:
         known, rows = self.locate(gene_ids)
         has_vector = np.isin(np.arange(len(gene_ids)), known)
         if len(rows) and has_vector.all() and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
-            return GeneVectorSelection(vectors=np.asarray(self.vectors[rows[0] : rows[-1] + 1]), has_vector=has_vector)
+            run = np.asarray(self.vectors[rows[0] : rows[-1] + 1])
+            return GeneVectorSelection(vectors=run, has_vector=has_vector, gene_ids=gene_ids)
         vectors = np.zeros((len(gene_ids), self.vectors.shape[1]), dtype=np.float32)
         vectors[known] = self.vectors[rows]
-        return GeneVectorSelection(vectors=vectors, has_vector=has_vector)
+        return GeneVectorSelection(vectors=vectors, has_vector=has_vector, gene_ids=gene_ids)
 
     def cosines(self, vector: FloatArray) -> FloatArray:
         """Cosine of a vector (dim,) with that of each gene, in the order of ``gene_ids``."""

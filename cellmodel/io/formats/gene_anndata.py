@@ -15,7 +15,7 @@ from genekb.encoders.imported.files import NAME_COLUMNS, GeneRows
 from genekb.encoders.imported.vectors import ForeignVectors, Keys, foreign_vectors
 from genekb.files.endings import check_ending
 from genekb.files.replace import Target
-from genekb.query.programs import NamedVectors, output_files, write_missing
+from genekb.query.export import NamedVectors, output_files, write_missing
 
 _COLUMNS: Final = ("symbol", "name", "type", "tax_id")
 

@@ -1,6 +1,6 @@
 """Commands of `genekb` on the vectors of a store: compare, export."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,7 +19,7 @@ from genekb_cellmodel_cli.genekb.tasks import TaskOptions, compare_on_tasks
 if TYPE_CHECKING:
     import genekb
     from genekb.query.compare import Comparison
-    from genekb.query.programs import NamedVectors, Program
+    from genekb.query.export import Program
     from genekb.schema import IntArray
 
 Format = Literal["npy", "npz", "json", "word2vec", "h5ad", "safetensors", "parquet", "duckdb"]
@@ -176,7 +176,7 @@ def _export_for_program(
     json: bool,
 ) -> None:
     """Write vectors in the form that a program reads, and print what was written."""
-    from genekb.query.programs import check_form, export_for, named_vectors, output_files, read_names
+    from genekb.query.export import check_form, export_for, named_vectors, output_files, read_names
 
     with wrong_usage():
         check_form(path, program, are_named=genes is not None)
@@ -200,7 +200,7 @@ def _export_for_program(
     else:
         n_edges = export_for(found, path, program=program, overwrite=overwrite)
         content |= {"n_edges": n_edges} if program == "gears" else {}
-    _note_missing(found)
+    _note_missing(found.missing)
     print_record(content | {"missing": dict(found.missing) if json else list(found.missing)}, json=json)
 
 
@@ -208,18 +208,15 @@ def _named_gene_ids(
     kb: "genekb.Store", genes: Path | None, *, encoder: str | None, allow_missing: bool
 ) -> "tuple[IntArray | None, dict[str, object]]":
     """Give the GeneIDs of a list of genes, each once, and the names without a vector; None without a list."""
-    import numpy as np
-
-    from genekb.query.programs import named_vectors, read_names
+    from genekb.query.export import gene_ids_of, read_names
 
     if genes is None:
         return None, {}
-    found = named_vectors(kb, read_names(genes), encoder=encoder, allow_missing=allow_missing)
-    _note_missing(found)
-    _, first = np.unique(found.gene_ids, return_index=True)
-    return found.gene_ids[np.sort(first)], {"missing": list(found.missing)}
+    gene_ids, missing = gene_ids_of(kb, read_names(genes), encoder=encoder, allow_missing=allow_missing)
+    _note_missing(missing)
+    return gene_ids, {"missing": list(missing)}
 
 
-def _note_missing(found: "NamedVectors") -> None:
-    for line in left_out_lines(list(found.missing.items())):
+def _note_missing(missing: Mapping[str, str]) -> None:
+    for line in left_out_lines(list(missing.items())):
         note(line)

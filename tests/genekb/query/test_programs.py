@@ -12,7 +12,7 @@ import genekb
 from cellmodel.io.formats.gene_anndata import write_perturbations_h5ad
 from genekb.builder.plan import BuildConfig, build
 from genekb.core.errors import OutputUnusable, SourceUnusable
-from genekb.query.programs import N_SIMILAR, export_for, named_vectors, output_files, read_names
+from genekb.query.export import N_SIMILAR, export_for, named_vectors, output_files, read_names
 from tests.support.in_process import call, call_json
 
 GENES = ("CD3D", "CD3E", "MS4A1", "NKG7", "CD79A")
@@ -109,7 +109,9 @@ def test_names_older_than_the_store_stay_as_they_were_given(kb):
 
 
 def test_missing_genes_are_refused_by_name_and_never_become_zeros(kb, tmp_path):
-    with pytest.raises(SourceUnusable, match=r"2 of 7 genes have no vector.*NOSUCH \(unknown\).*allow_missing=True"):
+    with pytest.raises(
+        SourceUnusable, match=r"no vector in .* for 2 of 7 genes: NOSUCH \(unknown\).*allow_missing=True"
+    ):
         named_vectors(kb, [*GENES, "NOSUCH", "NOR THIS"])
     found = named_vectors(kb, [*GENES, "NOSUCH", "NOR THIS"], allow_missing=True)
     assert found.names == GENES
@@ -119,7 +121,7 @@ def test_missing_genes_are_refused_by_name_and_never_become_zeros(kb, tmp_path):
         "NOSUCH\tunknown",
         "NOR THIS\tunknown",
     ]
-    with pytest.raises(SourceUnusable, match="none of 1 name has a vector"):
+    with pytest.raises(SourceUnusable, match=r"for 1 of 1 gene: NOSUCH \(unknown\); correct the names$"):
         named_vectors(kb, ["NOSUCH"], allow_missing=True)
 
 
@@ -157,7 +159,7 @@ def test_the_command_refuses_then_lists_missing_genes(home, genes, tmp_path, pro
     line = ("export", "--kb", "demo", "--home", home, "--for", program, "--genes", genes, "-o", path)
     code, _, err = call("genekb", *line)
     assert code == 3
-    assert "1 of 6 genes have no vector" in err
+    assert "for 1 of 6 genes: NOSUCH" in err
     assert not path.exists()
     content = call_json("genekb", *line, "--allow-missing")
     assert content["missing"] == {"NOSUCH": "unknown"}

@@ -28,7 +28,7 @@ def test_what_a_store_answers_fits_a_line(kb):
     assert " symbol" in shown
     assert shown.endswith("not resolved: NOSUCH")
     vectors = repr(kb.vectors(names))
-    assert vectors == "Vectors of 501 genes: 500 with a vector of 16 dimensions"
+    assert vectors == "Vectors of 501 genes: 500 with a vector of 16 dimensions\n    missing: NOSUCH"
 
 
 def test_a_gene_is_in_a_store_by_any_of_its_names(kb):

@@ -89,6 +89,20 @@ def test_genes_without_text_have_no_vector_and_order_is_kept(kb):
     np.testing.assert_array_equal(selection.vectors[2], kb.vectors([915]).vectors[0])
 
 
+@pytest.mark.parametrize(
+    ("on_missing", "n_rows", "is_warned"), [("warn", 3, True), ("zero", 3, False), ("drop", 2, False)]
+)
+def test_a_name_without_a_vector_is_never_a_silent_row_of_zeros(kb, caplog, on_missing, n_rows, is_warned):
+    found = kb.vectors(["CD3E", "no such gene", "T3D"], on_missing=on_missing)
+    assert found.missing == {"no such gene": "unknown"}
+    assert found.vectors.shape[0] == len(found.symbols) == len(found.to_frame()) == n_rows
+    assert found.to_frame().loc["T3D"].tolist() == kb.vectors([915]).vectors[0].tolist()
+    assert ("for 1 of 3 genes: no such gene (unknown)" in caplog.text) == is_warned
+    assert "missing: no such gene" in repr(found)
+    with pytest.raises(SourceUnusable, match=r"no vector in .* for 1 of 3 genes: no such gene \(unknown\)"):
+        kb.vectors(["CD3E", "no such gene", "T3D"], on_missing="raise")
+
+
 def test_each_text_is_encoded_once(kb):
     table = kb.vector_table("hash-32")
     unique = len(set(kb.table("texts")["text_id"].to_pylist()))
