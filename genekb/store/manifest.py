@@ -2,18 +2,19 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import EllipsisType
 from typing import Any, Final
 
 from genekb.core.errors import NotAvailable, SchemaMismatch, StoreCorrupt
-from genekb.core.messages import known_names
+from genekb.core.messages import known_names, listed
 from genekb.core.resources import raise_resource_fault
 from genekb.encoders.kinds import EncoderKind, kind_of
 from genekb.files.atomic import TEMPORARY, canonical_json, find_clash, is_plain_name, is_plain_path
 from genekb.files.limits import parse_json, read_json
+from genekb.genes.taxa import taxon_name
 from genekb.schema import SCHEMA_VERSION, TABLES
 
 Shape = type | list["Shape"] | dict[str | EllipsisType, "Shape"]
@@ -113,6 +114,16 @@ class Manifest:
     def kind(self, encoder_id: str) -> EncoderKind:
         """Properties of the family of an encoder."""
         return kind_of(self.recipe(encoder_id))
+
+    def facts(self, *, not_pulled: Collection[str] = ()) -> dict[str, str]:
+        """Say what the store is, in a line each; ``not_pulled``: encoders that are not here."""
+        recipes = {key: self.recipe(key) for key in self.encoders if key not in not_pulled}
+        encoders = [f"{recipe['name']} ({recipe['dim']} dimensions)" for recipe in recipes.values()]
+        return {
+            "genes": f"{self.n_genes:,}, {self.n_texts:,} with a text",
+            "species": listed([taxon_name(tax_id) for tax_id in self.taxa]),
+            "encoders": listed([*encoders, *(f"{key} (not pulled)" for key in not_pulled)]) or "none",
+        }
 
     def to_json(self) -> str:
         """Write the manifest as indented JSON, the digest first."""

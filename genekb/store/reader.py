@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from genekb import schema
 from genekb.core.errors import NotAvailable
-from genekb.core.messages import Names, html_table, listed, several
+from genekb.core.messages import Names, html_table, several
 from genekb.core.plugins import require
 from genekb.core.python import for_python
 from genekb.encoders.kinds import stored_name
@@ -20,17 +20,10 @@ from genekb.genes.citations import Section, cite, text_sections
 from genekb.genes.coverage import Coverage, explain_missing_texts, measure_coverage
 from genekb.genes.resolve import Resolution, resolve_names
 from genekb.genes.species import check_species, count_other_case
-from genekb.genes.taxa import taxon_name
 from genekb.genes.texts import find_template
 from genekb.genes.words import TextWords, split_texts
 from genekb.schema import FloatArray, IntArray
-from genekb.store.files import (
-    absent_encoders,
-    check_files,
-    read_columns,
-    read_origin,
-    recall_place,
-)
+from genekb.store.files import absent_encoders, check_files, read_columns, read_origin, recall_place
 from genekb.store.manifest import Manifest, read_manifest
 from genekb.store.vectors import GeneVectorSelection, OnMissing, VectorTable, open_vectors
 
@@ -146,11 +139,9 @@ class Store:
         0.5
         """
         has_text = np.isin(resolution.gene_ids, schema.numbers(self.table("texts")["gene_id"]))
-        return measure_coverage(resolution, has_text=has_text, counts=counts, explain=self._why_no_text)
-
-    def _why_no_text(self, gene_ids: Sequence[int]) -> dict[int, str]:
         template = find_template(str(self.manifest.template["number"]))
-        return explain_missing_texts(gene_ids, genes=self.table("genes"), template=template)
+        explain = partial(explain_missing_texts, genes=self.table("genes"), template=template)
+        return measure_coverage(resolution, has_text=has_text, counts=counts, explain=explain)
 
     def check_species(self, resolution: Resolution) -> None:
         """Raise ``SpeciesMismatch`` for names that are clearly of another species."""
@@ -221,11 +212,6 @@ class Store:
             What becomes of names without a vector, which ``missing`` lists: a row of zeros and a warning that names the
             first, an error, a row of zeros alone, or no row. Of GeneIDs ``has_vector`` alone says it.
 
-        Raises
-        ------
-        SourceUnusable
-            If a name has no vector and ``on_missing="raise"``.
-
         Examples
         --------
         >>> import genekb as gk
@@ -240,15 +226,9 @@ class Store:
             raise ValueError(f"genes are a list of names or of GeneIDs, such as ['CD3D'], not {genes!r}")
         if wanted.dtype.kind not in "UO":
             return self.vector_table(encoder_id).select(wanted.astype(np.int64))
-        names = tuple(map(str, genes))
-        resolution = self.resolve(names)
+        resolution = self.resolve(list(map(str, genes)))
         found = self.vector_table(encoder_id).select(resolution.gene_ids)
-        is_usable = found.has_vector & np.any(found.vectors, axis=1)
-        missing = {
-            names[at]: f"no vector by {encoder_id}" if resolution.gene_ids[at] else str(resolution.status[at])
-            for at in np.flatnonzero(~is_usable).tolist()
-        }
-        return found.named(names, missing, on_missing=on_missing, where=self.store_id)
+        return found.named(resolution, encoder_id=encoder_id, on_missing=on_missing, where=self.store_id)
 
     def texts(self, gene_ids: IntArray | Sequence[int]) -> list[str | None]:
         """Texts of some genes, None where there is none.
@@ -287,10 +267,7 @@ class Store:
     ) -> "Encoder":
         """Open the encoder that made the vectors, to encode a query; its weights are checked against the recipe.
 
-        Parameters
-        ----------
-        trust_remote_code
-            Whether code of the model may be run, also where the store was opened without that.
+        ``trust_remote_code``: whether code of the model may be run, also where the store was opened without that.
 
         Raises
         ------
@@ -358,17 +335,17 @@ class Store:
         >>> kb.search("lysozyme", limit=1)[0].symbol
         'LYZ'
         """
-        from genekb.store.search import search_genes, search_vector
+        from genekb.store.search import search_genes
 
-        names = several(encoder)
-        if isinstance(query, str):
-            return search_genes(self, query, encoders=names, mode=mode, limit=limit, taxon=tax_id, gene_type=gene_type)
-        one = names[0] if names else None
-        return search_vector(self, query, encoder=one, limit=limit, taxon=tax_id, gene_type=gene_type)
+        return search_genes(
+            self, query, encoders=several(encoder), mode=mode, limit=limit, taxon=tax_id, gene_type=gene_type
+        )
 
     @for_python
     def neighbors(self, gene: str | int, *, encoder: str | None = None, limit: int = 10) -> "SearchResult":
         """Find the genes whose texts are nearest to the text of a gene, by exact cosine; the gene itself is left out.
+
+        ``SourceUnusable`` if it is unknown, or has no text.
 
         Parameters
         ----------
@@ -378,11 +355,6 @@ class Store:
             As for :meth:`encoder_id`.
         limit
             How many genes.
-
-        Raises
-        ------
-        SourceUnusable
-            If the gene is unknown, or has no text.
 
         Examples
         --------
@@ -418,13 +390,8 @@ class Store:
             return False
         return bool(np.isin(self.gene_ids([gene]), schema.numbers(self.table("names")["gene_id"]))[0])  # type: ignore[list-item]  # NumPy's
 
-    def to_frame(self, *, encoder: str | None = None) -> "pd.DataFrame":
-        """Give the genes as a table; needs pandas.
-
-        Parameters
-        ----------
-        encoder
-            If given, the vectors of this encoder: a row a gene with a vector, by symbol, and a column a dimension.
+    def to_frame(self) -> "pd.DataFrame":
+        """Give the genes as a table; needs pandas. Vectors: ``kb.vectors(names).to_frame()``.
 
         Returns
         -------
@@ -438,32 +405,17 @@ class Store:
         'lysozyme'
         """
         require("pandas", needed_by="tables in Python need")
-        import pandas as pd
-
-        if encoder is not None:
-            table = self.vector_table(encoder)
-            symbols = schema.rows_of(self.table("genes"), table.gene_ids)["symbol"].to_pylist()
-            return pd.DataFrame(np.asarray(table.vectors)[table.rows], index=pd.Index(symbols, name="symbol"))
         columns = ["gene_id", "symbol", "name", "type", "tax_id", "aliases"]
         genes = self.table("genes").select(columns).to_pandas()
         return genes.assign(text=self.texts(genes["gene_id"].to_numpy())).set_index("gene_id")
 
-    def _facts(self) -> dict[str, str]:
-        """Say what the store is, in a line each."""
-        manifest = self.manifest
-        encoders = [f"{each['name']} ({each['dim']} dimensions)" for each in map(manifest.recipe, self.encoder_ids)]
-        return {
-            "genes": f"{manifest.n_genes:,}, {manifest.n_texts:,} with a text",
-            "species": listed([taxon_name(tax_id) for tax_id in manifest.taxa]),
-            "encoders": listed([*encoders, *(f"{key} (not pulled)" for key in self.not_pulled)]) or "none",
-            "folder": str(self.folder),
-        }
-
     def __repr__(self) -> str:
-        return "\n".join([f"Store {self.store_id}", *(f"    {name}: {fact}" for name, fact in self._facts().items())])
+        facts = self.manifest.facts(not_pulled=self.not_pulled) | {"folder": str(self.folder)}
+        return "\n".join([f"Store {self.store_id}", *(f"    {name}: {fact}" for name, fact in facts.items())])
 
     def _repr_html_(self) -> str:
-        return html_table(["Store", self.store_id], self._facts().items())
+        facts = self.manifest.facts(not_pulled=self.not_pulled) | {"folder": str(self.folder)}
+        return html_table(["Store", self.store_id], facts.items())
 
     def sql(self, query: str, *, dates_as_text: bool = False) -> pa.Table:
         """Run one read-only statement over ``genes``, ``names``, ``texts``, ``vectors``; Ctrl-C stops it.

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal, overload
+from typing import TYPE_CHECKING, Final, Literal, Protocol, overload
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +16,13 @@ from genekb.core.messages import counted, did_you_mean, html_table, shorten
 from genekb.core.words import check_query, list_unknown, near_words, singular, spellings
 from genekb.genes.words import count_words
 from genekb.schema import NAMES, FloatArray, IntArray, in_order_of_genes, literal, numbers, rows_of, strings
-from genekb.store.reader import Store
+from genekb.store.manifest import Manifest
+from genekb.store.vectors import VectorTable
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from genekb.encoders import Encoder
 
 Mode = Literal["hybrid", "semantic", "keyword"]
 KEYWORD: Final = "keyword"
@@ -125,33 +128,52 @@ class _Ranking:
     scores: NDArray[np.float64]
 
 
+class _Searchable(Protocol):
+    """What a search asks of a store, see :class:`genekb.Store`."""
+
+    manifest: Manifest
+
+    @property
+    def store_id(self) -> str: ...
+    def table(self, name: str) -> pa.Table: ...
+    def encoder_id(self, name: str | None = None) -> str: ...
+    def encoder(self, name: str | None = None) -> "Encoder": ...
+    def vector_table(self, encoder: str | None = None) -> VectorTable: ...
+    def gene_ids(self, genes: Sequence[str | int]) -> IntArray: ...
+    def __contains__(self, gene: object) -> bool: ...
+
+
 def search_genes(
-    store: Store,
-    query: str,
+    store: _Searchable,
+    query: str | FloatArray,
     *,
-    encoders: Sequence[str] | None = None,
+    encoders: Sequence[str] = (),
     mode: Mode = "hybrid",
     limit: int = 10,
     taxon: int | None = None,
     gene_type: str | None = None,
 ) -> SearchResult:
-    """Find genes by free text.
+    """Find genes by free text, or those whose text's vector is nearest to a vector (dim,), by exact cosine.
 
     A semantic search ranks by exact cosine, a keyword search by BM25 :cite:`robertson2009bm25`; several rankings are
     joined by the sum of their reciprocal ranks, 1 / (10 + rank) :cite:`cormack2009rrf`. With keywords, a gene that the
-    query names comes first.
+    query names comes first. For a vector no encoder is opened.
 
-    ``encoders``: as for :meth:`genekb.store.reader.Store.encoder_id`; if left out, the first of the store that can
-    encode a query on this machine, without controls and remote ones. ``taxon``, ``gene_type``: only genes of this NCBI
-    taxonomy identifier or type. Raises ``SourceUnusable`` if the query holds no word, or no gene is of the taxon or
-    type; ``NotAvailable`` if a named encoder, or in a semantic search all, cannot be used; ``ValueError`` for encoders
-    in a keyword search, or a query of more than 2,000 characters.
+    ``encoders``: as for :meth:`genekb.Store.encoder_id`; if left out, the first of the store that can encode a query on
+    this machine, without controls and remote ones. ``taxon``, ``gene_type``: only genes of this NCBI taxonomy
+    identifier or type. Raises ``SourceUnusable`` if the query holds no word, or no gene is of the taxon or type;
+    ``NotAvailable`` if a named encoder, or in a semantic search all, cannot be used; ``ValueError`` for encoders in a
+    keyword search, a query of more than 2,000 characters, or a vector of another length than those of the encoder.
     """
+    if not isinstance(query, str):
+        return _search_vector(
+            store, query, encoder=next(iter(encoders), None), limit=limit, kept=_select(store, taxon, gene_type)
+        )
     if not any(letter.isalnum() for letter in check_query(query)):
         raise SourceUnusable(f"the query {query!r} is empty; give a few words, e.g. 'T cell receptor signalling'")
     if mode == KEYWORD and encoders:
         raise ValueError("a keyword search uses no encoder; leave out the encoders, or choose another mode")
-    kept = _select(store, taxon=taxon, gene_type=gene_type)
+    kept = _select(store, taxon, gene_type)
     matches = match_keywords(store, without_secrets(query))  # words that no text has are shown
     skipped: dict[str, str] = {}
     rankings: dict[str, _Ranking] = {}
@@ -173,43 +195,32 @@ def search_genes(
     )
 
 
-def search_vector(
-    store: Store,
-    vector: FloatArray,
-    *,
-    encoder: str | None = None,
-    limit: int = 10,
-    taxon: int | None = None,
-    gene_type: str | None = None,
+def _search_vector(
+    store: _Searchable, vector: FloatArray, *, encoder: str | None, limit: int, kept: IntArray
 ) -> SearchResult:
-    """Find the genes whose text's vector is nearest to a vector (dim,), by exact cosine; no encoder is opened.
-
-    Raises ``ValueError`` if the vectors of the encoder have another length.
-    """  # fmt: skip
     encoder_id = store.encoder_id(encoder)
     dim = store.vector_table(encoder_id).vectors.shape[1]
     if np.shape(vector) != (dim,):
         raise ValueError(f"the query has shape {np.shape(vector)}, the vectors of this encoder have {dim} values")
-    kept = _select(store, taxon=taxon, gene_type=gene_type)
     ranking = _by_cosine(store, np.asarray(vector, dtype=np.float32), encoder_id=encoder_id, kept=kept)
     hits = _hits(store, ranking, rankings={encoder_id: ranking}, words=None, limit=limit)
     return SearchResult(hits=hits, score="cosine", encoders=(encoder_id,), skipped={}, unknown_words={})
 
 
-def find_neighbors(store: Store, gene: str | int, *, encoder: str | None = None, limit: int = 10) -> SearchResult:
-    """Find the genes whose texts are nearest to the text of a gene, see :meth:`Store.neighbors`."""
+def find_neighbors(store: _Searchable, gene: str | int, *, encoder: str | None = None, limit: int = 10) -> SearchResult:
+    """Find the genes whose texts are nearest to the text of a gene, see :meth:`genekb.Store.neighbors`."""
     wanted = store.gene_ids([gene])
-    found = store.vectors(wanted, encoder=encoder)
+    found = store.vector_table(encoder).select(wanted)
     if not found.has_vector[0]:
         if gene in store:
             raise SourceUnusable(f"gene {gene!r} of {store.store_id} has no text, so it has no neighbors")
         symbols = filter(None, store.table("genes")["symbol"].to_pylist())
         raise SourceUnusable(f"{store.store_id} has no gene {gene!r}{did_you_mean(str(gene), symbols)}")
-    near = search_vector(store, found.vectors[0], encoder=encoder, limit=limit + 1)
+    near = search_genes(store, found.vectors[0], encoders=[encoder] if encoder else [], limit=limit + 1)
     return replace(near, hits=tuple(hit for hit in near.hits if hit.gene_id != wanted[0])[:limit])
 
 
-def _unreadable(store: Store, matches: KeywordMatches, skipped: Mapping[str, str]) -> str:
+def _unreadable(store: _Searchable, matches: KeywordMatches, skipped: Mapping[str, str]) -> str:
     """Say why no encoder can read a query."""
     reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items()) or "it has none"
     is_known = len(matches.unknown) < len(matches.words)
@@ -217,7 +228,7 @@ def _unreadable(store: Store, matches: KeywordMatches, skipped: Mapping[str, str
     return f"no encoder of {store.store_id} can read the query ({reasons}); {advice}"
 
 
-def _select(store: Store, *, taxon: int | None, gene_type: str | None) -> IntArray:
+def _select(store: _Searchable, taxon: int | None, gene_type: str | None) -> IntArray:
     """GeneIDs that may be found, ascending."""
     genes = store.table("genes")
     for column, wanted in (("tax_id", taxon), ("type", gene_type)):
@@ -231,10 +242,10 @@ def _select(store: Store, *, taxon: int | None, gene_type: str | None) -> IntArr
 
 
 def _semantic(
-    store: Store,
+    store: _Searchable,
     query: str,
     *,
-    encoders: Sequence[str] | None,
+    encoders: Sequence[str],
     kept: IntArray,
     matches: KeywordMatches,
     skipped: dict[str, str],
@@ -262,7 +273,7 @@ def _semantic(
     return rankings
 
 
-def _by_cosine(store: Store, vector: FloatArray, *, encoder_id: str, kept: IntArray) -> _Ranking:
+def _by_cosine(store: _Searchable, vector: FloatArray, *, encoder_id: str, kept: IntArray) -> _Ranking:
     table = store.vector_table(encoder_id)
     is_kept = np.isin(table.gene_ids, kept, assume_unique=True)
     gene_ids, scores = table.gene_ids[is_kept], table.cosines(vector)[is_kept].astype(np.float64)
@@ -296,7 +307,7 @@ def _in_order(gene_ids: IntArray, scores: NDArray[np.float64], *, first: Sequenc
 
 
 def _hits(
-    store: Store, joined: _Ranking, *, rankings: Mapping[str, _Ranking], words: KeywordMatches | None, limit: int
+    store: _Searchable, joined: _Ranking, *, rankings: Mapping[str, _Ranking], words: KeywordMatches | None, limit: int
 ) -> tuple[GeneHit, ...]:
     best = joined.gene_ids[:limit]
     rows = rows_of(store.table("genes"), best).to_pylist()
@@ -337,7 +348,7 @@ _SYMBOL_INSIDE: Final = 3  # rank of a symbol among the words of a query, which 
 _SYMBOL: Final = re.compile(r"(?=.*\d|.*[A-Z].*[A-Z])[A-Za-z][\w.-]+")  # CD4, Cd4, INS; no word of plain prose
 
 
-def match_keywords(store: Store, query: str) -> KeywordMatches:
+def match_keywords(store: _Searchable, query: str) -> KeywordMatches:
     """Count the words of a query in every gene's text, symbol and aliases, and score them."""
     first: dict[str, str] = {}
     for word in _split(query):
@@ -364,7 +375,7 @@ def _split(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def _gene_texts(store: Store) -> tuple[IntArray, pa.StringArray]:
+def _gene_texts(store: _Searchable) -> tuple[IntArray, pa.StringArray]:
     """All genes, ascending, and what is searched of each: text, symbol and aliases."""
     genes = in_order_of_genes(store.table("genes")).combine_chunks()
     texts = store.table("texts")

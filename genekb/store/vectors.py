@@ -19,6 +19,7 @@ from genekb import schema
 from genekb.core.errors import SourceUnusable, StoreCorrupt
 from genekb.core.messages import counted, listed
 from genekb.files.atomic import sha256_file, write_json
+from genekb.genes.resolve import Resolution
 from genekb.schema import FloatArray, IntArray
 from genekb.store.files import check_files, read_columns
 from genekb.store.manifest import Manifest
@@ -48,12 +49,17 @@ class GeneVectorSelection:
     missing: Mapping[str, str] = field(default_factory=dict)  # names without a vector, and why
 
     def named(
-        self, symbols: tuple[str, ...], missing: Mapping[str, str], *, on_missing: OnMissing, where: str
+        self, resolution: Resolution, *, encoder_id: str, on_missing: OnMissing, where: str
     ) -> "GeneVectorSelection":
-        """Give the rows their names, and do with those of ``missing`` what was asked for.
+        """Give the rows the names that were resolved to them, and do with those without a vector what was asked for.
 
         ``where``: the store, for messages. Raises ``SourceUnusable`` under ``raise``.
         """
+        symbols, is_usable = resolution.names, self.has_vector & np.any(self.vectors, axis=1)
+        missing = {
+            symbols[at]: f"no vector by {encoder_id}" if resolution.gene_ids[at] else str(resolution.status[at])
+            for at in np.flatnonzero(~is_usable).tolist()
+        }
         found = replace(self, symbols=symbols, missing=missing)
         if not missing or on_missing == "zero":
             return found
