@@ -1,8 +1,7 @@
 """Encoders: text to vectors by a recipe that has an identity."""
 
 from genekb.encoders.base import EncodedTexts, Encoder, EncoderSpec
-from genekb.encoders.registry import load_encoder, models
-from genekb.encoders.reopen import reopen_encoder
+from genekb.encoders.registry import load_encoder, models, reopen_encoder
 
 __all__ = [
     "EncodedTexts",

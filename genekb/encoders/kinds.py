@@ -6,8 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from importlib.metadata import EntryPoint
 from typing import Any, Final, Literal
 
+from genekb.core.plugins import find_plugins
+
+GROUP: Final = "genekb.encoders"  # entry points of plug-ins: each names a function, name → Encoder
+_BUILT_IN: Final = re.compile(r"(hash|random|wcp)-[1-9]\d{0,3}|wcp")
 Kind = Literal["transformer", "static", "api", "wcp", "hash", "random", "foreign", "plugin", "terms", "mix"]
 Pooling = Literal["mean", "cls", "last", "none"]
 
@@ -141,3 +146,14 @@ def entries() -> tuple[ModelEntry, ...]:
 def find_entry(name: str) -> ModelEntry | None:
     """Return the entry with this name, alias or model id, if there is one."""
     return next((entry for entry in entries() if name in (entry.name, entry.model_id, *entry.aliases)), None)
+
+
+def is_built_in(name: str) -> bool:
+    """Whether a name is that of an encoder without weights: ``wcp``, ``wcp-DIM``, ``hash-DIM``, ``random-DIM``."""
+    return _BUILT_IN.fullmatch(name) is not None
+
+
+@cache
+def plugins() -> dict[str, EntryPoint]:
+    """Find the encoders of other packages by name; none is imported."""
+    return find_plugins(GROUP, is_taken=lambda name: name == "auto" or is_built_in(name) or bool(find_entry(name)))

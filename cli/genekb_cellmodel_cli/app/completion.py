@@ -60,8 +60,7 @@ def _encoders(params: dict[str, Any], _: Any) -> list[str]:
 
 
 def _models(params: dict[str, Any], param: Any) -> list[str]:
-    from genekb.encoders.kinds import entries
-    from genekb.encoders.registry import plugins
+    from genekb.encoders.kinds import entries, plugins
 
     if "path" in params or param.param_type_name == "argument":  # the folder of a fitted model
         return []

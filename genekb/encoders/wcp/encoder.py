@@ -14,10 +14,12 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from genekb.core.errors import NotAvailable, StoreCorrupt
 from genekb.core.words import content_words
 from genekb.encoders.base import EncoderSpec, TextEncoder, VectorsAndTokens, unit_or_zero
-from genekb.encoders.state import Arrays, read_state, write_state
 from genekb.encoders.wcp.counting import columns_of, count_terms, piece_counts, with_pairs
+from genekb.files.atomic import read_arrays, write_arrays
+from genekb.files.limits import read_json
 from genekb.schema import FloatArray
 
 REVISION: Final = "1"
@@ -84,8 +86,15 @@ class WcpEncoder(TextEncoder):
 
     def save(self, folder: Path) -> None:
         """Write vocabularies and matrices."""
+        words, numbers = _files(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         vocabularies = {name: list(view.vocabulary) for name, view in self.views.items()}
-        write_state(folder, "wcp", vocabularies, state_arrays(self.views, self.projection, self.neutral))
+        words.write_text(json.dumps(vocabularies, ensure_ascii=False), encoding="utf-8")
+        write_arrays(state_arrays(self.views, self.projection, self.neutral), numbers)
+
+
+def _files(folder: Path) -> tuple[Path, Path]:
+    return folder / "wcp-vocabulary.json", folder / "wcp.safetensors"
 
 
 def count_views(documents: Sequence[Sequence[str]], views: Mapping[str, View]) -> dict[str, sp.csr_matrix]:
@@ -107,7 +116,7 @@ def state_arrays(views: Mapping[str, View], projection: np.ndarray, neutral: Flo
     return {**parts, "projection": projection, "neutral": neutral}
 
 
-def state_digest(vocabularies: Mapping[str, Sequence[str]], arrays: Arrays) -> str:
+def state_digest(vocabularies: Mapping[str, Sequence[str]], arrays: Mapping[str, np.ndarray]) -> str:
     """SHA-256 of a fitted state."""
     digest = hashlib.sha256(json.dumps(vocabularies, ensure_ascii=False, sort_keys=True).encode())
     for name, array in sorted(arrays.items()):
@@ -117,8 +126,25 @@ def state_digest(vocabularies: Mapping[str, Sequence[str]], arrays: Arrays) -> s
 
 
 def reopen_wcp(spec: EncoderSpec, folder: Path) -> WcpEncoder:
-    """Open the encoder of a fitted state, see :func:`genekb.encoders.state.read_state`."""
-    vocabularies, arrays = read_state(spec, folder, revisions=(REVISION,), form=dict, digest=state_digest)
+    """Open the encoder of a fitted state, and check that it is that of the recipe.
+
+    Raises ``NotAvailable`` if a file is missing, or the revision is another; ``StoreCorrupt`` if the state is another,
+    or damaged.
+    """
+    if spec.revision != REVISION:
+        raise NotAvailable(
+            f"{spec.encoder_id} is revision {spec.revision!r} of wcp, this genekb knows {REVISION}; update genekb"
+        )
+    words, numbers = _files(folder)
+    if not words.is_file() or not numbers.is_file():
+        raise NotAvailable(f"{folder} lacks the fitted state of {spec.encoder_id}; build the store again")
+    try:
+        vocabularies, arrays = read_json(words), read_arrays(numbers)
+        is_same = isinstance(vocabularies, dict) and state_digest(vocabularies, arrays) == spec.state_sha256
+    except (ValueError, KeyError) as error:
+        raise StoreCorrupt(f"{folder}: the state of {spec.encoder_id} is damaged; build the store again") from error
+    if not is_same:
+        raise StoreCorrupt(f"{folder}: the state is not that of {spec.encoder_id}; build the store again")
     views = {
         name: View(vocabulary=vocabularies[name], **{field: arrays[f"{name}.{field}"] for field in _FIELDS})
         for name in VIEWS
