@@ -63,7 +63,7 @@ def report(
     cluster_key: str | None = None,
     sample_key: str | None = None,
     key_added: str = "cellmodel",
-    genes: Sequence[str] = (),
+    genes: str | Path | Sequence[str] = (),
     layer: str | None = None,
     use_raw: bool = False,
     gene_key: str | None = None,
@@ -88,7 +88,8 @@ def report(
     key_added
         Name of the slots of a run.
     genes
-        Names of genes that can color the map, beside markers, all that the report names, and variable ones.
+        Names of genes that can color the map, beside markers, all that the report names, those of cell types and
+        variable ones; a file with one a line; or ``all``.
     layer
         Layer that holds the values; found by what the matrices hold if None.
     use_raw

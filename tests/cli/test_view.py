@@ -21,7 +21,7 @@ from cellmodel.pl.report.serve import serve_report
 from tests.cellmodel.pl.test_report import unpacked
 from tests.support.browser import browser_at
 
-N_CELLS, N_GENES = 90, 2_100
+N_CELLS, N_GENES = 90, 3_100
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def test_a_gene_that_the_page_does_not_hold_colors_the_map_when_it_is_chosen(add
             "(() => { const p = JSON.parse(document.getElementById('plot-data').textContent);"
             "return [p.genes.length, p.served]; })()"
         )
-        assert (held, held + len(served)) == (2_000, N_GENES)
+        assert (held, held + len(served)) == (3_000, N_GENES)
         page.run("document.getElementById('gene').focus()")
         page.type(served[-1])
         page.wait(f"document.getElementById('plot-status').textContent.includes('expression of {served[-1]}')")

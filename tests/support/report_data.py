@@ -137,7 +137,8 @@ def make_values(genes, expression, clusters):
     """Expression of genes as a report holds it, and a quality of the cells."""
     n_clusters = int(clusters.max()) + 1
     fractions, means = by_cluster(expression.tocsr(), clusters, n_clusters=n_clusters)
-    quality = {"counts": 1_000.0 + np.arange(len(clusters)), "mitochondrial": np.arange(len(clusters)) / 1e4}
+    counted = np.arange(len(clusters))
+    quality = {"total_counts": 1_000.0 + counted, "pct_counts_mt": counted / 1e2}
     return GeneValues(genes=genes, expression=expression.tocsc(), fractions=fractions, means=means, quality=quality)
 
 

@@ -1,6 +1,5 @@
 """Write the HTML report of the clusters in a file or an AnnData."""
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from cellmodel.io.cells import ReadConfig
 from cellmodel.io.records import check_records
 from cellmodel.io.writers import check_targets
 from cellmodel.pl.report.collect.frames import report_data, shown_places
+from cellmodel.pl.report.collect.genes import Genes
 from cellmodel.pp.blocks import open_cells
 from genekb.files.replace import Target
 
@@ -20,7 +20,7 @@ def report_file(
     cluster_key: str | None = None,
     sample_key: str | None = None,
     key_added: str = "cellmodel",
-    genes: Sequence[str] = (),
+    genes: Genes = (),
     read: ReadConfig | None = None,
     overwrite: bool = False,
     other_store: bool = False,
@@ -30,7 +30,8 @@ def report_file(
     ``cluster_key``: column of obs with the clusters: of `cellmodel cluster`, scanpy, Seurat or an annotator; that of
     ``key_added``, the slots of a run, if None. Cells without a value are in no cluster. ``sample_key``: column of obs
     with the sample of each cell; that of the run's files or batches, or of a comparison between samples, if None.
-    ``genes``: names of genes that can color the map, beside markers, all that the report names, and variable ones.
+    ``genes``: names of genes that can color the map, beside markers, all that the report names, those of cell types and
+    variable ones; a file with one a line; or ``all``.
     ``other_store``: whether names and evidence may come from another store than the clusters; else ``LineageMismatch``.
     Raises ``InputUnusable`` if a column is missing or holds no groups, or the output cannot be written; the latter
     before any work.
@@ -55,7 +56,7 @@ def report_cells(
     *,
     cluster_key: str,
     sample_key: str | None = None,
-    genes: Sequence[str] = (),
+    genes: Genes = (),
     overwrite: bool = False,
     other_store: bool = False,
 ) -> None:
@@ -70,7 +71,7 @@ def write_report_of(
     *,
     cluster_key: str = "cellmodel",
     sample_key: str | None = None,
-    genes: Sequence[str] = (),
+    genes: Genes = (),
     overwrite: bool = False,
 ) -> None:
     """Write the report of clusters of cells that are read already; see :func:`report_file`."""

@@ -22,7 +22,7 @@ def report(
         genes={
             "type": str,
             "default": None,
-            "help": "Genes that can color the map, with commas, beside markers and variable genes.",
+            "help": "Genes that can color the map, beside markers: names with commas between, a file of them, or all.",
         },
     ),
 ) -> None:
@@ -32,7 +32,9 @@ def report(
     """
     from cellmodel.pl.report.write import report_file
 
-    genes = [name.strip() for name in (arguments.pop("genes") or "").split(",") if name.strip()]
+    given = arguments.pop("genes") or ""
+    is_whole = given == "all" or Path(given).is_file()
+    genes = given if is_whole else [name.strip() for name in given.split(",") if name.strip()]
     with options.wrong_usage():
         read = arguments.read()
     report_file(path, output, genes=genes, read=read, **arguments)

@@ -31,7 +31,7 @@ from cellmodel.pl.report.page.view import (
     quality_view,
     split_at_term,
 )
-from tests.support.report_data import make_data, make_values
+from tests.support.report_data import make_data, make_values, with_samples
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 
@@ -294,12 +294,19 @@ def test_the_first_sentence_names_the_types_by_size_and_counts_clusters_without_
     assert found_sentence(cluster_views(dataclasses.replace(data, names=()))) is None
 
 
-def test_quality_is_median_and_quartiles_of_the_cells_of_a_cluster(data):
-    counts, mitochondrial = quality_view(data)
-    assert (counts["label"], mitochondrial["is_share"]) == ("Counts", True)
-    for cluster, (low, middle, high) in enumerate(counts["quartiles"]):
-        values = data.values.quality["counts"][data.clusters == cluster]
-        assert (low, middle, high) == pytest.approx(tuple(np.quantile(values, (0.25, 0.5, 0.75))))
+def test_quality_has_histograms_of_all_cells_and_quartiles_by_cluster_and_sample(data):
+    samples = with_samples(data)
+    found = quality_view(samples)
+    assert list(found["labels"].values()) == ["Total counts", "Mitochondrial, % of counts"]
+    assert [chart["is_area"] for chart in found["charts"]] == [True, True]
+    codes = {"Cluster": data.clusters, "Sample": samples.samples.codes}
+    assert [title for title, _ in found["groups"]] == list(codes)
+    for title, rows in found["groups"]:
+        for at, row in enumerate(rows):
+            values = data.values.quality["total_counts"][codes[title] == at]
+            assert row["n_cells"] == len(values)
+            assert row["quartiles"][0] == pytest.approx(np.quantile(values, (0.25, 0.5, 0.75)).tolist())
+    assert quality_view(dataclasses.replace(data, values=None)) is None
 
 
 def test_genes_and_types_link_to_their_entries():

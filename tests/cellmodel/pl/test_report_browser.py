@@ -1,6 +1,7 @@
 """The report in a real browser: what is drawn, what pointer and keys do, what is saved, and that nothing is loaded."""
 
 import dataclasses
+import json
 import re
 
 import numpy as np
@@ -211,6 +212,26 @@ def test_a_group_of_the_legend_is_shown_alone(browser):
     assert pixels(browser) == before
 
 
+def test_a_gene_has_a_violin_in_each_group_and_in_each_pair_of_groups(browser):
+    data = corner_data()
+    assert browser.run("document.getElementById('spread').hidden")
+    browser.run(f"document.getElementById('gene').value = {json.dumps(data.values.genes[0])}")
+    browser.run("document.getElementById('gene').dispatchEvent(new Event('input'))")
+    table = (
+        "[...document.querySelectorAll('#spread-rows tr')].map((row) => [...row.cells].map((cell) => cell.textContent))"
+    )
+    rows = browser.run(table)
+    means = data.values.means[:, 0]
+    assert [float(row[3]) for row in rows] == pytest.approx(means[means >= 0].tolist()[: len(rows)], rel=0.01, abs=0.01)
+    assert sum(int(row[5]) for row in rows) == len(data.cell_ids)
+    assert browser.run("document.querySelectorAll('#spread-rows path.violin').length") == np.count_nonzero(means)
+    browser.run("(({ options }) => { options[2].selected = true; })(document.getElementById('spread-and'))")
+    browser.run("document.getElementById('spread-and').dispatchEvent(new Event('change'))")
+    crossed = browser.run(table)
+    assert len(crossed) > len(rows)
+    assert sum(int(row[5]) for row in crossed) == len(data.cell_ids)
+
+
 def test_downloads_hold_the_exact_figures(browser, tmp_path):
     data = corner_data()
     browser.click('[data-download="cells"]')
@@ -223,7 +244,7 @@ def test_downloads_hold_the_exact_figures(browser, tmp_path):
     }
     assert set(tables) == {
         "cells", "clusters", "markers", "words", "themes", "contributions", "sets", "cell-types", "dots", "names",
-        "losses", "k", "knowledge", "training", "provenance", "searches", "files", "quality",
+        "losses", "knowledge", "training", "provenance", "searches", "files", "quality-cluster", "spread",
     }  # fmt: skip
     assert all(len({len(row) for row in rows}) == 1 for rows in tables.values())
     assert tables["markers"][0] == [

@@ -104,7 +104,7 @@ def test_columns_of_obs_are_offered_with_scores_of_searches_first():
     adata.uns["found"] = {"params": {"query": "cytotoxic T lymphocytes"}}
     adata.uns["gone"] = {"params": {"query": "a search without a column"}}
     data = read(adata)
-    assert list(data.colors) == ["found", "donor", "barcode"]
+    assert list(data.colors)[:3] == ["found", "donor", "barcode"]
     assert data.queries == {"found": "cytotoxic T lymphocytes"}
     assert data.colors["donor"].tolist() == ["missing"] * 3 + ["d1"] * (N_CELLS - 3)
 
@@ -181,7 +181,7 @@ def test_clusters_of_other_programs_get_markers_sizes_and_no_figure_of_a_run():
         {"CD3D", "IL7R"},
     ]
     assert data.markers[0][0]["fraction_in"] > data.markers[0][0]["fraction_out"]
-    assert list(data.colors) == ["donor"]
+    assert list(data.colors) == ["donor", "total_counts", "n_genes_by_counts"]
     assert (data.k_choice, data.coverage, data.confidence, data.words) == (None, None, None, ())
     assert (len(data.history), len(data.knowledge)) == (0, 0)
     assert "how the clusters were found is not known" in data.input["notes"][0]
@@ -226,14 +226,32 @@ def test_genes_that_are_asked_for_come_first_and_others_named_or_variable_are_th
         report_data(cells, cluster_key="cellmodel", genes=("LYZZ",))
 
 
-def test_quality_is_that_of_the_cells():
+@pytest.mark.parametrize("how", ["all", "file"])
+def test_all_genes_or_those_of_a_file_are_kept_whatever_room_they_take(how, tmp_path):
+    cells = cells_from_anndata(make_adata(), ReadConfig(gene_key="symbol"))
+    path = tmp_path / "genes.txt"
+    path.write_text("REST\nCD3D\n")
+    values = report_data(cells, cluster_key="cellmodel", genes="all" if how == "all" else path, most_genes=1).values
+    assert values.genes == (("LYZ", "CST3", "CD3D", "IL7R", "REST") if how == "all" else ("REST", "CD3D"))
+    assert values.n_asked == len(values.genes)
+
+
+def test_quality_is_that_of_the_cells_or_of_obs_and_colors_the_map():
     adata = make_adata()
     adata.var["symbol"] = ["MT-CO1", *GENES[1:]]
     data = read(adata)
     counts = adata.X.toarray()
-    assert np.array_equal(data.values.quality["counts"], counts.sum(axis=1))
-    assert np.array_equal(data.values.quality["genes"], (counts > 0).sum(axis=1))
-    assert np.allclose(data.values.quality["mitochondrial"], counts[:, 0] / counts.sum(axis=1))
+    expected = {
+        "total_counts": counts.sum(axis=1),
+        "n_genes_by_counts": (counts > 0).sum(axis=1),
+        "pct_counts_mt": 100 * counts[:, 0] / counts.sum(axis=1),
+    }
+    assert data.values.quality.keys() == expected.keys()
+    for name, values in expected.items():
+        assert np.allclose(data.values.quality[name], values)
+        assert data.colors[name] is data.values.quality[name]
+    adata.obs["pct_counts_mt"] = 7.0
+    assert set(read(adata).values.quality["pct_counts_mt"]) == {7.0}
 
 
 def test_without_a_picture_components_are_laid_out():

@@ -44,7 +44,9 @@ class GeneValues:
     expression: sp.csc_matrix
     fractions: Float[np.ndarray, "cluster gene"]  # of the cells of a cluster that express a gene
     means: Float[np.ndarray, "cluster gene"]  # over all cells of a cluster
-    quality: Mapping[str, Float[np.ndarray, " cell"]] = field(default_factory=dict)  # see QUALITY, what the values give
+    # by the names of scanpy: total_counts, n_genes_by_counts, pct_counts_mt, and cell_cycle; what the values give
+    quality: Mapping[str, Float[np.ndarray, " cell"]] = field(default_factory=dict)
+    n_asked: int = 0  # of the first genes, which are kept whatever room they take
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

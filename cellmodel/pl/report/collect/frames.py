@@ -7,14 +7,17 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from pandas.api.types import is_numeric_dtype
 
+from cellmodel.annotate.cell_types import usual_types
 from cellmodel.explain.groups import group_cells
 from cellmodel.io.backed import AnyCells
 from cellmodel.pl.report.collect.data import ReportData, drawn_cells
 from cellmodel.pl.report.collect.genes import (
     GENES_PER_CLUSTER,
     MOST_GENES,
-    check_genes,
+    Genes,
+    asked_genes,
     genes_named_in,
     read_genes,
 )
@@ -73,15 +76,14 @@ def report_data(
     *,
     cluster_key: str,
     sample_key: str | None = None,
-    genes: Sequence[str] = (),
+    genes: Genes = (),
     most_genes: int | None = MOST_GENES,
 ) -> ReportData:
     """Collect what a report shows: from the record of a run, else from the column of clusters and the values alone.
 
     ``most_genes``: how many genes are offered; None for all.
     """
-    check_genes(cells, genes)
-    adata = cells.adata
+    asked, adata = asked_genes(cells, genes), cells.adata
     grouped = group_cells(cells, cluster_key, least=1)
     names = list(grouped.names)
     record = record_of(cells, grouped, cluster_key)
@@ -123,7 +125,7 @@ def report_data(
         provenance=provenance(record) | later_jobs(adata, cluster_key),
         limits=LIMITS if is_run else (UNKNOWN_ORIGIN, *(LIMITS[1:3] if evidence else LIMITS[2:3])),
     )
-    return _with_values(data, cells, record, asked=genes, most=most_genes)
+    return _with_values(data, cells, record, asked=asked, most=most_genes)
 
 
 def _input(record: Mapping[str, Any], outdated_notes: list[str]) -> dict[str, Any]:
@@ -187,7 +189,7 @@ def _queries(adata: "AnnData") -> dict[str, str]:
 def _with_values(
     data: ReportData, cells: AnyCells, record: Mapping[str, Any], *, asked: Sequence[str], most: int | None
 ) -> ReportData:
-    """Add expression, or why there is none: genes asked for, markers, others that the report names, variable ones."""
+    """Add expression, or why there is none: genes asked for, markers, others named, of cell types, variable."""
     why = other_values(cells, record)
     if why:
         log.warning("not shown: %s", why)
@@ -199,10 +201,15 @@ def _with_values(
         data.clusters,
         n_clusters=len(data.cluster_names),
         drawn=drawn_cells(data.clusters),
-        first=(*asked, *markers, *genes_of(data.effects), *named),
+        asked=asked,
+        more=(*markers, *genes_of(data.effects), *named, *chain(*(one.genes for one in usual_types()))),
         most=most,
     )
-    return replace(data, values=values)
+    obs = cells.adata.obs
+    columns = {name: obs[name] for name in values.quality if name in obs and is_numeric_dtype(obs[name])}
+    given = {name: column.to_numpy(np.float64) for name, column in columns.items() if np.isfinite(column).all()}
+    quality = {**values.quality, **given}
+    return replace(data, values=replace(values, quality=quality), colors={**data.colors, **quality})
 
 
 def _gene_ids(cells: AnyCells) -> dict[str, int]:

@@ -4,6 +4,8 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -19,10 +21,22 @@ from cellmodel.pl.report.collect.data import GeneValues, Row
 from cellmodel.pp.features import scan_cells
 from cellmodel.pp.moments import GeneSums, without_zeros
 from cellmodel.pp.normalize import log_values, variable_by_moments
+from genekb.files.tables import read_list
 
-MOST_GENES: Final = 2_000  # whose expression the report holds; fewer where the cells are many
+Genes = str | Path | Sequence[str]  # names, a file of them, or ``all``
+
+MOST_GENES: Final = 3_000  # whose expression the report holds; fewer where the cells are many
 GENES_PER_CLUSTER: Final = 10
 _MIN_CELLS: Final = 3  # with a value above zero, for a gene to be offered as variable
+_N_VARIABLE: Final = 2_000
+_LEAST_CYCLE: Final = 5  # genes of the cell cycle, for a score
+# genes of replication and mitosis, whose expression says which cells divide
+_CYCLE: Final = frozenset(
+    (
+        *("MCM2", "MCM4", "MCM5", "MCM6", "PCNA", "TYMS", "RRM1", "RRM2", "GINS2", "CDC6", "CDC45", "UHRF1"),
+        *("MKI67", "TOP2A", "CDK1", "CCNB1", "CCNB2", "CCNA2", "NUSAP1", "TPX2", "BIRC5", "UBE2C", "CENPF", "AURKB"),
+    )
+)
 _MITOCHONDRIAL: Final = re.compile(r"mt[-:.]", re.IGNORECASE)  # symbols of human, mouse, fly; R writes MT.CO1
 
 
@@ -32,14 +46,26 @@ def columns_by_name(cells: AnyCells) -> dict[str, int]:
     return {name: column for column, name in enumerate(cells.names) if times[name] == 1}
 
 
-def check_genes(cells: AnyCells, asked: Sequence[str]) -> None:
-    """Refuse names of genes that the cells do not have, with the nearest that they have; ``InputUnusable``."""
+def asked_genes(cells: AnyCells, genes: Genes) -> tuple[str, ...]:
+    """Names of the genes that are asked for, refused where the cells do not have them; ``InputUnusable``.
+
+    ``genes``: names, a file with one a line, or ``all``.
+    """
     known = columns_by_name(cells)
+    if genes == "all":
+        return tuple(known)
+    asked = (
+        tuple(read_list(Path(genes), "names of genes", error=InputUnusable))
+        if isinstance(genes, str | Path)
+        else tuple(genes)
+    )
     missing = [name for name in asked if name not in known]
     if missing:
         near = difflib.get_close_matches(missing[0], known, n=3, cutoff=0.6)
         hint = f"; near it: {', '.join(near)}" if near else ""
-        raise InputUnusable(f"`genes`: {', '.join(missing)} not among the gene names of {cells.source}{hint}")
+        shown = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")  # noqa: PLR2004
+        raise InputUnusable(f"`genes`: {shown} not among the gene names of {cells.source}{hint}")
+    return asked
 
 
 def read_genes(
@@ -48,20 +74,22 @@ def read_genes(
     *,
     n_clusters: int,
     drawn: Int[np.ndarray, " row"],
-    first: Iterable[str],
+    asked: Sequence[str],
+    more: Iterable[str],
     most: int | None,
 ) -> GeneValues:
-    """Read genes in one pass: those of ``first`` that the cells have, then the most variable.
+    """Read genes in one pass: those asked for, those of ``more`` that the cells have, then the most variable.
 
-    ``most``: how many genes; all if None. ``drawn``: rows of the cells on the map, ascending. ``clusters``: -1 for a
-    cell without one.
+    ``most``: how many genes, and all that are asked for; all genes if None. ``drawn``: rows of the cells on the map,
+    ascending. ``clusters``: -1 for a cell without one.
     """
     column_of, scanned = columns_by_name(cells), scan_cells(cells)
     variable = (cells.names[column] for column in _most_variable(scanned))
-    more = column_of if most is None else ()
-    genes = [name for name in dict.fromkeys((*first, *variable, *more)) if name in column_of][:most]
-    columns = [column_of[name] for name in genes]
-    return _read_values(cells, scanned, columns, clusters, n_clusters=n_clusters, drawn=drawn)
+    rest = column_of if most is None else ()
+    genes = [name for name in dict.fromkeys((*asked, *more, *variable, *rest)) if name in column_of]
+    columns = [column_of[name] for name in genes[: None if most is None else max(most, len(asked))]]
+    values = _read_values(cells, scanned, columns, clusters, n_clusters=n_clusters, drawn=drawn)
+    return replace(values, n_asked=len(asked))
 
 
 def _most_variable(scanned: Scan) -> list[int]:
@@ -70,7 +98,7 @@ def _most_variable(scanned: Scan) -> list[int]:
     if not len(detected):
         return []
     variance = scanned.variance[detected]
-    chosen = detected[variable_by_moments(scanned.mean[detected], variance, n_top=MOST_GENES)]
+    chosen = detected[variable_by_moments(scanned.mean[detected], variance, n_top=_N_VARIABLE)]
     return [int(column) for column in chosen[np.argsort(-scanned.variance[chosen], kind="stable")]]
 
 
@@ -88,20 +116,23 @@ def _read_values(
     is_drawn = np.zeros(len(clusters), dtype=bool)
     is_drawn[drawn] = True
     mitochondrial = np.array([bool(_MITOCHONDRIAL.match(name)) for name in cells.names])
-    on_map, n_genes, share = [], np.zeros(len(clusters)), np.zeros(len(clusters))
+    cycle = np.flatnonzero([name.upper() in _CYCLE for name in cells.names])
+    on_map, (n_genes, share, dividing) = [], np.zeros((3, len(clusters)))
     wanted, place = np.unique(np.array(columns, dtype=np.int64), return_inverse=True)  # read as they lie in the file
     chosen = None if len(wanted) == len(cells.names) else wanted
     start = 0
     for block in ahead(row_blocks(cells.matrix)):
         rows = slice(start, start := start + block.shape[0])
         n_genes[rows], share[rows] = _quality(block, cells.kind, mitochondrial)
+        if len(cycle) >= _LEAST_CYCLE:
+            dividing[rows] = log_values(block, cells.kind, cycle).mean(axis=1).A1
         expression = log_values(block, cells.kind, chosen)
         _add(sums, expression, clusters[rows])
         on_map.append(expression[is_drawn[rows]].astype(np.float32))
-    quality = {"counts": scanned.depth} if cells.kind == ValueKind.COUNTS else {}
-    quality["genes"] = n_genes
-    if mitochondrial.any():
-        quality["mitochondrial"] = share
+    quality = {"total_counts": scanned.depth} if cells.kind == ValueKind.COUNTS else {}
+    quality["n_genes_by_counts"] = n_genes
+    quality |= {"pct_counts_mt": 100 * share} if mitochondrial.any() else {}
+    quality |= {"cell_cycle": dividing} if len(cycle) >= _LEAST_CYCLE else {}
     fractions, means = _shares(sums)
     return GeneValues(
         genes=tuple(cells.names[column] for column in columns),

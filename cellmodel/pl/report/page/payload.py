@@ -33,7 +33,9 @@ def plot_payload(data: ReportData, rows: Int[np.ndarray, " drawn"], *, is_served
     if data.confidence is not None:
         columns.append(_numbers("confidence", data.confidence))
     columns.extend(
-        _column(name, np.asarray(values)) | ({"query": data.queries[name]} if name in data.queries else {})
+        _column(name, np.asarray(values))
+        | ({"query": data.queries[name]} if name in data.queries else {})
+        | {"is_quality": bool(data.values and name in data.values.quality)}
         for name, values in data.colors.items()
     )
     payload = {
@@ -64,15 +66,15 @@ def plot_payload(data: ReportData, rows: Int[np.ndarray, " drawn"], *, is_served
 
 
 def _genes(values: GeneValues | None) -> list[dict[str, Any]]:
-    """Take the first genes that there is room for."""
+    """Take the genes that were asked for, and the first others that there is room for."""
     genes: list[dict[str, Any]] = []
     if values is None:
         return genes
     room = MAX_GENE_BYTES
-    for at in range(min(len(values.genes), MOST_GENES)):
+    for at in range(min(len(values.genes), max(MOST_GENES, values.n_asked))):
         gene = packed_gene(values, at)
         room -= len(gene["values"])
-        if room < 0:
+        if room < 0 and at >= values.n_asked:
             break
         genes.append(gene)
     return genes

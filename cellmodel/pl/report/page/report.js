@@ -509,7 +509,74 @@
       byId("legend").replaceChildren(...scaleLegend(column, state.painted));
     }
     showChoice(column);
+    showSpread();
     redraw();
+  }
+
+  // one number in groups of cells: a violin a group; of a gene, of the cells that express it
+  const MOST_VIOLINS = 120;
+  const groupings = columns.filter(({ kind }) => kind === "categories");
+  const [spreadBy, spreadAnd] = [byId("spread-by"), byId("spread-and")];
+  for (const choice of [spreadBy, spreadAnd]) {
+    groupings.forEach((column, at) => choice.add(new Option(label(column), String(at))));
+    choice.addEventListener("change", () => showSpread());
+  }
+  function showSpread() {
+    const column = state.column;
+    byId("spread").hidden = column.kind !== "numbers";
+    if (column.kind !== "numbers") return;
+    const by = groupings[Number(spreadBy.value)];
+    const and = spreadAnd.value && groupings[Number(spreadAnd.value)] !== by ? groupings[Number(spreadAnd.value)] : null;
+    const groups = new Map();
+    let [low, high] = [column.isGene ? 0 : Infinity, -Infinity];
+    column.values.forEach((value, i) => {
+      if (!Number.isFinite(value)) return;
+      [low, high] = [Math.min(low, value), Math.max(high, value)];
+      const key = by.values[i] * 1e6 + (and ? and.values[i] : 0);
+      if (!groups.has(key)) groups.set(key, []);
+      groups.get(key).push(value);
+    });
+    byId("spread-title").textContent = `${label(column)}: distribution`;
+    byId("spread-axis").textContent = `${plain(low)} to ${plain(high)}${column.isGene ? ", cells that express it" : ""}`;
+    const sorted = [...groups].sort(([a], [b]) => a - b).slice(0, MOST_VIOLINS);
+    byId("spread-rows").replaceChildren(...sorted.map(([key, values]) => {
+      const [first, second] = [Math.floor(key / 1e6), key % 1e6];
+      const name = by.titles?.[first] ? `${by.names[first]} ${by.titles[first]}` : by.names[first];
+      const shown = Float64Array.from(column.isGene ? values.filter((value) => value > 0) : values).sort();
+      const all = Float64Array.from(values).sort();
+      const above = all.filter((value) => value > 0).length / all.length;
+      const row = element("tr", "", "");
+      const head = element("th", "untrusted", and ? `${name} · ${and.names[second]}` : name);
+      head.scope = "row";
+      const drawing = element("td", "", "");
+      drawing.append(violin(shown, [low, high], (and ?? by).colors[and ? second : first] ?? page.muted));
+      const figures = [`${(100 * above).toFixed(1)} %`, plain(all.reduce((sum, value) => sum + value, 0) / all.length), plain(all[all.length >> 1]), all.length.toLocaleString("en")];
+      row.append(head, drawing, ...figures.map((text) => element("td", "number", text)));
+      return row;
+    }));
+  }
+  function violin(sorted, range, color) {
+    const [width, height, nBins] = [320, 26, 40];
+    const shape = (name, attributes) => {
+      const made = document.createElementNS(document.querySelector("svg").namespaceURI, name);
+      for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+      return made;
+    };
+    const drawing = shape("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
+    if (!sorted.length) return drawing;
+    const x = (part) => 6 + (width - 12) * part;
+    const counts = new Float64Array(nBins + 2); // an empty bin at either end
+    for (const value of sorted) counts[1 + Math.min(Math.floor(share(value, range) * nBins), nBins - 1)] += 1;
+    const smooth = counts.map((n, at) => ((counts[at - 1] ?? 0) + 2 * n + (counts[at + 1] ?? 0)) / 4);
+    const most = smooth.reduce((a, b) => Math.max(a, b), 0);
+    const edge = (sign) => Array.from(smooth, (n, at) => `${x((at - 0.5) / nBins).toFixed(1)} ${(height / 2 + (sign * (height / 2 - 1) * n) / most).toFixed(1)}`);
+    const [lower, middle, upper] = [0.25, 0.5, 0.75].map((part) => x(share(sorted[Math.round(part * (sorted.length - 1))], range)));
+    drawing.append(
+      shape("path", { class: "violin", fill: color, d: `M${[...edge(-1), ...edge(1).reverse()].join("L")}Z` }),
+      shape("line", { class: "violin-box", x1: lower, x2: upper, y1: height / 2, y2: height / 2 }),
+      shape("circle", { class: "violin-median", cx: middle, cy: height / 2, r: 3 }),
+    );
+    return drawing;
   }
 
   // which map
@@ -593,10 +660,11 @@
   }
   function fillSelect() {
     const first = payload.is_run ? "This run" : "Clusters";
-    const groups = { [first]: [], "Text queries": [], "Groups in obs": [], "Numbers in obs": [] };
+    const groups = { [first]: [], "Text queries": [], "Groups in obs": [], "Quality of the cells": [], "Numbers in obs": [] };
     const groupOf = (column, at) => {
       if (at === 0 || (at === 1 && payload.is_run && column.name === "confidence")) return first;
       if (column.query) return "Text queries";
+      if (column.is_quality) return "Quality of the cells";
       return column.kind === "categories" ? "Groups in obs" : "Numbers in obs";
     };
     columns.forEach((column, at) => groups[groupOf(column, at)].push(new Option(label(column), String(at))));
@@ -661,6 +729,15 @@
   function showOnMap(name) {
     colorByGene(name);
     byId("map").scrollIntoView();
+  }
+  for (const chip of document.querySelectorAll("[data-color]")) {
+    const button = element("button", "", chip.textContent);
+    button.type = "button";
+    button.addEventListener("click", () => {
+      colorBy(columns.find(({ name }) => name === chip.dataset.color));
+      byId("map").scrollIntoView();
+    });
+    chip.replaceChildren(button);
   }
 
   // tree of the clusters: a cut is a column of groups, each in the color of its first cluster

@@ -3,7 +3,7 @@
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -13,7 +13,7 @@ from cellmodel.core.colors import cluster_color, text_color
 from cellmodel.pl.report.collect.data import ReportData, Row
 from cellmodel.pl.report.collect.tables import NO_NAME
 from cellmodel.pl.report.page.formats import badges, plain_number
-from cellmodel.pl.report.page.samples import sample_view
+from cellmodel.pl.report.page.samples import MOST_BARS, sample_view
 from cellmodel.pl.report.page.tree import tree_view
 
 WIDTH, HEIGHT = 420, 220
@@ -43,14 +43,15 @@ def line_chart(points: Sequence[tuple[float, float]], *, title: str, x_label: st
     def place_y(y: float) -> float:
         return round(_scale(y, y_range, (HEIGHT - _BOTTOM, _TOP)), 1)
 
-    positions = {x: (place_x(x), place_y(y)) for x, y in finite}
+    positions = [(place_x(x), place_y(y)) for x, y in finite]
     return {
         "title": title,
         "x_label": x_label,
         "y_label": y_label,
         "summary": _summary(finite, x_label=x_label, y_label=y_label),
-        "path": "M" + "L".join(f"{x} {y}" for x, y in positions.values()),
-        "dots": tuple(positions.values()) if len(positions) <= _MAX_DOTS else (),
+        "is_area": False,
+        "path": "M" + "L".join(f"{x} {y}" for x, y in positions),
+        "dots": tuple(positions) if len(positions) <= _MAX_DOTS else (),
         "x_ticks": [(place_x(x), plain_number(x)) for x in x_ticks if x_range[0] <= x <= x_range[1]],
         "y_ticks": [(place_y(y), plain_number(y)) for y in y_ticks],
         "frame": (_LEFT, _TOP, WIDTH - _RIGHT, HEIGHT - _BOTTOM),
@@ -84,7 +85,14 @@ def _summary(points: list[tuple[float, float]], *, x_label: str, y_label: str) -
     )
 
 
-QUALITY: Final = {"counts": "Counts", "genes": "Genes", "mitochondrial": "Mitochondrial"}  # of a cell
+QUALITY: Final = {  # figures of a cell
+    "total_counts": "Total counts",
+    "n_genes_by_counts": "Genes",
+    "pct_counts_mt": "Mitochondrial, % of counts",
+    "cell_cycle": "Cell cycle score",
+}
+_LOGARITHMIC: Final = ("total_counts", "n_genes_by_counts")
+_N_BINS: Final = 40
 SIGNIFICANT: Final = 0.05  # adjusted p below which a marker or a word is shown as a finding
 _CHIPS, _WORD_CHIPS = 8, 6
 STATUS_WORDS: Final = {
@@ -189,22 +197,61 @@ def found_sentence(clusters: Sequence[Row]) -> Row | None:
     return {"types": sorted(shares.items(), key=lambda one: -one[1]), "n_unnamed": len(named) - len(sure)}
 
 
-def quality_view(data: ReportData) -> list[Row]:
-    """Quartiles of the figures of the cells in each cluster: ``label`` and one (low, median, high) a cluster."""
-    quality = data.values.quality if data.values else {}
-    inside = [data.clusters == at for at in range(len(data.cluster_names))]
+def quality_view(data: ReportData) -> Row | None:
+    """Histograms of the figures of all cells, and their quartiles by cluster and by sample; None if there are none.
+
+    ``labels`` by column; ``groups``: title, and rows of name, index of the cluster or None, number of cells, and (low,
+    median, high) of each figure.
+    """
+    quality = (
+        {name: data.values.quality[name] for name in QUALITY if name in data.values.quality} if data.values else {}
+    )
+    if not quality:
+        return None
+    found = [("Cluster", _quartiles(quality, data.clusters, data.cluster_names, is_cluster=True))]
+    if data.samples is not None:
+        names = [" · ".join(filter(None, name)) for name in data.samples.names]
+        found.append(("Sample", _quartiles(quality, data.samples.codes, names)[:MOST_BARS]))
+    return {
+        "labels": {name: QUALITY[name] for name in quality},
+        "charts": [_histogram(values, name) for name, values in quality.items()],
+        "groups": found,
+    }
+
+
+def _quartiles(
+    quality: Mapping[str, np.ndarray], codes: np.ndarray, names: Sequence[str], *, is_cluster: bool = False
+) -> list[Row]:
+    members = [np.flatnonzero(codes == at) for at in range(len(names))]
     return [
         {
-            "label": label,
-            "is_share": name == "mitochondrial",
+            "name": name,
+            "index": at if is_cluster else None,
+            "n_cells": len(rows),
             "quartiles": [
-                np.percentile(quality[name][rows], (25, 50, 75)).tolist() if rows.any() else [math.nan] * 3
-                for rows in inside
+                np.percentile(values[rows], (25, 50, 75)).tolist() if len(rows) else [math.nan] * 3
+                for values in quality.values()
             ],
         }
-        for name, label in QUALITY.items()
-        if name in quality
+        for at, (name, rows) in enumerate(zip(names, members, strict=True))
     ]
+
+
+def _histogram(values: np.ndarray, name: str) -> Row:
+    """Outline of the numbers of cells in bins of a figure, of its logarithm where it is of counts."""
+    is_log = name in _LOGARITHMIC
+    numbers = np.log10(np.maximum(values, 1)) if is_log else values
+    sizes, ends = np.histogram(numbers, bins=_N_BINS)
+    steps = [(end, size) for left, right, size in zip(ends, ends[1:], sizes, strict=False) for end in (left, right)]
+    points = [(ends[0], 0), *steps, (ends[-1], 0)]
+    x_label = f"{QUALITY[name].lower()}{', log10' if is_log else ''}"
+    return {
+        **line_chart(points, title=QUALITY[name], x_label=x_label, y_label="Cells"),
+        "is_area": True,
+        "summary": "Median {}, from {} to {}.".format(
+            *(f"{value:,.0f}" if is_log else f"{value:.3g}" for value in np.percentile(values, (50, 0, 100)))
+        ),
+    }
 
 
 def _significant(rows: Sequence[Row] | None) -> list[Row]:
