@@ -12,6 +12,7 @@ from genekb.core.messages import did_you_mean
 from genekb.schema import TaxID
 
 ALL = "all"  # every species of a source
+REFERENCE_TAXON = "human"  # the species whose summaries and terms stand in for those that an ortholog lacks
 _LINE_BYTES = 1 << 16  # a line without an end is not read to its end
 _NAME_KINDS = ("scientific name", "genbank common name", "common name", "synonym")  # the first that fits counts
 _N_FIELDS = 4  # of a row of names.dmp: number, name, unique name, kind of name

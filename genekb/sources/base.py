@@ -6,10 +6,10 @@ import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,6 +22,7 @@ from genekb.core.resources import raise_resource_fault, release_unused
 from genekb.files.atomic import sha256_file
 from genekb.files.limits import bounded, check_footer, check_gzip
 from genekb.files.replace import temporary_folder
+from genekb.genes.resolve import resolve_names
 from genekb.schema import empty, literals
 
 LICENSE: Final = "NCBI Gene: public domain (US government work)"
@@ -174,6 +175,22 @@ def names_table(genes: Iterable[tuple[int, Mapping[str, Iterable[str]]]]) -> pa.
     return pa.Table.from_pydict(dict(zip(schema.NAMES.names, columns, strict=True)), schema=schema.NAMES)
 
 
+def current_gene_ids(names: Sequence[str], tables: SourceTables) -> list[int]:
+    """GeneIDs of numbers and names, see :func:`genekb.genes.resolve.resolve_names`; 0 for none of the source."""
+    known = set(tables.genes["gene_id"].to_pylist())
+    distinct = sorted({name for name in names if name and not name.isdecimal()})
+    resolution = resolve_names(distinct, name_table=tables.names, gene_ids=tables.genes["gene_id"])
+    by_name = dict(zip(distinct, resolution.gene_ids.tolist(), strict=True))
+    ids = (int(name) if name.isdecimal() else by_name[name] for name in names)
+    return [gene_id if gene_id in known else 0 for gene_id in ids]
+
+
+def open_text(path: Path) -> IO[str]:
+    """Open a file of text, gzipped or not, without the mark at the start that some programs write."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    return opened(path, "rt", encoding="utf-8-sig")
+
+
 @contextmanager
 def without_padding(path: Path) -> Iterator[Path]:
     """Path that Arrow can read: of gzip with zeros behind its end, as from tapes, a decompressed copy.
@@ -206,9 +223,8 @@ def optional_file(folder: Path, *stems: str) -> Path | None:
 
 def read_header(path: Path) -> list[str]:
     """Read the column names of the first line, without a ``#`` in front of it."""
-    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rt", encoding="utf-8-sig") as stream:
+        with open_text(path) as stream:
             line = stream.readline(_HEADER_CHARS)
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise_resource_fault(error)
@@ -240,6 +256,24 @@ def read_ncbi_file(path: Path, name: str, keep: Callable[[pa.Table], pa.Table]) 
     columns = NCBI_FILES[name].columns
     _check_header(path, columns)
     return read_rows(path, columns, keep)
+
+
+def read_current_rows(path: Path, name: str, genes: pa.Table) -> tuple[pa.Table, SourceFile, dict[str, int]]:
+    """Read the rows of some genes of one of :data:`NCBI_FILES`, and count those of other genes of their species."""
+    species, gene = NCBI_FILES[name].columns[:2]
+    taxa = genes["tax_id"].unique().cast(pa.string())
+    rows, file = read_ncbi_file(path, name, lambda block: block.filter(pc.is_in(block[species], taxa)))
+    current = rows.filter(pc.is_in(rows[gene], genes["gene_id"].cast(pa.string()).combine_chunks()))
+    dropped = {
+        f"{name}: gone, no gene took its place": rows[gene].null_count,
+        f"{name}: of no current gene": rows.num_rows - rows[gene].null_count - current.num_rows,
+    }
+    return current, replace(file, n_rows_kept=current.num_rows), dropped
+
+
+def is_negated(rows: pa.Table) -> pa.ChunkedArray:
+    """Which rows of gene2go say that a gene has not the term."""
+    return pc.fill_null(pc.starts_with(rows["Qualifier"], "NOT"), fill_value=False)
 
 
 def read_rows(

@@ -1,6 +1,5 @@
 """Terms of genes for annotation encoders: GO with its ancestors, papers, interactions, gene groups, gene sets."""
 
-import gzip
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -12,19 +11,24 @@ import pyarrow.compute as pc
 
 from genekb.core.errors import SourceUnusable
 from genekb.files.limits import check_gzip
-from genekb.genes.resolve import resolve_names
-from genekb.schema import integers, numbers, strings
+from genekb.genes.taxa import REFERENCE_TAXON, find_taxon
+from genekb.schema import integers, strings
 from genekb.sources.base import (
     GO_LICENSE,
     LICENSE,
     NCBI_FILES,
     SourceFile,
     SourceTables,
+    current_gene_ids,
     damaged,
     describe_file,
+    is_negated,
+    name_rows,
+    open_text,
+    read_current_rows,
     read_header,
-    read_ncbi_file,
     read_rows,
+    sorted_names,
 )
 
 PATTERNS: Final = ("gene2go*", "gene2pubmed*", "go*.obo*", "*links*.tsv*", "*.gmt*")
@@ -46,8 +50,8 @@ def add_gene_terms(tables: SourceTables, paths: Sequence[Path]) -> SourceTables:
     ``paths``: NCBI's ``gene2pubmed`` and ``gene2go``; ``go-basic.obo``, whose ancestors GO terms then bring along; gene
     sets, ``.gmt``, under the name of the file; pairs of genes that interact, ``.tsv`` with two columns of GeneIDs or
     symbols first. Each may be gzipped. The source gets ``terms``: by name (``go``, ``pubmed``, ``links``, ``groups``,
-    or that of the gene sets) a table of ``gene_id`` and ``term``, each pair once. Raises ``SourceUnusable`` if a file
-    is none of these, or is damaged.
+    or that of the gene sets) a table of ``gene_id`` and ``term``, each pair once. A file without a gene of the species
+    gives the terms of orthologs. Raises ``SourceUnusable`` if a file is none of these, or is damaged.
     """
     found, annotated, parents = dict(tables.terms), [tables.annotations], dict[str, list[str]]()
     files, licences = list(tables.files), dict.fromkeys(tables.licence.split("; "))
@@ -56,13 +60,18 @@ def add_gene_terms(tables: SourceTables, paths: Sequence[Path]) -> SourceTables:
             continue  # gene2go, which the folder of the source has
         kind = _kind_of(path)
         rows, file = _READ[kind](path, tables)
+        if kind != "parents" and not rows.num_rows and tables.orthologs.num_rows:
+            rows, file = _READ[kind](path, _orthologs_of(tables))
+            rows = _by_orthologs(rows, tables.orthologs)
+        if kind in {"links", "sets"} and not rows.num_rows:
+            raise SourceUnusable(f"{path}: none of {file.n_rows_read} rows has genes of the source; is it its species?")
         files.append(file)
         licences[_LICENSES.get(kind, f"{path.name}: no licence stated")] = None
         if kind == "parents":
             parents = rows
         elif kind == "go":
             annotated.append(rows)
-        else:
+        elif rows.num_rows:
             found[path.name.removesuffix(".gz").removesuffix(".gmt").lower() if kind == "sets" else kind] = rows
     for name, vocabularies in {"go": _GO, "groups": ("gene_group",)}.items():
         kept = [each.filter(pc.is_in(each["vocabulary"], strings(vocabularies))) for each in annotated]
@@ -88,24 +97,37 @@ def _kind_of(path: Path) -> str:
     return next((kind for name, kind in kinds.items() if header == list(NCBI_FILES[name].columns)), "links")
 
 
+def _orthologs_of(tables: SourceTables) -> SourceTables:
+    """Human orthologs of genes as a source of their own."""
+    pairs = tables.orthologs
+    gene_ids = pairs["ortholog_gene_id"].unique()
+    genes = pa.table({"gene_id": gene_ids, "tax_id": pa.repeat(find_taxon(REFERENCE_TAXON).tax_id, len(gene_ids))})
+    return replace(
+        tables,
+        genes=genes,
+        names=sorted_names([name_rows(pairs["ortholog_symbol"], pairs["ortholog_gene_id"], "symbol")]),
+    )
+
+
+def _by_orthologs(rows: pa.Table, orthologs: pa.Table) -> pa.Table:
+    """Give the rows of human genes to their orthologs."""
+    pairs = orthologs.select(["gene_id", "ortholog_gene_id"])
+    columns = rows.column_names
+    rows = rows.rename_columns(["ortholog_gene_id", *columns[1:]])
+    joined = pairs.join(rows, keys="ortholog_gene_id", join_type="inner", use_threads=False).select(columns)
+    return joined.group_by(columns, use_threads=False).aggregate([]).sort_by([(name, "ascending") for name in columns])
+
+
 def _distinct(gene_ids: Iterable[int], terms: Iterable[str]) -> pa.Table:
     """Pairs of gene and term, each once, in order."""
     pairs = sorted(set(zip(gene_ids, terms, strict=True)))
     return pa.table({"gene_id": integers([gene for gene, _ in pairs]), "term": strings([term for _, term in pairs])})
 
 
-def _of_current_genes(path: Path, name: str, tables: SourceTables) -> tuple[pa.Table, SourceFile]:
-    gene = NCBI_FILES[name].columns[1]
-    known = tables.genes["gene_id"].cast(pa.string()).combine_chunks()
-    rows, file = read_ncbi_file(path, name, lambda block: block.filter(pc.is_in(block[gene], known)))
-    return rows, replace(file, n_rows_kept=rows.num_rows)
-
-
 def _read_go(path: Path, tables: SourceTables) -> tuple[pa.Table, SourceFile]:
     """GO terms of genes in columns of annotations, without negated ones."""
-    rows, file = _of_current_genes(path, "gene2go", tables)
-    negated = pc.fill_null(pc.starts_with(rows["Qualifier"], "NOT"), fill_value=False)
-    kept = rows.filter(pc.and_(pc.invert(negated), pc.is_valid(rows["GO_ID"])))
+    rows, file, _ = read_current_rows(path, "gene2go", tables.genes)
+    kept = rows.filter(pc.and_(pc.invert(is_negated(rows)), pc.is_valid(rows["GO_ID"])))
     vocabulary = pa.repeat(_GO[0], kept.num_rows)
     columns = {"gene_id": kept["GeneID"].cast(pa.int64()), "vocabulary": vocabulary, "term_id": kept["GO_ID"]}
     return pa.table(columns), file
@@ -114,9 +136,8 @@ def _read_go(path: Path, tables: SourceTables) -> tuple[pa.Table, SourceFile]:
 def _read_parents(path: Path, tables: SourceTables) -> tuple[dict[str, list[str]], SourceFile]:
     """Parents of each GO term, by ``is_a`` and ``part_of``, from an .obo."""
     del tables
-    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rt", encoding="utf-8") as stream:
+        with open_text(path) as stream:
             stanzas = stream.read().split("\n[Term]\n")[1:]
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise damaged(path, str(error)[:100]) from error
@@ -141,7 +162,7 @@ def _with_ancestors(pairs: pa.Table, parents: Mapping[str, Sequence[str]]) -> tu
 
 
 def _read_papers(path: Path, tables: SourceTables) -> tuple[pa.Table, SourceFile]:
-    rows, file = _of_current_genes(path, "gene2pubmed", tables)
+    rows, file, _ = read_current_rows(path, "gene2pubmed", tables.genes)
     rows = rows.group_by(["GeneID", "PubMed_ID"]).aggregate([])
     counts = rows["PubMed_ID"].value_counts()
     n_genes = counts.field("counts")
@@ -162,39 +183,24 @@ def _read_links(path: Path, tables: SourceTables) -> tuple[pa.Table, SourceFile]
             "pairs of genes, .tsv with a header and two columns"
         )
     rows, file = read_rows(path, columns)
-    left, right = (_as_gene_ids(rows[column].to_pylist(), tables) for column in columns[:2])
+    left, right = (current_gene_ids(rows[column].fill_null("").to_pylist(), tables) for column in columns[:2])
     pairs = [(one, other) for one, other in zip(left, right, strict=True) if one and other and one != other]
-    if not pairs:
-        raise SourceUnusable(f"{path}: none of {rows.num_rows} pairs is of two genes of the source; is it its species?")
     both = [*pairs, *((other, one) for one, other in pairs), *((gene, gene) for pair in pairs for gene in pair)]
     table = _distinct([gene for gene, _ in both], [str(other) for _, other in both])
     return table, replace(file, n_rows_kept=len(pairs))
 
 
 def _read_gmt(path: Path, tables: SourceTables) -> tuple[pa.Table, SourceFile]:
-    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rt", encoding="utf-8") as stream:
+        with open_text(path) as stream:
             sets = [line.rstrip("\r\n").split("\t") for line in stream if line.strip()]
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise damaged(path, str(error)[:100]) from error
     listed = [(name, gene) for name, _, *genes in (each for each in sets if len(each) > 2) for gene in genes]  # noqa: PLR2004
-    gene_ids = _as_gene_ids([gene for _, gene in listed], tables)
+    gene_ids = current_gene_ids([gene for _, gene in listed], tables)
     pairs = [(gene_id, name) for gene_id, (name, _) in zip(gene_ids, listed, strict=True) if gene_id]
-    if not pairs:
-        raise SourceUnusable(f"{path}: none of {len(sets)} sets has a gene of the source; is it its species?")
     table = _distinct([gene for gene, _ in pairs], [name for _, name in pairs])
     return table, describe_file(path, n_rows_read=len(sets), n_rows_kept=len(set(table["term"].to_pylist())))
-
-
-def _as_gene_ids(names: Sequence[str], tables: SourceTables) -> list[int]:
-    """GeneIDs among those of the source, of numbers or names; 0 where there is none."""
-    known = set(tables.genes["gene_id"].to_pylist())
-    distinct = sorted({name for name in names if name and not name.isdecimal()})
-    resolution = resolve_names(distinct, name_table=tables.names, gene_ids=tables.genes["gene_id"])
-    by_name = dict(zip(distinct, numbers(resolution.gene_ids).tolist(), strict=True))
-    ids = (int(name) if name.isdecimal() else by_name[name] for name in map(str, names))
-    return [gene_id if gene_id in known else 0 for gene_id in ids]
 
 
 _READ: Final[Mapping[str, Callable[[Path, SourceTables], tuple[Any, SourceFile]]]] = {

@@ -1,19 +1,17 @@
 """Texts of genes beside NCBI's: functions by UniProt and STRING, descriptions by the Alliance, tables of a user."""
 
-import gzip
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 
 from genekb import schema
 from genekb.core.errors import SourceUnusable
-from genekb.genes.resolve import resolve_names
-from genekb.sources.base import SourceTables, damaged, describe_file
+from genekb.sources.base import SourceTables, current_gene_ids, damaged, describe_file, open_text
 
 MIN_RESOLVED: Final = 0.5  # share of the texts whose gene has to be one of the source
 PATTERNS: Final = ("*.protein.info*.txt*", "uniprot*.tsv*", "uniprot*.dat*", "uniprot*.json*", "GENE-DESCRIPTION*.tsv*")
@@ -97,7 +95,8 @@ def _add_file(tables: SourceTables, path: Path, *, min_resolved: float) -> Sourc
     texts = [each for each in listed if each.genes and (not each.tax_id or each.tax_id in taxa)]
     if not texts:
         raise OtherSpecies(f"{path} holds no text of a gene of the species {', '.join(sorted(taxa))}")
-    gene_ids = _gene_ids(texts, tables)
+    listed_ids = iter(current_gene_ids([gene for each in texts for gene in each.genes], tables))
+    gene_ids = [[gene_id for _ in each.genes if (gene_id := next(listed_ids))] for each in texts]
     share = sum(map(bool, gene_ids)) / len(texts)
     if share < min_resolved:
         lost = next(each.genes[0] for each, found in zip(texts, gene_ids, strict=True) if not found)
@@ -135,18 +134,6 @@ def _add_file(tables: SourceTables, path: Path, *, min_resolved: float) -> Sourc
     )
 
 
-def _gene_ids(texts: Sequence[GeneText], tables: SourceTables) -> list[list[int]]:
-    """GeneIDs that each text is of, among those of the source; a name as :func:`resolve_names` takes it."""
-    known = set(tables.genes["gene_id"].to_pylist())
-    names = [each.genes[0] for each in texts if not each.genes[0].isdecimal()]
-    resolution = resolve_names(names, name_table=tables.names, gene_ids=tables.genes["gene_id"])
-    by_name = dict(zip(names, resolution.gene_ids.tolist(), strict=True))
-    return [
-        [gene for gene in ([int(name) if name.isdecimal() else by_name[name] for name in each.genes]) if gene in known]
-        for each in texts
-    ]
-
-
 def _without_citations(text: str) -> str:
     text = _PREFIX.sub("", " ".join(text.split()))
     return re.sub(r"\s+(?=[.,;])|\.\s*(?=\.)", "", _CITATIONS.sub("", text)).strip()
@@ -155,7 +142,7 @@ def _without_citations(text: str) -> str:
 def _find_format(path: Path) -> tuple[TextFormat, list[str]]:
     """Recognize a file by its first lines."""
     try:
-        with _opened(path) as stream:
+        with open_text(path) as stream:
             first = stream.readline(_LINE_CHARS)
             while first.startswith("#") and "\t" not in first:
                 first = stream.readline(_LINE_CHARS)
@@ -182,17 +169,13 @@ def _find_format(path: Path) -> tuple[TextFormat, list[str]]:
     )
 
 
-def _opened(path: Path) -> Any:
-    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8-sig")
-
-
 def _records(path: Path, columns: list[str]) -> Iterator[dict[str, str]]:
     """Rows of a delimited file below its header, or, where that names no column, all but comments."""
     import csv
 
     comma = path.name.removesuffix(".gz").endswith(".csv")
     has_header = columns != list(ALLIANCE_COLUMNS)
-    with _opened(path) as stream:
+    with open_text(path) as stream:
         lines = (line for line in stream if has_header or not line.startswith("#"))
         rows = csv.reader(
             lines, delimiter="," if comma else "\t", quoting=csv.QUOTE_MINIMAL if comma else csv.QUOTE_NONE
@@ -222,7 +205,7 @@ def _read_uniprot_flat(path: Path, columns: list[str]) -> Iterator[GeneText]:
     from Bio import SwissProt
 
     del columns
-    with _opened(path) as stream:
+    with open_text(path) as stream:
         for record in SwissProt.parse(stream):
             functions = [comment for comment in record.comments if comment.startswith("FUNCTION: ")]
             if functions:
@@ -236,7 +219,7 @@ def _read_uniprot_flat(path: Path, columns: list[str]) -> Iterator[GeneText]:
 
 def _read_uniprot_json(path: Path, columns: list[str]) -> Iterator[GeneText]:
     del columns
-    with _opened(path) as stream:
+    with open_text(path) as stream:
         results = json.load(stream)["results"]
     for entry in results:
         functions = [each for each in entry.get("comments", ()) if each["commentType"] == "FUNCTION"]

@@ -17,19 +17,20 @@ import pyarrow.compute as pc
 from genekb import schema
 from genekb.core.errors import SourceUnusable
 from genekb.core.resources import release_unused
-from genekb.genes.taxa import Taxon, find_taxa, find_taxon
+from genekb.genes.taxa import REFERENCE_TAXON, Taxon, find_taxa, find_taxon
 from genekb.schema import empty, in_order_of_genes, integers, literal, strings
 from genekb.sources.base import (
     GO_LICENSE,
     LICENSE,
-    NCBI_FILES,
     PROVENANCE_NOTE,
     SourceFile,
     SourceTables,
     explode,
     first_rows,
+    is_negated,
     name_rows,
     optional_file,
+    read_current_rows,
     read_header,
     read_ncbi_file,
     read_rows,
@@ -39,8 +40,6 @@ from genekb.sources.base import (
 )
 
 _CODING: Final = "protein-coding"
-REFERENCE_TAXON: Final = "human"  # the species whose summaries stand in for an orthologue without one
-
 _LICENSES: Final = {"hgnc_complete_set": "HGNC: CC0", "gene2go": GO_LICENSE}  # by the start of the file's name
 _GENE_INFO_NAME: Final = re.compile(r"(^|\.)gene_info(\.gz)?$")
 XREF_KINDS: Final = {
@@ -311,23 +310,15 @@ def _read_extra(folder: Path, parts: Parts, *, genes: pa.Table) -> None:
     readers = {"gene_history": _history, "gene2ensembl": _ensembl, "gene2go": _go, "generifs_basic": _rifs}
     for name, take in readers.items():
         if path := optional_file(folder, name):
-            take(_of_genes(path, name, genes=genes, parts=parts), parts)
+            rows, file, dropped = read_current_rows(path, name, genes)
+            parts.files.append(file)
+            for reason, n_rows in dropped.items():
+                parts.drop(reason, n_rows)
+            take(rows, parts)
     human = genes.filter(pc.is_in(genes["tax_id"].cast(pa.int64()), integers([find_taxon("human").tax_id])))
     path = optional_file(folder, "hgnc_complete_set.txt", "hgnc_complete_set.tsv")
     if path and human.num_rows:
         _read_hgnc(path, parts, gene_ids=human["gene_id"])
-
-
-def _of_genes(path: Path, name: str, *, genes: pa.Table, parts: Parts) -> pa.Table:
-    """Rows of some genes: filtered by species block by block, then by gene."""
-    species, gene = NCBI_FILES[name].columns[:2]
-    taxa = genes["tax_id"].unique().cast(pa.string())
-    rows, file = read_ncbi_file(path, name, lambda block: block.filter(pc.is_in(block[species], taxa)))
-    current = rows.filter(pc.is_in(rows[gene], genes["gene_id"].cast(pa.string()).combine_chunks()))
-    parts.drop(f"{name}: gone, no gene took its place", rows[gene].null_count)
-    parts.drop(f"{name}: of no current gene", rows.num_rows - rows[gene].null_count - current.num_rows)
-    parts.files.append(replace(file, n_rows_kept=current.num_rows))
-    return current
 
 
 def _history(rows: pa.Table, parts: Parts) -> None:
@@ -342,7 +333,7 @@ def _ensembl(rows: pa.Table, parts: Parts) -> None:
 
 def _go(rows: pa.Table, parts: Parts) -> None:
     """GO terms of genes, without negated ones."""
-    negated = pc.fill_null(pc.starts_with(rows["Qualifier"], "NOT"), fill_value=False)
+    negated = is_negated(rows)
     parts.drop("gene2go: NOT", int(pc.sum(negated).as_py() or 0))
     rows = rows.filter(pc.invert(negated))
     known = pc.is_in(rows["Category"], pa.array(list(_GO_ASPECTS)))

@@ -5,7 +5,6 @@ TSV, CSV and Parquet have the columns ``gene_id`` or ``symbol``, at least one of
 ``|``. JSON is an object of symbol → text, as GenePT has it. A release of NCBI Gene gives missing GeneIDs.
 """
 
-import gzip
 import json
 import zlib
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from genekb.sources.base import (
     describe_file,
     explode,
     find_non_identifiers,
+    open_text,
     read_parquet_table,
     sorted_names,
     with_integers,
@@ -265,8 +265,7 @@ def _read_parquet(path: Path) -> pa.Table:
 
 
 def _read_json(path: Path) -> pa.Table:
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8") as stream:
+    with open_text(path) as stream:
         content = json.load(stream, object_pairs_hook=tuple)  # an object as its pairs: a symbol that is twice is seen
     if not isinstance(content, tuple):
         raise ValueError(f"it holds a {type(content).__name__}, an object of symbol and text is needed")

@@ -18,6 +18,7 @@ from genekb.encoders.imported.terms import fit_terms, mix_vectors, parse_mix, wi
 from genekb.encoders.kinds import stored_name
 from genekb.query.tasks.scores import compare_tasks
 from genekb.sources.gene_terms import add_gene_terms, find_term_files
+from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.sources.open import add_knowledge
 from genekb.sources.table import read_demo_table
 from tests.support.in_process import call, call_json
@@ -90,8 +91,8 @@ def test_terms_are_read_with_ancestors_and_without_what_says_nothing(folder):
     ("name", "content", "message"),
     [
         ("links.tsv", "one\nCD3D\n", "has the column 'one' alone; give gene2pubmed"),
-        ("links.tsv", "a\tb\nNOPE\tCD3D\n", "none of 1 pairs is of two genes"),
-        ("x.gmt", "A\tB\tNOPE\n", "none of 1 sets has a gene"),
+        ("links.tsv", "a\tb\nNOPE\tCD3D\n", "none of 1 rows has genes"),
+        ("x.gmt", "A\tB\tNOPE\n", "none of 1 rows has genes"),
         ("go-basic.obo", "format-version: 1.2\n", "has no .Term. with an id of GO"),
         ("gene2pubmed.gz", "#tax_id\tGeneID\tPubMed_ID\n", "damaged"),
     ],
@@ -211,3 +212,14 @@ def test_a_source_without_a_free_license_is_built_and_not_shared_unasked(kb, fol
     assert not shared.exists()
     allowed = ["--allow-licence", "links_human.tsv", "--allow-licence", "sets.gmt"]
     assert call_json("genekb", "push", kb.folder, shared, *allowed)["n_sent"] > 0
+
+
+def test_terms_of_a_mouse_are_those_of_human_orthologs_where_a_file_has_human_genes_alone(folder, ncbi_folder):
+    mouse = read_ncbi_folder(ncbi_folder, taxa=["mouse"])
+    orthologs = dict(zip(*(mouse.orthologs[name].to_pylist() for name in ("ortholog_gene_id", "gene_id")), strict=True))
+    human = add_gene_terms(read_ncbi_folder(ncbi_folder, taxa=["human"]), find_term_files(folder)).terms
+    found = add_gene_terms(mouse, find_term_files(folder)).terms
+    assert found.keys() == human.keys()
+    for kind in ("go", "pubmed", "links"):
+        expected = {(orthologs[gene], term) for gene, term in pairs_of(human[kind]) if gene in orthologs}
+        assert pairs_of(found[kind]) == expected != set()
