@@ -13,10 +13,10 @@ from jaxtyping import Float, Int
 
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import Embedding, unit_rows
-from cellmodel.core.compute import find_device
 from cellmodel.core.config import check_device
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
+from cellmodel.nn.train import find_device
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -20,7 +20,7 @@ from cellmodel.bench.metrics import score
 from cellmodel.core.arrays import Labels
 from cellmodel.core.config import BatchConfig, GraphConfig, Knowledge, RunConfig
 from cellmodel.core.errors import InputUnusable, UnknownName
-from cellmodel.explain.attribution import neighbor_agreement
+from cellmodel.explain.clusters import neighbor_agreement
 from cellmodel.io.cells import Cells, ReadConfig, obs_categories, obs_columns, read_cells
 from cellmodel.nn.similarity import layer_similarities, mean_cosine
 from cellmodel.recipes.base import CellViews, Recipe, Representation

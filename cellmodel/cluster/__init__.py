@@ -1,3 +1,3 @@
 """Clustering algorithms, the hierarchy above clusters, and how well clusters hold up."""
 
-__all__ = ["algorithms", "hierarchy", "soft", "structure"]
+__all__ = ["algorithms", "soft", "structure"]

@@ -1,3 +1,3 @@
-"""What every other room stands on: errors, types, settings, random streams, threads and devices, tools."""
+"""What every other room stands on: errors, types, settings, random streams, arrays and threads, stages, tools."""
 
-__all__ = ["arrays", "colors", "compute", "config", "errors", "random", "stages", "tools"]
+__all__ = ["arrays", "colors", "config", "errors", "random", "stages", "tools"]

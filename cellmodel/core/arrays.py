@@ -1,13 +1,18 @@
-"""Arrays of cells: aliases with their axes (cell, gene, dim, edge, neighbor, cluster), order and equality of cells."""
+"""Arrays of cells: aliases with their axes (cell, gene, dim, edge, neighbor, cluster), order, blocks in threads."""
 
-from collections.abc import Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 CellByGene: TypeAlias = sp.csr_matrix  # (cell, gene): counts or expression
 CellGraph: TypeAlias = sp.csr_matrix  # (cell, cell): sparse weights, zero diagonal
 Embedding: TypeAlias = Float[np.ndarray, "cell dim"]
@@ -79,3 +84,48 @@ def group_equal_cells(matrix: CellByGene | CellBlocks, *, at_most: int) -> Label
             if len(numbers) > at_most:
                 return None
     return np.array(groups, dtype=np.int64)
+
+
+def n_threads() -> int:
+    """Count the threads of this run: those that ``threads`` or OMP_NUM_THREADS allows, else a thread a core."""
+    allowed = os.environ.get("OMP_NUM_THREADS", "")
+    if allowed.isdecimal() and int(allowed) > 0:
+        return int(allowed)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Do work on each item, in threads that NumPy, SciPy and HDF5 let run side by side; results in the items' order.
+
+    Items are taken from their source by the calling thread, and one more of them than threads at a time, which bounds
+    memory. An error of the work is raised where its result would have come.
+    """
+    n_workers = n_threads()
+    if n_workers == 1:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(n_workers) as pool:
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > n_workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """Take the next item from its source in a thread while the caller works on one."""
+    end = object()
+    rest = iter(items)
+    if n_threads() == 1:
+        yield from rest
+        return
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, rest, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, rest, end)
+            yield item  # type: ignore[misc]  # it is not the end

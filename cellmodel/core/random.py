@@ -1,10 +1,15 @@
-"""One integer seed per run; every random stream is derived from it by purpose."""
+"""Random streams of a run, derived from its one seed by purpose, and p values by permutation."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 import numpy as np
+
+from genekb.core.progress import progress
+
+TIE: Final = 1e-9  # statistics of order one that are closer are equal: their sums were taken in another order
 
 
 def derive(seed: int, purpose: str) -> int:
@@ -26,3 +31,25 @@ def scope(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "torch"))
         yield
+
+
+def permutation_p(
+    found: Sequence[np.ndarray],
+    draw: Callable[[], Sequence[np.ndarray]],
+    *,
+    n_permutations: int,
+    tie: float = TIE,
+) -> tuple[np.ndarray, ...]:
+    """P values (1 + hits) / (1 + n) :cite:`phipson2010permutation`; a hit is a permutation that reaches what was found.
+
+    ``draw``: the statistics ``found`` after one more permutation; each must broadcast to the one found, as the highest
+    of a family does :cite:`westfall1993resampling`.
+    """
+    if n_permutations < 1:
+        raise ValueError(f"n_permutations must be >= 1, got {n_permutations}")
+    hits = [np.zeros(statistic.shape, dtype=np.int64) for statistic in found]
+    for number in range(n_permutations):
+        progress("permutations", number, n_permutations)
+        for at, permuted in enumerate(draw()):
+            hits[at] += permuted >= found[at] - tie
+    return tuple((1 + count) / (1 + n_permutations) for count in hits)

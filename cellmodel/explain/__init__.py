@@ -2,6 +2,7 @@
 
 __all__ = [
     "attribution",
+    "clusters",
     "enrichment",
     "evidence",
     "groups",

@@ -1,18 +1,14 @@
-"""What the text did: exact contributions of genes to semantic distances, and the text view beside its controls."""
+"""Attribution: exact contributions of genes to semantic distances, beside those of permuted texts."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from cellmodel.core import random as seeding
-from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors, Labels
-from cellmodel.core.config import GraphConfig, Knowledge
-from cellmodel.explain.p_values import permutation_p
+from cellmodel.core.arrays import CellByGene, GeneVectors, Labels
+from cellmodel.core.random import permutation_p
 from cellmodel.explain.terms import TermScores, TextPermutation
-from cellmodel.pp.moments import GroupMoments, cluster_moments
-from cellmodel.pp.neighbors import knn_graph
+from cellmodel.pp.moments import cluster_moments, overall_mean_and_deviation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -48,15 +44,6 @@ def _step_over_samples(expression: CellByGene, clusters: Labels, samples: Labels
     means = cluster_moments(expression, groups.ravel().astype(np.int64))[0].mean
     of = pairs[:, 0]
     return np.stack([means[of == one].mean(axis=0) - means[of != one].mean(axis=0) for one in np.unique(of)])
-
-
-def overall_mean_and_deviation(inside: GroupMoments) -> tuple[Float[np.ndarray, " gene"], Float[np.ndarray, " gene"]]:
-    """Mean and standard deviation (divisor n) over all cells, from the moments inside each cluster."""
-    n_cells = inside.n_cells.sum()
-    mean = inside.n_cells @ inside.mean / n_cells
-    within = (inside.n_cells - 1) @ inside.variance
-    between = inside.n_cells @ (inside.mean - mean) ** 2
-    return mean, np.sqrt((within + between) / n_cells)
 
 
 def attribute(differences: Float[np.ndarray, "gene group"], gene_vectors: GeneVectors) -> Attribution:
@@ -138,53 +125,3 @@ def _scores(
 ) -> Float[np.ndarray, "term group"]:
     weights = theme_weights(differences, found)
     return texts.moments(weights).score(texts.carriers @ weights)
-
-
-MOST_CELLS = 3000  # cells that are compared, drawn once: the figure is a mean and needs no more
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KnowledgeRow:
-    """How well one kind of knowledge, on its own, keeps the cells of a cluster together."""
-
-    knowledge: str  # ``real``, ``shuffled`` or ``random``; ``chance`` for permuted clusters
-    # fraction of a cell's nearest cells in the text view that are in its cluster, in [0, 1]. The clusters come from
-    # expression, so the figure shows how much of them the text alone can see, not which is right
-    neighbor_agreement: float
-
-
-def compare_knowledge(
-    text_view: Callable[[Knowledge], Embedding],
-    *,
-    clusters: Labels,
-    own: tuple[Knowledge, Embedding],
-    graph: GraphConfig,
-    seed: int,
-) -> tuple[KnowledgeRow, ...]:
-    """Compare the real text view with its controls, by the clusters that were found, never an annotator's.
-
-    ``text_view``: makes the view of a kind of knowledge. ``own``: the run's own, which is not made again.
-    """
-    chosen = compared_cells(len(clusters), seed)
-    kinds: tuple[Knowledge, ...] = ("real", "shuffled", "random")
-    rows = []
-    for kind in kinds:
-        view = own[1] if kind == own[0] else text_view(kind)
-        agreement = neighbor_agreement(view[chosen], clusters[chosen], graph=graph)
-        rows.append(KnowledgeRow(knowledge=kind, neighbor_agreement=agreement))
-    shares = np.bincount(clusters[chosen]) / len(chosen)
-    rows.append(KnowledgeRow(knowledge="chance", neighbor_agreement=float((shares**2).sum())))
-    return tuple(rows)
-
-
-def compared_cells(n_cells: int, seed: int) -> Int[np.ndarray, " cell"]:
-    """Rows of the cells that are compared; all if they are few."""
-    if n_cells <= MOST_CELLS:
-        return np.arange(n_cells)
-    return np.sort(seeding.generator(seed, "text evidence").choice(n_cells, MOST_CELLS, replace=False))
-
-
-def neighbor_agreement(embedding: Embedding, clusters: Labels, *, graph: GraphConfig) -> float:
-    """Mean fraction of a cell's nearest neighbors that carry its label."""
-    knn = knn_graph(embedding, config=graph).tocoo()
-    return float((clusters[knn.row] == clusters[knn.col]).mean())

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 import genekb
-from cellmodel.cluster.hierarchy import Tree, tree_of_linkage
+from cellmodel.cluster.structure import Tree, tree_of_linkage
 from cellmodel.core.arrays import CellByGene, Labels
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 
-from cellmodel.explain.p_values import permutation_p
+from cellmodel.core.random import permutation_p
 from genekb.core.words import gene_stop_words, singular, split_clauses, split_sentences, stop_words
 from genekb.genes.words import TextWords, split_texts
 from genekb.query.gene_theme import strata_of

@@ -10,15 +10,12 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 
-from cellmodel.core.config import RunConfig
 from cellmodel.core.random import generator
-from cellmodel.explain.attribution import AttributionTest, overall_mean_and_deviation, theme_weights
+from cellmodel.explain.attribution import AttributionTest, theme_weights
 from cellmodel.explain.enrichment import GeneSet
 from cellmodel.explain.markers import specificity
 from cellmodel.explain.terms import SplitTexts, SupportingGene, TermIndex, TermScores, index_terms, score_terms
-from cellmodel.pp.moments import GroupMoments
-from cellmodel.pp.text.align import GeneAlignment
-from cellmodel.pp.text.paths import apply_knowledge
+from cellmodel.pp.moments import GroupMoments, overall_mean_and_deviation
 from genekb.genes.texts import uncited
 from genekb.genes.words import split_texts
 
@@ -356,20 +353,3 @@ def _is_same_theme(scored: _ScoredTerms, term: int) -> Bool[np.ndarray, " term"]
     """Terms that mostly the same genes hold."""
     total = scored.total()
     return np.asarray(scored.common(term) >= _SAME_THEME * np.minimum(total, total[term]))
-
-
-def known_texts(
-    alignment: GeneAlignment | None, columns: Int[np.ndarray, " gene"], config: RunConfig
-) -> list[str | None] | None:
-    """Texts of the genes, permuted for the shuffled control; None where no words can be found."""
-    if alignment is None or config.knowledge in {"none", "random"}:
-        return None
-    texts = [alignment.texts[column] for column in columns]
-    if config.knowledge == "real":
-        return texts
-    having = np.array([row for row, text in enumerate(texts) if text])
-    permuted = apply_knowledge(having[:, None], knowledge="shuffled", seed=config.seed)[:, 0]
-    shuffled = list(texts)
-    for row, source in zip(having, permuted, strict=True):
-        shuffled[row] = texts[source]
-    return shuffled

@@ -1,7 +1,6 @@
-"""Neural networks: modules, losses, the training loop, several processes."""
+"""Neural networks: modules, losses, graphs, the training loop."""
 
 __all__ = [
-    "alignment",
     "graph_modules",
     "graphs",
     "losses",

@@ -1,8 +1,8 @@
-"""Training: the optimization loop, its settings and batches, terms of objectives, and AdamW without PyTorch."""
+"""Training: the optimization loop, its device, settings and batches, terms of objectives, AdamW without PyTorch."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Int
 
 from cellmodel.core.config import TrainingConfig
-from cellmodel.core.errors import TrainingDiverged
+from cellmodel.core.errors import NotAvailable, TrainingDiverged
 from genekb.core.progress import progress
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 Drawn = TypeVar("Drawn")
@@ -271,3 +272,32 @@ class AdamW:
             size = np.sqrt(square) * np.float32(correction**-0.5) + np.float32(_EPSILON)
             np.multiply(weight, np.float32(1 - rate * self.weight_decay), out=weight)
             np.subtract(weight, np.float32(rate / (1 - _BETAS[0] ** self.n_steps)) * mean / size, out=weight)
+
+
+def find_device(name: str) -> "torch.device":
+    """Device by name; ``auto`` is the GPU if there is one; ``NotAvailable`` if it is not there."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise NotAvailable(f'device {name!r} is not there ({torch.cuda.device_count()} GPUs found); use device="cpu"')
+    return device
+
+
+def bfloat16_products(device: "torch.device") -> AbstractContextManager[object]:
+    """Take matrix products in bfloat16 inside the block on a GPU that has it; nothing changes on a CPU.
+
+    Only a model's forward pass belongs in here: losses are taken in float32.
+    """
+    import torch
+
+    if device.type != "cuda" or not torch.cuda.is_bf16_supported():
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def device_used(name: str) -> str:
+    """Device that a name maps to, for the record of a run; PyTorch is not loaded to say that it is the CPU."""
+    return "cpu" if name == "cpu" else str(find_device(name))

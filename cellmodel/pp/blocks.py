@@ -13,8 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Int
 
-from cellmodel.core.arrays import CellBlocks, CellByGene, Labels, row_blocks
-from cellmodel.core.compute import ahead, in_order
+from cellmodel.core.arrays import CellBlocks, CellByGene, Labels, ahead, in_order, row_blocks
 from cellmodel.core.config import RunConfig
 from cellmodel.core.stages import AnyStages, Arrays, InputStages, Stages
 from cellmodel.io.backed import (

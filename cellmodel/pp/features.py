@@ -114,7 +114,7 @@ def make_features(
     reduced = stages.run("components", lambda arrays: _reduce(cells, expression, config, arrays, from_text=of_genes))
     pcs = np.asarray(reduced.arrays["pcs"])
     _check_spread(pcs, source=cells.source)
-    integrated = integrate(pcs, batches, config, stages)
+    integrated = None if batches is None else integrate(pcs, batches, config, stages)
     if integrated is not None:
         if integrated.method == "none" and scanned.batch_mean is not None and len(detected) > n_top:
             pooled = replace(scanned, batch_mean=None, batch_variance=None)  # genes of all cells, as without batches

@@ -104,14 +104,14 @@ class Integrated:
     nearest: Int[np.ndarray, "row neighbor"]
 
 
-def integrate(pcs: Embedding, batches: ObsCategories | None, config: RunConfig, stages: AnyStages) -> Integrated | None:
-    """Integrate batches; None without batches or integration. Nothing depends on the order of the cells.
+def integrate(pcs: Embedding, batches: ObsCategories, config: RunConfig, stages: AnyStages) -> Integrated | None:
+    """Integrate batches; None without integration. Nothing depends on the order of the cells.
 
     Unless a method is asked for by name, batches that are mixed among the nearest cells as they are by chance stay as
     they are: to move them would add noise alone.
     """
     settings, method = config.batch, config.integration
-    if batches is None or settings is None or method == "none":
+    if settings is None or method == "none":
         return None
 
     def make(arrays: Arrays) -> Mapping[str, Any]:

@@ -7,8 +7,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from jaxtyping import Float, Int
 
-from cellmodel.core.arrays import CellBlocks, CellByGene, Labels, row_blocks
-from cellmodel.core.compute import ahead, in_order
+from cellmodel.core.arrays import CellBlocks, CellByGene, Labels, ahead, in_order, row_blocks
 
 Entries: TypeAlias = Float[np.ndarray, " entry"]
 Transform: TypeAlias = Callable[[Entries, slice], Entries]  # values of some rows, and which rows
@@ -188,3 +187,12 @@ def _check_values(values: Float[np.ndarray, " entry"]) -> None:
             f"expression spans {values.min()} to {values.max()}, log1p values lie within 0 to "
             f"{_MAX_LOG_EXPRESSION:g}: normalize and take log1p first"
         )
+
+
+def overall_mean_and_deviation(inside: GroupMoments) -> tuple[Float[np.ndarray, " gene"], Float[np.ndarray, " gene"]]:
+    """Mean and standard deviation (divisor n) over all cells, from the moments inside each cluster."""
+    n_cells = inside.n_cells.sum()
+    mean = inside.n_cells @ inside.mean / n_cells
+    within = (inside.n_cells - 1) @ inside.variance
+    between = inside.n_cells @ (inside.mean - mean) ** 2
+    return mean, np.sqrt((within + between) / n_cells)

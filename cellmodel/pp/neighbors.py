@@ -9,8 +9,7 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from cellmodel.core.arrays import CellGraph, Embedding, content_order
-from cellmodel.core.compute import in_order
+from cellmodel.core.arrays import CellGraph, Embedding, content_order, in_order
 from cellmodel.core.config import GraphConfig
 
 log = logging.getLogger(__name__)

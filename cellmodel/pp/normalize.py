@@ -7,8 +7,7 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
-from cellmodel.core.arrays import CellByGene, Embedding, row_blocks
-from cellmodel.core.compute import in_order
+from cellmodel.core.arrays import CellByGene, Embedding, in_order, row_blocks
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import Cells
 from cellmodel.io.matrix import ValueKind

@@ -24,10 +24,9 @@ from torch import Tensor, nn
 
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors, unit_rows
-from cellmodel.core.compute import bfloat16_products, find_device
 from cellmodel.nn.losses import info_nce
 from cellmodel.nn.modules import Projector, weights_of, with_weights
-from cellmodel.nn.train import Batch, TrainConfig, fit
+from cellmodel.nn.train import Batch, TrainConfig, bfloat16_products, find_device, fit
 from cellmodel.pp.moments import column_moments
 from cellmodel.pp.text.paths import N_TOP, gene_specificity, rows_to_one, specific_weights
 from cellmodel.recipes.base import CellViews, NewCells, Recipe, Representation

@@ -38,12 +38,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cellmodel.core import random as seeding
-from cellmodel.core.compute import find_device
 from cellmodel.nn.graphs import CellGraphs, propagation, relate_cells
 from cellmodel.nn.losses import info_nce, normalized_cut, variance_hinge
 from cellmodel.nn.modules import StructuredAligner, weights_of, with_weights
 from cellmodel.nn.soft_assignment import assignment_divergence
-from cellmodel.nn.train import Batch, BeforeEpoch, History, TensorTerm, Term, fit, objective, without
+from cellmodel.nn.train import Batch, BeforeEpoch, History, TensorTerm, Term, find_device, fit, objective, without
 from cellmodel.pp.neighbors import smooth
 from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation
 from cellmodel.recipes.graph_training import (

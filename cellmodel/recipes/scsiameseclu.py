@@ -49,7 +49,6 @@ from torch_geometric.utils import to_edge_index
 
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, CellGraph, Embedding
-from cellmodel.core.compute import find_device
 from cellmodel.nn.graph_modules import SiameseEncoders, SiameseGraphs
 from cellmodel.nn.graphs import CellGraphs, mean_propagation, propagation, relate_cells
 from cellmodel.nn.losses import (
@@ -62,7 +61,7 @@ from cellmodel.nn.losses import (
 from cellmodel.nn.modules import weights_of, with_weights
 from cellmodel.nn.soft_assignment import assignment_divergence
 from cellmodel.nn.sparse import sparse_product
-from cellmodel.nn.train import Batch, BeforeEpoch, History, TensorTerm, Term, fit, without
+from cellmodel.nn.train import Batch, BeforeEpoch, History, TensorTerm, Term, find_device, fit, without
 from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation
 from cellmodel.recipes.graph_training import (
     BATCHING,

@@ -15,7 +15,7 @@ from cellmodel.annotate.marker_lists import ListChoice, name_lists, overlap_rows
 from cellmodel.annotate.marker_overlap import Naming, name_cells
 from cellmodel.annotate.name_cells import NamedCells, TypeChoice, TypeNaming, name_groups, name_types
 from cellmodel.annotate.ontology import labels as free_labels
-from cellmodel.cluster.hierarchy import group_name
+from cellmodel.cluster.structure import group_name
 from cellmodel.core.colors import cluster_color
 from cellmodel.core.config import RunConfig, Values, settings_of
 from cellmodel.core.errors import InputUnusable

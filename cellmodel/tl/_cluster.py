@@ -67,7 +67,8 @@ class ClusterJob(Task[CellRun]):
         return {
             "config": self.config.to_dict(),
             "store": self.kb.store_id if self.kb is not None else "",
-            "plug-in": plugin_version(self.config.recipe) | integration_version(self.config.integration),
+            "plug-in": plugin_version(self.config.recipe)
+            | ({} if self.config.batch is None else integration_version(self.config.integration)),
         }
 
     @property

@@ -26,9 +26,19 @@ from torch.nn import functional as F
 
 from cellmodel.cluster.algorithms import kmeans
 from cellmodel.core import random as seeding
-from cellmodel.core.compute import find_device
 from cellmodel.nn.soft_assignment import assignment_divergence, log_soft_assignment
-from cellmodel.nn.train import Batch, BeforeEpoch, History, Rows, Term, TrainConfig, fit, objective, without
+from cellmodel.nn.train import (
+    Batch,
+    BeforeEpoch,
+    History,
+    Rows,
+    Term,
+    TrainConfig,
+    find_device,
+    fit,
+    objective,
+    without,
+)
 from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation
 from cellmodel.recipes.graph_training import in_content_order, reporter
 from cellmodel.recipes.heads import assignment_head, number_of_clusters

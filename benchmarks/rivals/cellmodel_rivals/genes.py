@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, Embedding, row_ranges
-from cellmodel.core.compute import find_device
 from cellmodel.nn.modules import weights_of, with_weights
-from cellmodel.nn.train import Forward, TrainConfig, fit
+from cellmodel.nn.train import Forward, TrainConfig, find_device, fit
 from cellmodel.pp.moments import column_moments
 from cellmodel.pp.normalize import highly_variable
 from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Representation

@@ -22,9 +22,8 @@ from cellmodel.annotate.search.queries import Heights, QueryReader, content_word
 from cellmodel.core.arrays import unit_rows
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
-from cellmodel.core.random import generator
+from cellmodel.core.random import generator, permutation_p
 from cellmodel.explain.groups import GroupedCells, group_cells
-from cellmodel.explain.p_values import permutation_p
 from cellmodel.explain.terms import SupportingGene
 from cellmodel.io.cells import Cells
 from cellmodel.io.records import Lineage, check_lineage, lineage_record, stored_graph

@@ -8,33 +8,27 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
-import scipy.sparse as sp
 from jaxtyping import Float
 
 import genekb
-from cellmodel.cluster.algorithms import confidence, order_by_size, smooth_by_majority
-from cellmodel.cluster.hierarchy import FoundClusters, Tree, grow_tree
-from cellmodel.cluster.structure import Structure, check_structure
+from cellmodel.cluster.algorithms import order_by_size, smooth_by_majority
+from cellmodel.cluster.structure import FoundClusters, Structure, check_structure
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, Labels
-from cellmodel.core.compute import find_device
 from cellmodel.core.config import RESOLUTION, RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, MemoryStages
-from cellmodel.explain.attribution import KnowledgeRow, compare_knowledge, compared_cells
-from cellmodel.explain.markers import MarkerTable, SideMarkers, markers_of_splits, rank_by_moments
-from cellmodel.explain.words import ClusterWords, known_texts, words_by_moments
+from cellmodel.explain.clusters import Explanation, explain_clusters
 from cellmodel.io.backed import AnyCells, BackedCells, Scan
 from cellmodel.io.cells import Cells
 from cellmodel.io.matrix import ValueKind
-from cellmodel.pp.blocks import LogExpression, kept_moments
+from cellmodel.nn.train import find_device
 from cellmodel.pp.features import Features, batch_mixing, kept_counts, make_features, scan_cells
 from cellmodel.pp.gene_weights import load_adapter
 from cellmodel.pp.integrate import Mixing, check_integration, read_batches
-from cellmodel.pp.moments import GroupMoments
 from cellmodel.pp.spatial import nearest_by_coordinates
 from cellmodel.pp.text.align import GeneAlignment, align_if_known
-from cellmodel.pp.text.sentences import SentenceRecord, read_clusters
+from cellmodel.pp.text.sentences import SentenceRecord
 from cellmodel.pp.text.view import TextView, find_reader, text_view
 from cellmodel.recipes.base import CellViews, Head, Recipe, Representation
 from cellmodel.recipes.registry import find_recipe, names_that
@@ -69,7 +63,7 @@ def prepare(
     _check_cells(cells, kb=kb, config=config)
     stages, seconds = stages or MemoryStages(), dict[str, float]()
     with timed(seconds, "align"):
-        batches = read_batches(cells, config)
+        batches = read_batches(cells, config) if config.batch else None
         scanned = scan_cells(cells, batches)
         alignment = align_if_known(cells.names, kb, config, totals=scanned.totals)
     with timed(seconds, "features"):
@@ -206,19 +200,18 @@ class RunResult:
     representation: Representation
     labels: Labels | None = None  # cluster of each cell; 0 is the largest; None where only an embedding was asked for
     given: FoundClusters | None = None  # where the run did not cluster the cells itself
-    confidence: Float[np.ndarray, " cell"] | None = None  # confidence of each cell in [0, 1]
     alignment: GeneAlignment | None
     share_hvgs: float | None  # fraction of the highly variable genes that have a vector; None without a store
     text: TextView | None
     structure: Structure | None = None  # how well the clusters hold up; None where they were given
-    tree: Tree | None = None  # hierarchy above the clusters
-    split_markers: tuple[tuple[SideMarkers, SideMarkers], ...] = ()  # of both sides of each split of it
-    markers: tuple[MarkerTable, ...] = ()
-    words: tuple[ClusterWords, ...] = ()
-    sentences: SentenceRecord | None = None  # what the encoder's reading of sentences gave; None where it read none
+    explanation: Explanation = field(default_factory=Explanation)  # of the clusters
     mixing: tuple[Mixing, ...] = ()  # how far batches are mixed, in all clusters and in each; empty without batches
-    knowledge: tuple[KnowledgeRow, ...] = ()  # how well the text view keeps clusters together, real beside its controls
     seconds: dict[str, float] = field(default_factory=dict)  # by stage
+
+    @property
+    def sentences(self) -> SentenceRecord | None:
+        """What the encoder's reading of sentences gave; None where it read none."""
+        return self.explanation.sentences or (self.text.sentences if self.text else None)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -272,14 +265,14 @@ def run(
         return replace(result, mixing=batch_mixing(result.features, np.zeros(cells.shape[0], dtype=np.int64)))
     if given is not None:
         with timed(seconds, "explain"):
-            return _explained(replace(result, given=given), given.labels, cells, stages)
+            return _described(replace(result, given=given), given.labels, cells, stages)
     with timed(seconds, "cluster"):
         head = find_head(config.head) if config.head else recipe.head
         labels, structure = _clustered(stages, head, representation, views, config)
         if config.spatial is None:  # else equal cells have different coordinates
             labels = keep_equal_cells_together(labels, cells.matrix)
     with timed(seconds, "explain"):
-        return _explained(replace(result, structure=structure), labels, cells, stages)
+        return _described(replace(result, structure=structure), labels, cells, stages)
 
 
 def check_settings(config: RunConfig, *, out_of_core: bool) -> Recipe:
@@ -299,7 +292,8 @@ def check_settings(config: RunConfig, *, out_of_core: bool) -> Recipe:
             f'recipe {recipe.name!r} reads all cells at once; give out_of_core="no" where memory allows, or one of '
             f"{names_that('out_of_core')}"
         )
-    check_integration(config.integration)
+    if config.batch is not None:
+        check_integration(config.integration)
     if config.device != "cpu":
         find_device(config.device)
     return recipe
@@ -315,7 +309,6 @@ def _embedded(config: RunConfig, prepared: Prepared, representation: Representat
         alignment=alignment,
         share_hvgs=float(alignment.has_vector[features.top_genes].mean()) if alignment else None,
         text=prepared.text,
-        sentences=prepared.text.sentences if prepared.text else None,
         seconds=prepared.seconds,
     )
 
@@ -371,71 +364,21 @@ def _clustered(
     return np.array(stage.arrays["labels"]), Structure(**stage.record)
 
 
-def _explained(result: RunResult, found_labels: Labels, cells: AnyCells, stages: AnyStages) -> RunResult:
-    """Find markers and words in one pass over the cells, and set the text view beside its controls on a sample."""
-    config, features = result.config, result.features
-    labels, given = _smoothed(found_labels, features, config), result.given
-    parents = None if given is None else given.parents
-    found = replace(
-        result,
-        labels=labels,
-        confidence=confidence(result.representation.features, labels),
-        tree=grow_tree(result.representation.features, labels, pcs=features.pcs, seed=config.seed, parents=parents),
-        knowledge=_knowledge(result, labels),
-        mixing=batch_mixing(features, labels),
+def _described(result: RunResult, labels: Labels, cells: AnyCells, stages: AnyStages) -> RunResult:
+    """Smooth labels where that was asked for, and explain the clusters."""
+    features, config = result.features, result.config
+    if features.coordinates is not None and config.spatial is not None and config.spatial.smooth_labels:
+        n_voters = config.spatial.voters_of(n_cells=len(labels))
+        labels = smooth_by_majority(labels, nearest_by_coordinates(features.coordinates, n_neighbors=n_voters))
+    explanation = explain_clusters(
+        cells,
+        labels,
+        result.representation.features,
+        features=features,
+        alignment=result.alignment,
+        text=result.text,
+        config=config,
+        stages=stages,
+        parents=None if result.given is None else result.given.parents,
     )
-    if not config.n_words and result.sentences is None:
-        return found
-    expression = LogExpression(matrix=cells.matrix, kind=cells.kind, columns=features.detected)
-    inside, rest = kept_moments(expression, labels, stages)
-    found = replace(found, sentences=_cluster_sentences(result, inside))
-    if not config.n_words:
-        return found
-    names = [cells.names[column] for column in features.detected]
-    texts = known_texts(result.alignment, features.detected, config)
-    words: tuple[ClusterWords, ...] = ()
-    if texts and result.alignment is not None:
-        words = words_by_moments(
-            inside, rest, texts=texts, gene_names=names, n_words=config.n_words, seed=config.seed,
-            split=result.alignment.split, cite=result.alignment.cite,
-        )  # fmt: skip
-    return replace(
-        found,
-        markers=rank_by_moments(inside, rest, gene_names=names),
-        split_markers=markers_of_splits(found.tree, inside, gene_names=names) if found.tree else (),
-        words=words,
-    )
-
-
-def _smoothed(labels: Labels, features: Features, config: RunConfig) -> Labels:
-    """Let the cells around a cell decide its cluster, where that was asked for."""
-    if features.coordinates is None or config.spatial is None or not config.spatial.smooth_labels:
-        return labels
-    n_voters = config.spatial.voters_of(n_cells=len(labels))
-    return smooth_by_majority(labels, nearest_by_coordinates(features.coordinates, n_neighbors=n_voters))
-
-
-def _cluster_sentences(result: RunResult, inside: GroupMoments) -> SentenceRecord | None:
-    """Add the sentences of the clusters' mean cells, where an encoder reads any."""
-    reading = result.text.reading if result.text else None
-    if reading is None or result.sentences is None:
-        return None
-    means = inside.mean[:, np.searchsorted(result.features.detected, reading.columns)]
-    mean = inside.n_cells @ means / inside.n_cells.sum()
-    return replace(result.sentences, clusters=read_clusters(sp.csr_matrix(means), reading, mean=mean))
-
-
-def _knowledge(result: RunResult, labels: Labels) -> tuple[KnowledgeRow, ...]:
-    """Compare the text view with its controls on a sample of the cells."""
-    if result.alignment is None or result.text is None:
-        return ()
-    features, alignment, config = result.features, result.alignment, result.config
-    rows = compared_cells(len(labels), config.seed)
-    sample = features.expression[rows]
-    return compare_knowledge(
-        lambda kind: text_view(sample, features.top_genes, alignment, config, knowledge=kind).z,
-        clusters=labels[rows],
-        own=(config.knowledge, result.text.z[rows]),
-        graph=config.graph,
-        seed=config.seed,
-    )
+    return replace(result, labels=labels, explanation=explanation, mixing=batch_mixing(features, labels))

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int
 
-from cellmodel.cluster.hierarchy import MOST_LEVELS, Tree, group_name
+from cellmodel.cluster.structure import MOST_LEVELS, Tree, group_name
 from cellmodel.core.arrays import Labels
 from cellmodel.core.colors import cluster_color
-from cellmodel.core.compute import device_used
 from cellmodel.explain.markers import marker_frame
 from cellmodel.io.backed import AnyCells
 from cellmodel.io.records import input_record
+from cellmodel.nn.train import device_used
 from cellmodel.pp.integrate import integration_version
 from cellmodel.pp.text.align import GeneAlignment
 from cellmodel.pp.text.sentences import AgreementRow, ClusterSentence, SentenceRecord
@@ -80,12 +80,13 @@ def embedding_values(made: Representation, key_added: str) -> dict[Slot, Any]:
 
 
 def _cluster_values(result: RunResult, key_added: str) -> dict[Slot, Any]:
-    if result.labels is None or result.tree is None:
+    tree = result.explanation.tree
+    if result.labels is None or tree is None:
         return {}
-    levels = [_level(result.tree, n_groups, result.labels, result.names) for n_groups in result.tree.levels()]
+    levels = [_level(tree, n_groups, result.labels, result.names) for n_groups in tree.levels()]
     return {
         ("obs", key_added): named_categories(result.labels, result.names),
-        ("obs", f"{key_added}_confidence"): np.asarray(result.confidence, dtype=np.float32),
+        ("obs", f"{key_added}_confidence"): np.asarray(result.explanation.confidence, dtype=np.float32),
         **dict(zip(level_slots(key_added), levels, strict=False)),
         ("uns", f"{key_added}_colors"): [cluster_color(number) for number in range(len(result.names))],
     }
@@ -129,7 +130,9 @@ def _record(cells: AnyCells, result: RunResult) -> dict[str, Any]:
         **({} if cells.quality is None else {"quality": cells.quality.record()}),
         "history": pd.DataFrame(list(result.representation.history)),
     }
-    record["versions"] |= plugin_version(result.config.recipe) | integration_version(result.features.integration)
+    record["versions"] |= plugin_version(result.config.recipe)
+    if result.features.integrated is not None:
+        record["versions"] |= integration_version(result.features.integration)
     if result.alignment is not None:
         record |= asdict(result.alignment.lineage)
         record["coverage"] = _coverage_record(result.alignment, result.share_hvgs)
@@ -184,6 +187,7 @@ def _cluster_record(result: RunResult) -> dict[str, Any]:
 
     if result.labels is None:
         return {}
+    found = result.explanation
     return {
         "n_clusters": {
             "n_clusters": int(result.labels.max()) + 1,
@@ -191,9 +195,9 @@ def _cluster_record(result: RunResult) -> dict[str, Any]:
             "names": list(result.names),
             **({} if result.structure is None else asdict(result.structure)),
         },
-        "knowledge": pd.DataFrame([asdict(row) for row in result.knowledge]),
-        "markers": marker_frame(result.markers, names=result.names),
-        **({"tree": _tree_record(result.tree, result.labels, result)} if result.tree and result.tree.splits else {}),
+        "knowledge": pd.DataFrame([asdict(row) for row in found.knowledge]),
+        "markers": marker_frame(found.markers, names=result.names),
+        **({"tree": _tree_record(found.tree, result.labels, result)} if found.tree and found.tree.splits else {}),
         "words": _word_frame(result),
     }
 
@@ -207,8 +211,8 @@ def _tree_record(tree: Tree, labels: Labels, result: RunResult) -> dict[str, Any
         groups = [getattr(split, side) for split in tree.splits]
         columns[side] = [group_name(result.names, group) for group in groups]
         columns[f"n_cells_{side}"] = [int(sizes[list(group)].sum()) for group in groups]
-        if result.split_markers:
-            found = [sides[at] for sides in result.split_markers]
+        if result.explanation.split_markers:
+            found = [sides[at] for sides in result.explanation.split_markers]
             columns[f"n_markers_{side}"] = [one.n_genes for one in found]
             columns[f"markers_{side}"] = [", ".join(one.names) for one in found]
     columns |= {name: [getattr(split, name) for split in tree.splits] for name in ("height", "support")}
@@ -230,7 +234,7 @@ def _word_frame(result: RunResult) -> "pd.DataFrame":
             "weight": gene.contribution,
             "sentence": gene.sentence,
         }
-        for entry in result.words
+        for entry in result.explanation.words
         for word in entry.words
         for gene in word.genes
     ]

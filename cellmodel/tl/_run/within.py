@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 import genekb
-from cellmodel.cluster.hierarchy import FoundClusters
+from cellmodel.cluster.structure import FoundClusters
 from cellmodel.core.arrays import Labels
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable

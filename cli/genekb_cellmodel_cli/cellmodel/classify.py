@@ -86,7 +86,7 @@ def classify(
     Example: cellmodel classify query.h5ad --reference ref.h5ad --label-key cell_type --kb human -o out.h5ad
     """
     from cellmodel.annotate.classify import ClassifyConfig
-    from cellmodel.core.compute import find_device
+    from cellmodel.nn.train import find_device
 
     how = arguments.take("head", "unassigned_below") | {"contrast": arguments.pop("contrastive"), "device": device}
     if how["contrast"] != "none":

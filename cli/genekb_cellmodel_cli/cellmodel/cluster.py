@@ -63,8 +63,7 @@ class RunJob:
         ``make_task``: makes it of the store and the settings.
         """
         options.set_threads(self.threads)
-        from cellmodel.io.concat import JoinConfig
-        from cellmodel.tl._run.files import CellFiles, run_on_files
+        from cellmodel.tl._run.task import run_on_file
 
         outputs = {"report": arguments.pop("report", None), "model": arguments.pop("save_model", None)}
         slots = options.Slots(**arguments.take("key_added", "overwrite"))
@@ -73,6 +72,12 @@ class RunJob:
         kb = self.store.open_for(config.knowledge)
         write = slots.write_cells(self.out, *self.paths, **outputs, command=_command_line())
         task = make_task(kb, config)
+        stream = self.out_of_core.config()
+        if len(self.paths) == 1 and self.sample_key == "auto":
+            return run_on_file(self.paths[0], task, read=read, write=write, stream=stream)
+        from cellmodel.io.concat import JoinConfig
+        from cellmodel.tl._run.files import CellFiles, run_on_files
+
         files = CellFiles(
             paths=tuple(self.paths),
             read=read,
@@ -80,7 +85,7 @@ class RunJob:
             kb=kb,
             use_orthologs=config.use_orthologs,
         )
-        return run_on_files(files, task, write=write, stream=self.out_of_core.config())
+        return run_on_files(files, task, write=write, stream=stream)
 
     def print(self, found: "CellRun", *, report: Path | None = None) -> None:
         """Print what a run found."""
@@ -161,7 +166,7 @@ def summarize(outcome: "CellRun", output: Path, report: Path | None = None) -> d
     from cellmodel.cluster.structure import Structure
     from cellmodel.tl._run.slots import batch_record, mixing_rows
 
-    cells, result = outcome.cells, outcome.result
+    cells, result, explanation = outcome.cells, outcome.result, outcome.result.explanation
     content: dict[str, Any] = {
         "input": cells.source,
         "value_kind": str(cells.kind),
@@ -193,9 +198,11 @@ def summarize(outcome: "CellRun", output: Path, report: Path | None = None) -> d
         rows = [{name: _rounded(value) for name, value in row.items()} for row in mixing_rows(result)]
         content["batches"] = batch_record(result) | {"neighbors": rows}
     if result.labels is not None:
-        clusters = count_clusters(result.labels, result.confidence, names=result.names)
-        words = {result.names[one.cluster]: [word.term for word in one.words[:_WORDS]] for one in result.words}
-        markers = {result.names[one.cluster]: [each.name for each in one.markers[:_MARKERS]] for one in result.markers}
+        clusters = count_clusters(result.labels, explanation.confidence, names=result.names)
+        words = {result.names[one.cluster]: [word.term for word in one.words[:_WORDS]] for one in explanation.words}
+        markers = {
+            result.names[one.cluster]: [each.name for each in one.markers[:_MARKERS]] for one in explanation.markers
+        }
         for row in clusters:
             row |= {"markers": markers.get(row["cluster"], []), "words": words.get(row["cluster"], [])}
         content |= {
@@ -203,7 +210,7 @@ def summarize(outcome: "CellRun", output: Path, report: Path | None = None) -> d
             "n_clusters_by": result.n_clusters_by,
             "structure": {name: _rounded(value) for name, value in asdict(result.structure or Structure()).items()},
             "clusters": clusters,
-            "neighbor_agreement": {row.knowledge: round(row.neighbor_agreement, 4) for row in result.knowledge},
+            "neighbor_agreement": {row.knowledge: round(row.neighbor_agreement, 4) for row in explanation.knowledge},
         }
     return content
 

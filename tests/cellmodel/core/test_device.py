@@ -7,10 +7,9 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from cellmodel.annotate import classify
-from cellmodel.core.compute import device_used, find_device
 from cellmodel.core.config import GraphConfig, RunConfig
 from cellmodel.core.errors import NotAvailable
-from cellmodel.nn.train import TrainConfig
+from cellmodel.nn.train import TrainConfig, device_used, find_device
 from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights
 from cellmodel.recipes import graph_training, lowsample, scllm_dsc, scrcl, scsiameseclu
 from cellmodel.recipes import scsiameseclu as augmented_views

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from cellmodel.core.compute import ahead, in_order, n_threads
+from cellmodel.core.arrays import ahead, in_order, n_threads
 
 
 @pytest.fixture(params=["1", "3"])

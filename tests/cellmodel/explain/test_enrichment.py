@@ -7,14 +7,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy.stats import false_discovery_control, hypergeom
 
 import genekb
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.enrichment import EnrichmentConfig, GeneSet, enrich, read_gmt, stored_gene_sets
-from cellmodel.explain.p_values import adjusted_p, hypergeometric_tail
 from genekb import schema
 
 ALL = EnrichmentConfig(min_shared=1, max_p=1.0, n_sets=100)
@@ -128,23 +124,3 @@ def test_what_is_no_gmt_is_refused_in_one_line(kb, tmp_path, text, why):
         read_gmt(path, kb)
     with pytest.raises(InputUnusable, match="cannot be read"):
         read_gmt(Path(tmp_path / "absent.gmt"), kb)
-
-
-@pytest.mark.parametrize(("shape", "axis"), [((40,), None), ((7, 30), None), ((7, 30), 1), ((1, 1), None), ((3, 5), 0)])
-def test_adjusted_p_values_are_those_of_scipy_to_the_bit(shape, axis):
-    p_values = np.random.default_rng(0).random(shape) ** 3
-    p_values.flat[:3] = p_values.flat[0]  # ties
-    before = p_values.copy()
-    expected = np.reshape(false_discovery_control(p_values, axis=axis), shape)
-    assert adjusted_p(p_values, axis=axis).tobytes() == expected.tobytes()
-    assert p_values.tobytes() == before.tobytes()
-
-
-@given(data=st.data(), n_all=st.integers(1, 3000))
-def test_the_tail_of_an_overlap_is_that_of_scipy(data, n_all):
-    n_set, n_drawn = (data.draw(st.lists(st.integers(0, n_all), min_size=5, max_size=5)) for _ in range(2))
-    most = np.minimum(n_set, n_drawn)
-    n_shared = np.array([data.draw(st.integers(0, int(each))) for each in most])
-    found = hypergeometric_tail(n_shared, n_all=n_all, n_set=np.array(n_set), n_drawn=np.array(n_drawn))
-    expected = hypergeom.sf(n_shared - 1, n_all, n_set, n_drawn)
-    np.testing.assert_allclose(found, np.clip(expected, 0, 1), rtol=1e-8, atol=1e-300)

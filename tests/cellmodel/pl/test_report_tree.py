@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse as sp
 
 import cellmodel as cm
-from cellmodel.cluster.hierarchy import Split, Tree
+from cellmodel.cluster.structure import Split, Tree
 from cellmodel.io.cells import cells_from_anndata
 from cellmodel.pl.report.collect.frames import report_data
 from cellmodel.pl.report.collect.tree import TreeData

@@ -4,7 +4,7 @@ import scipy.sparse as sp
 import torch
 
 from cellmodel.core.config import GraphConfig
-from cellmodel.explain.attribution import neighbor_agreement
+from cellmodel.explain.clusters import neighbor_agreement
 from cellmodel.nn.modules import Projector
 from cellmodel.pp.neighbors import attach, knn_graph, smooth, snn_weights
 from cellmodel.pp.normalize import normalize_log1p, principal_components

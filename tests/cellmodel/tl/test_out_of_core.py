@@ -159,8 +159,8 @@ def test_out_of_core_and_in_memory_agree(cells, small_blocks, tmp_path):
     assert streamed.features.top_genes.tolist() == whole.features.top_genes.tolist()
     assert adjusted_rand_score(streamed.labels, whole.labels) > 0.95
     assert adjusted_rand_score(streamed.labels, make_counts()[1]) > 0.9
-    names = [[marker.name for marker in table.markers[:5]] for table in streamed.markers]
-    assert names == [[marker.name for marker in table.markers[:5]] for table in whole.markers]
+    names = [[marker.name for marker in table.markers[:5]] for table in streamed.explanation.markers]
+    assert names == [[marker.name for marker in table.markers[:5]] for table in whole.explanation.markers]
 
 
 @pytest.mark.parametrize("mode", ["yes", "no"])

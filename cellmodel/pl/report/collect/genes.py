@@ -12,8 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 
-from cellmodel.core.arrays import CellByGene, Labels, row_blocks
-from cellmodel.core.compute import ahead
+from cellmodel.core.arrays import CellByGene, Labels, ahead, row_blocks
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.backed import AnyCells, Scan
 from cellmodel.io.matrix import ValueKind

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cellmodel.cluster.hierarchy import Tree
+from cellmodel.cluster.structure import Tree
 from cellmodel.explain.groups import stored_tree
 from cellmodel.io.records import stored_table
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from cellmodel.annotate.cell_types import UNASSIGNED
 from cellmodel.annotate.levels import shared_name
-from cellmodel.cluster.hierarchy import Tree, group_name
+from cellmodel.cluster.structure import Tree, group_name
 from cellmodel.pl.report.collect.data import ReportData, Row
 from cellmodel.pl.report.collect.tables import NO_NAME
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.cluster.hierarchy import fcluster, is_valid_linkage, linkage
 
-from cellmodel.cluster.hierarchy import grow_tree, split_support, tree_of_linkage
+from cellmodel.cluster.structure import grow_tree, split_support, tree_of_linkage
 
 
 def blobs(centers, *, n=60, seed=0, sd=1.0):

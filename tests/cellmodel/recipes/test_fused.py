@@ -8,8 +8,8 @@ import torch
 
 from cellmodel.core.errors import TrainingDiverged
 from cellmodel.nn import losses
-from cellmodel.nn.alignment import draw_weights, info_nce, project, train_heads, variance_hinge
 from cellmodel.nn.train import Term, TrainConfig, fit, objective
+from cellmodel.recipes.fused import draw_weights, info_nce, project, train_heads, variance_hinge
 from tests.support.aligner import Aligner, forward
 
 TERMS = (
