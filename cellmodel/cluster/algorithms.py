@@ -2,10 +2,9 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -14,11 +13,14 @@ from jaxtyping import Float, Int
 
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellGraph, Embedding, Labels, content_order
+from cellmodel.core.config import RESOLUTION
 from cellmodel.pp.neighbors import faiss_centers, nearest_center
 
 log = logging.getLogger(__name__)
 LEIDEN_RUNS: Final = 5
 RESOLUTION_STEPS: Final = 24
+WHOLE_UP_TO: Final = 200_000  # cells up to which Leiden runs on the cells themselves
+N_MICRO: Final = 4_000  # micro-clusters of more, on which it runs
 FITTED_CELLS: Final = 50_000  # k-means is fitted on so many cells at most; the others go to their nearest center
 
 
@@ -34,7 +36,7 @@ def _check_finite(features: Embedding) -> None:
 
 
 @contextmanager
-def steady_kmeans() -> Iterator[None]:
+def _deterministic_kmeans() -> Iterator[None]:
     """Fit k-means by one thread, and without sklearn's warning where fewer cells differ than there are clusters.
 
     Threads would add up the centers in the order in which they finish, which changes the last bits.
@@ -60,17 +62,9 @@ def _fill_up(features: Embedding, clusters: Labels, *, n_clusters: int) -> Label
     clusters = clusters.copy()
     for missing in range(int(clusters.max()) + 1, n_clusters):
         sizes = np.bincount(clusters)
-        means = np.stack([np.bincount(clusters, column) for column in features.T], axis=1) / sizes[:, None]
-        distance = np.linalg.norm(features - means[clusters], axis=1)
+        distance = np.linalg.norm(features - cluster_means(features, clusters)[clusters], axis=1)
         clusters[np.argmax(np.where(sizes[clusters] > 1, distance, -1.0))] = missing
     return clusters
-
-
-def restore_order(clusters: Labels, order: Int[np.ndarray, " cell"]) -> Labels:
-    """Bring clusters of sorted cells back to the cells' own order, the largest cluster first."""
-    restored = np.empty_like(clusters)
-    restored[order] = clusters
-    return order_by_size(restored)
 
 
 def _compact(clusters: np.ndarray) -> Labels:
@@ -108,9 +102,11 @@ def kmeans(features: Embedding, *, n_clusters: int, seed: int, n_init: int = 20)
     points = features[order]
     fitted = points[draw_rows(len(points), FITTED_CELLS, state, purpose="fitted cells")]
     algorithm = KMeans(min(n_clusters, len(fitted)), n_init=n_init, random_state=state)
-    with steady_kmeans():
+    with _deterministic_kmeans():
         clusters = _compact(algorithm.fit(fitted).predict(points))
-    return restore_order(_fill_up(points, clusters, n_clusters=n_clusters), order)
+    restored = np.empty_like(clusters)
+    restored[order] = _fill_up(points, clusters, n_clusters=n_clusters)
+    return order_by_size(restored)
 
 
 def leiden(graph: CellGraph, *, resolution: float, seed: int, n_runs: int = LEIDEN_RUNS) -> Labels:
@@ -238,19 +234,6 @@ def confidence(features: Embedding, clusters: Labels) -> Float[np.ndarray, " cel
     return np.asarray(np.clip(1.0 - ratio, 0.0, 1.0))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CoarseConfig:
-    """From how many cells on Leiden runs on micro-clusters, and on how many; one set of values for all data."""
-
-    whole_up_to: int = 200_000  # cells up to which it runs on the cells themselves
-    n_micro: int = 4_000
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if min(self.whole_up_to, self.n_micro) < 1:
-            raise ValueError(f"whole_up_to and n_micro must be >= 1, got {self.whole_up_to} and {self.n_micro}")
-
-
 def coarse_graph(graph: CellGraph, points: Embedding, *, n_micro: int) -> tuple[CellGraph, Labels]:
     """Merge cells into micro-clusters by k-means, and add up the weights between and within these.
 
@@ -270,42 +253,34 @@ def coarse_graph(graph: CellGraph, points: Embedding, *, n_micro: int) -> tuple[
     return merged, micro
 
 
-def _in_content_order(graph: CellGraph, points: Embedding, cluster: Callable[[CellGraph], Labels]) -> Labels:
-    """Cluster cells in the order of their points, so that random draws follow the cells and not their positions."""
+def communities(
+    graph: CellGraph,
+    points: Embedding,
+    *,
+    n_clusters: int | None = None,
+    resolution: float = RESOLUTION,
+    seed: int,
+    whole_up_to: int = WHOLE_UP_TO,
+    n_micro: int = N_MICRO,
+) -> Labels:
+    """Leiden communities at a resolution, or of a number: of cells, of micro-clusters of the points where many.
+
+    Random draws follow the points of the cells and not their positions.
+
+    ``n_clusters``: in place of the resolution, see :func:`leiden_to_k`. ``whole_up_to``: cells up to which Leiden runs
+    on the cells themselves. ``n_micro``: micro-clusters of more. Raises ``ValueError`` if ``n_clusters`` is out of
+    range.
+    """
+
+    def cluster(graph: CellGraph) -> Labels:
+        if n_clusters is None:
+            return leiden(graph, resolution=resolution, seed=seed)
+        return leiden_to_k(graph, n_clusters=n_clusters, seed=seed)
+
+    if len(points) > whole_up_to:
+        merged, micro = coarse_graph(graph, points, n_micro=max(n_micro, 3 * (n_clusters or 0)))
+        return cluster(merged)[micro]
     order = content_order(points)
     labels = np.empty(len(points), dtype=np.int64)
     labels[order] = cluster(graph[order][:, order])
     return labels
-
-
-def coarse_leiden(
-    graph: CellGraph, points: Embedding, *, resolution: float, seed: int, config: CoarseConfig | None = None
-) -> Labels:
-    """:func:`cellmodel.cluster.algorithms.leiden`, on micro-clusters of the points where there are many cells."""
-    settings = config or CoarseConfig()
-    if len(points) <= settings.whole_up_to:
-        return _in_content_order(graph, points, partial(leiden, resolution=resolution, seed=seed))
-    merged, micro = coarse_graph(graph, points, n_micro=settings.n_micro)
-    return leiden(merged, resolution=resolution, seed=seed)[micro]
-
-
-def coarse_leiden_to_k(
-    graph: CellGraph,
-    points: Embedding,
-    *,
-    n_clusters: int,
-    seed: int,
-    n_runs: int = LEIDEN_RUNS,
-    n_steps: int = RESOLUTION_STEPS,
-    config: CoarseConfig | None = None,
-) -> Labels:
-    """:func:`cellmodel.cluster.algorithms.leiden_to_k`, on micro-clusters of the points where there are many cells.
-
-    Raises ``ValueError`` if ``n_clusters`` is out of range.
-    """
-    settings = config or CoarseConfig()
-    if len(points) <= settings.whole_up_to:
-        search = partial(leiden_to_k, n_clusters=n_clusters, seed=seed, n_runs=n_runs, n_steps=n_steps)
-        return _in_content_order(graph, points, search)
-    merged, micro = coarse_graph(graph, points, n_micro=max(settings.n_micro, 3 * n_clusters))
-    return leiden_to_k(merged, n_clusters=n_clusters, seed=seed, n_runs=n_runs, n_steps=n_steps)[micro]

@@ -8,34 +8,15 @@ from typing import Final
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 from torch.nn import functional as F
 
 from cellmodel.cluster.algorithms import cluster_means, kmeans, order_by_size
 from cellmodel.core.arrays import Embedding, Labels
-from cellmodel.nn.soft_assignment import Target, cluster_masses, sinkhorn_target
+from cellmodel.nn.soft_assignment import cluster_masses, sinkhorn_target
 
 log = logging.getLogger(__name__)
 N_STARTS: Final = 5  # of the k-means that both begin with
 LEAST_VARIANCE: Final = 1e-3  # of a Gaussian, in units of the mean variance of the features
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TransportConfig:
-    """How cells are assigned by optimal transport; one set of values serves every data set."""
-
-    # how far cluster sizes are drawn towards equal ones: 0 leaves them, 1 makes them equal. Measured on nine data sets,
-    # equal sizes cost more than any smoothing gains, so little of it is used
-    smoothing: float = 0.1
-    # of the assignment: inverse of the entropic regularization, in units of the mean squared distance of the cells to
-    # their k-means centers
-    sharpness: float = 5.0
-    n_rounds: int = 50  # rounds of assigning cells and moving centers, at most
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if not 0 <= self.smoothing <= 1 or self.sharpness <= 0 or self.n_rounds < 1:
-            raise ValueError(f"smoothing must lie in [0, 1], sharpness be > 0 and n_rounds >= 1, got {self}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -78,38 +59,46 @@ def gaussian_mixture(features: Embedding, *, n_clusters: int, seed: int) -> Soft
 
 
 def transport_clusters(
-    features: Embedding, *, n_clusters: int, seed: int, config: TransportConfig | None = None
+    features: Embedding,
+    *,
+    n_clusters: int,
+    seed: int,
+    smoothing: float = 0.1,
+    sharpness: float = 5.0,
+    n_rounds: int = 50,
 ) -> SoftClusters:
     r"""Assign cells to centers by optimal transport and move the centers, in turns, from k-means clusters.
 
     The assignment is the transport plan between cells of equal mass and clusters whose masses are those of the current
-    assignment drawn towards equal ones :cite:`asano2020selflabelling`, with cost
+    assignment shrunk towards equal ones :cite:`asano2020selflabelling`, with cost
     :math:`\lVert z_i - \mu_c \rVert^2` and entropic regularization; a center is the mean of the cells by the plan.
 
     ``features``: (cell, dim), Euclidean. ``n_clusters``: number of centers, 1 to the number of cells. ``seed``: of
-    k-means; nothing else is drawn. Raises ``ValueError`` if ``n_clusters`` is out of range, or a feature is not finite.
+    k-means; nothing else is drawn. ``smoothing``: how far cluster sizes are shrunk towards equal ones: 0 leaves them, 1
+    makes them equal; measured on nine data sets, equal sizes cost more than any smoothing gains, so little of it is
+    used. ``sharpness``: inverse of the entropic regularization, in units of the mean squared distance of the cells to
+    their k-means centers. ``n_rounds``: of assigning cells and moving centers, at most. Raises ``ValueError`` if one of
+    them is out of range, or a feature is not finite.
     """
-    settings = config or TransportConfig()
+    if not 0 <= smoothing <= 1 or sharpness <= 0 or n_rounds < 1:
+        got = f"{smoothing}, {sharpness}, {n_rounds}"
+        raise ValueError(f"smoothing must lie in [0, 1], sharpness be > 0 and n_rounds >= 1, got {got}")
     start = kmeans(features, n_clusters=n_clusters, seed=seed, n_init=N_STARTS)
     points = torch.from_numpy(features.astype(np.float64))
     centers = torch.from_numpy(cluster_means(features.astype(np.float64), start))
     spread = max(float((points - centers[torch.from_numpy(start)]).square().sum(dim=1).mean()), 1e-12)
     nearest = torch.from_numpy(start)
     rounds, target, moved = 0, None, True
-    while moved and rounds < settings.n_rounds:
+    while moved and rounds < n_rounds:
         rounds += 1
-        target = _assigned(points, centers, settings, spread)
+        log_q = F.log_softmax(-torch.cdist(points, centers).square() / spread, dim=1)
+        masses = cluster_masses(F.log_softmax(sharpness * log_q, dim=1), smoothing=smoothing)
+        target = sinkhorn_target(log_q, masses, sharpness=sharpness)
         centers = target.p.T @ points / target.p.sum(dim=0)[:, None]
         assigned = target.p.argmax(dim=1)
         moved, nearest = not torch.equal(assigned, nearest), assigned
     solved = target is not None and target.converged
     return SoftClusters(labels=order_by_size(nearest.numpy()), n_rounds=rounds, converged=solved and not moved)
-
-
-def _assigned(points: Tensor, centers: Tensor, settings: TransportConfig, spread: float) -> Target:
-    log_q = F.log_softmax(-torch.cdist(points, centers).square() / spread, dim=1)
-    masses = cluster_masses(F.log_softmax(settings.sharpness * log_q, dim=1), smoothing=settings.smoothing)
-    return sinkhorn_target(log_q, masses, sharpness=settings.sharpness)
 
 
 def _scaled(features: Embedding) -> Float[np.ndarray, "cell dim"]:

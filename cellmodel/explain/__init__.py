@@ -10,7 +10,6 @@ __all__ = [
     "markers",
     "p_values",
     "samples",
-    "set_names",
     "terms",
     "words",
 ]

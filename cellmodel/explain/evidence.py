@@ -1,8 +1,9 @@
 """Evidence for clusters: markers, exact contributions of genes, themes and enriched sets; as objects and as tables."""
 
+import logging
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,20 +20,24 @@ from cellmodel.explain.attribution import AttributionTest, standard_differences,
 from cellmodel.explain.enrichment import EnrichedSet, EnrichmentConfig, GeneSet, enrich, read_gmt, stored_gene_sets
 from cellmodel.explain.groups import ClusteredCells, Comparison, Contrast, compare_clusters, compare_conditions
 from cellmodel.explain.markers import Marker, rank_markers, upregulated
-from cellmodel.explain.samples.contrasts import SampleContrasts
 from cellmodel.explain.samples.design import SampleConfig
-from cellmodel.explain.set_names import name_markers
+from cellmodel.explain.samples.markers import SampleContrasts
 from cellmodel.explain.terms import permutation_of_texts
 from cellmodel.explain.words import NamedTerms, Theme, choose_themes, named_terms
 from cellmodel.io.records import Lineage
 from cellmodel.pp.normalize import detected_genes, highly_variable
 from cellmodel.pp.text.paths import fit_whitening
+from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.files.replace import Target
 from genekb.files.tables import write_table
-from genekb.query.name_set import NamedSet
+from genekb.query.name_set import NamedSet, NameSetConfig, name_sets, reading_encoder
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger(__name__)
+_NAMED_MARKERS: Final = 50  # strongest markers of a group that are named
+_LEAST_DRAWS: Final = 200  # random sets
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,7 +163,7 @@ def attribute_clusters(
     enriched = enrich(
         [ids[group].tolist() for group in significant], sets, measured=ids[ids > 0].tolist(), config=choice.enrichment
     )
-    named = name_markers(found, kb, significant, config=config, n_random=choice.n_permutations)
+    named = _name_markers(found, kb, significant, config=config, n_random=choice.n_permutations)
     contrasts = [contrast for one in comparisons for contrast in one.contrasts]
     return Evidence(
         groups=tuple(
@@ -217,6 +222,56 @@ def _genes(
         vectors=fit_whitening(vectors, rank=config.semantics.rank)(vectors),
         terms=named_terms(texts, gene_ids=gene_ids, gene_sets=stored, split=alignment.split, cite=alignment.cite),
     )
+
+
+def _name_markers(
+    found: ClusteredCells,
+    kb: genekb.Store,
+    markers: Sequence[Sequence[int]],
+    *,
+    config: RunConfig,
+    n_random: int,
+) -> tuple[NamedSet | None, ...]:
+    """Name the marker genes of each group by phrases of their texts, see :func:`genekb.query.name_set.name_sets`.
+
+    Random sets are drawn from the measured genes, with as many of each tenth of mean expression. Names are read by the
+    run's encoder if it was fitted on the store's texts, else by the first that was, else by the run's, else by the
+    first that reads. None for each group where none does.
+
+    ``markers``: genes of each group, strongest first.
+    """
+    ids = found.known.gene_ids
+    measured = np.flatnonzero(ids > 0)
+    sets = {str(group): ids[list(genes)[:_NAMED_MARKERS]] for group, genes in enumerate(markers)}
+    expression = np.asarray(found.expression.mean(axis=0)).ravel()[measured]
+    try:
+        encoder_id = _encoder_of_names(kb, config)
+        named = name_sets(
+            kb,
+            {group: genes[genes > 0] for group, genes in sets.items()},
+            vocabulary="phrases",
+            universe=ids[measured],
+            expression=expression.tolist(),
+            encoder=encoder_id,
+            config=NameSetConfig(n_random=max(n_random, _LEAST_DRAWS), seed=abs(config.seed)),
+        )
+    except (NotAvailable, SourceUnusable) as error:
+        log.info("marker genes are not named: %s", error)
+        return tuple(None for _ in markers)
+    symbols = {gene: found.gene_names[column] for column, gene in enumerate(ids.tolist()) if gene > 0}
+    return tuple(_with_symbols(one, symbols) for one in named.sets)
+
+
+def _encoder_of_names(kb: genekb.Store, config: RunConfig) -> str:
+    own = kb.encoder_id(config.encoder)
+    fitted = [each for each in (own, *kb.encoder_ids) if kb.manifest.kind(each).is_fitted]
+    return (fitted or ([own] if not kb.manifest.kind(own).not_searched else [reading_encoder(kb)]))[0]
+
+
+def _with_symbols(named: NamedSet, symbols: Mapping[int, str]) -> NamedSet:
+    """Give the genes the names that they have in the cells."""
+    theme = tuple(replace(gene, name=symbols[gene.gene_id]) for gene in named.theme)
+    return replace(named, theme=theme, others=tuple(symbols[int(gene)] for gene in named.others))
 
 
 def _differences(

@@ -1,7 +1,6 @@
 """What everybody else would run: principal components with k-means or Leiden, and the two ways of GenePT."""
 
 import logging
-from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -19,19 +18,19 @@ def represent_pcs(cells: CellViews | NewCells, _: object) -> Representation:
     return Representation(z=cells.pcs, z_expr=cells.pcs, z_text=None, features=cells.pcs)
 
 
-def represent_genept_w(views: CellViews, seed: int) -> Representation:
+def represent_genept_w(cells: CellViews | NewCells, _: object) -> Representation:
     """Weigh the encoder's own gene vectors by expression, each cell at length one: GenePT-w, over the variable genes.
 
     Raises ``InputUnusable`` if there is no knowledge.
     """
-    if views.raw_gene_vectors is None:
+    if cells.raw_gene_vectors is None:
         raise InputUnusable(
             "recipe 'genept-w' is made of the texts of genes alone; give `kb`, and leave out `knowledge`"
         )
-    return _placed(views, np.asarray(views.expression @ views.raw_gene_vectors, dtype=np.float32))
+    return _placed(cells, np.asarray(cells.expression @ cells.raw_gene_vectors, dtype=np.float32))
 
 
-def represent_genept_s(views: CellViews, seed: int) -> Representation:
+def represent_genept_s(cells: CellViews | NewCells, _: object) -> Representation:
     """Take the cell's sentence as it was read, each cell at length one: GenePT-s.
 
     Where no encoder reads the sentences (``sentences="pooled"``), the rank-weighted mean of the gene vectors stands in,
@@ -39,26 +38,12 @@ def represent_genept_s(views: CellViews, seed: int) -> Representation:
 
     Raises ``InputUnusable`` if there is no knowledge.
     """
-    if views.text_paths is None:
+    if cells.text_paths is None:
         raise InputUnusable(
             "recipe 'genept-s' is made of the texts of genes alone; give `kb`, and leave out `knowledge`"
         )
-    if not views.text_path2_encoded:
+    if isinstance(cells, CellViews) and not cells.text_path2_encoded:
         log.warning("no encoder reads the cells' sentences: gene vectors are pooled by rank; see `sentences`")
-    return _placed(views, views.text_paths[1])
-
-
-def embed_genept_w(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
-    """Weigh gene vectors by the expression of new cells."""
-    if cells.raw_gene_vectors is None:
-        raise InputUnusable("the model was fitted without gene vectors; fit 'genept-w' with a store")
-    return _placed(cells, np.asarray(cells.expression @ cells.raw_gene_vectors, dtype=np.float32))
-
-
-def embed_genept_s(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
-    """Read the sentences of new cells."""
-    if cells.text_paths is None:
-        raise InputUnusable("the model was fitted without gene vectors; fit 'genept-s' with a store")
     return _placed(cells, cells.text_paths[1])
 
 
@@ -97,7 +82,7 @@ GENEPT_W: Final = Recipe(
     needs_text=True,
     source="GenePT, doi:10.1101/2023.10.16.562533",
     out_of_core=True,
-    embed=embed_genept_w,
+    embed=represent_genept_w,
 )
 GENEPT_S: Final = Recipe(
     name="genept-s",
@@ -108,5 +93,5 @@ GENEPT_S: Final = Recipe(
     needs_text=True,
     source="GenePT, doi:10.1101/2023.10.16.562533",
     out_of_core=True,
-    embed=embed_genept_s,
+    embed=represent_genept_s,
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from cellmodel.cluster.algorithms import coarse_leiden, coarse_leiden_to_k, kmeans, order_by_size
+from cellmodel.cluster.algorithms import communities, kmeans, order_by_size
 from cellmodel.core.arrays import CellBlocks, CellByGene, Labels, group_equal_cells
 from cellmodel.core.config import GraphConfig, HeadName
 from cellmodel.core.errors import InputUnusable, UnknownName
@@ -26,7 +26,7 @@ def number_of_clusters(views: CellViews, seed: int) -> int:
     Raises ``InputUnusable`` if more are asked for than there are cells.
     """
     if views.n_clusters is None:
-        return int(coarse_leiden(views.graph, views.pcs, resolution=views.resolution, seed=seed).max()) + 1
+        return int(communities(views.graph, views.pcs, resolution=views.resolution, seed=seed).max()) + 1
     if views.n_clusters > len(views.pcs):
         raise InputUnusable(f"{views.n_clusters} clusters were asked for, there are {len(views.pcs)} cells")
     return views.n_clusters
@@ -41,9 +41,7 @@ def leiden_head(representation: Representation, views: CellViews, seed: int) -> 
     features, graph = representation.features, views.graph
     if not _is_of_components(representation, views):
         graph = snn_weights(knn_graph(features, config=GraphConfig()))
-    if views.n_clusters is None:
-        return coarse_leiden(graph, features, resolution=views.resolution, seed=seed)
-    return coarse_leiden_to_k(graph, features, n_clusters=views.n_clusters, seed=seed)
+    return communities(graph, features, n_clusters=views.n_clusters, resolution=views.resolution, seed=seed)
 
 
 def _is_of_components(representation: Representation, views: CellViews) -> bool:

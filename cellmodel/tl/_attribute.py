@@ -17,9 +17,8 @@ from cellmodel.explain.evidence import (
     write_tables,
 )
 from cellmodel.explain.groups import ClusteredCells, clustered
-from cellmodel.explain.samples.contrasts import SampleContrasts, sample_contrasts
 from cellmodel.explain.samples.design import SampleConfig
-from cellmodel.explain.samples.markers import markers_of, sampled_cells
+from cellmodel.explain.samples.markers import SampleContrasts, markers_of, sample_contrasts, sampled_cells
 from cellmodel.io.cells import Cells, ReadConfig
 from cellmodel.io.records import check_lineage, lineage_record
 from cellmodel.io.writers import WriteConfig

@@ -17,7 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from benchmarks.lib.protocol import LISTINGS, load_datasets, read
-from cellmodel.cluster.algorithms import coarse_leiden
+from cellmodel.cluster.algorithms import communities
 from cellmodel.cluster.structure import SIGNIFICANT, check_structure
 from cellmodel.core.arrays import CellByGene, Embedding
 from cellmodel.core.config import RESOLUTION, GraphConfig, RunConfig
@@ -79,7 +79,7 @@ def has_note(name: str, pcs: Embedding, total_counts: np.ndarray, *, seed: int) 
     """Cluster, check, print, and say whether the note is carried."""
     started = time.perf_counter()
     graph = snn_weights(knn_graph(pcs, config=GraphConfig()))
-    labels = coarse_leiden(graph, pcs, resolution=RESOLUTION, seed=seed)
+    labels = communities(graph, pcs, resolution=RESOLUTION, seed=seed)
     found = check_structure(labels, pcs=pcs, total_counts=total_counts, seed=seed, resolution=RESOLUTION)
     seconds, n_clusters = time.perf_counter() - started, int(labels.max()) + 1
     sys.stdout.write(

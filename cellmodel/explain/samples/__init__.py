@@ -1,3 +1,3 @@
 """Samples as replicates: pseudobulk, differential expression and composition, tested between samples and not cells."""
 
-__all__ = ["composition", "contrasts", "design", "differential", "markers", "pseudobulk"]
+__all__ = ["composition", "design", "differential", "markers", "pseudobulk"]

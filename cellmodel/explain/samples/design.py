@@ -1,7 +1,7 @@
 """Designs: which samples are compared, in blocks of which donors and batches, and what so many samples cannot show."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import comb
 from typing import Final, Literal
 
@@ -211,7 +211,7 @@ def design_of(
     nuisance = np.hstack([*blocks, dummies(found.batch[units])])
     if confounded_ok and not _is_estimable(side, nuisance):
         nuisance = np.hstack(blocks)
-    return _judged(Design(units=units, side=side, nuisance=nuisance, is_paired=found.is_paired))
+    return _with_reason(Design(units=units, side=side, nuisance=nuisance, is_paired=found.is_paired))
 
 
 def paired_design(units: Int[np.ndarray, " unit"]) -> Design:
@@ -219,10 +219,10 @@ def paired_design(units: Int[np.ndarray, " unit"]) -> Design:
     side = np.repeat([True, False], len(units))
     twice = np.concatenate([units, units])
     nuisance = np.hstack([np.ones((len(twice), 1)), dummies(twice)])
-    return _judged(Design(units=twice, side=side, nuisance=nuisance, is_paired=True))
+    return _with_reason(Design(units=twice, side=side, nuisance=nuisance, is_paired=True))
 
 
-def _judged(design: Design) -> Design:
+def _with_reason(design: Design) -> Design:
     """Say why a design allows no test, if it does not."""
     n_side, n_other = design.n_samples
     reason = ""
@@ -234,9 +234,7 @@ def _judged(design: Design) -> Design:
         reason = "in these samples the condition is confounded with the batch"
     elif design.df < 1:
         reason = "no residual degree of freedom, so no p values"
-    return Design(
-        units=design.units, side=design.side, nuisance=design.nuisance, is_paired=design.is_paired, reason=reason
-    )
+    return replace(design, reason=reason)
 
 
 def limits_of(design: Design, *, of: str = "genes") -> str:

@@ -1,6 +1,9 @@
 """Differential expression between samples: conditions inside each cluster, or clusters inside each sample."""
 
+import contextlib
+import io
 import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -8,18 +11,20 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from cellmodel.core.errors import InputUnusable
+from cellmodel.core.errors import InputUnusable, NotAvailable
 from cellmodel.explain.p_values import adjusted_p
-from cellmodel.explain.samples.deseq import ENOUGH, check_deseq, has_deseq, wald_tests
 from cellmodel.explain.samples.design import Design, Replicates, SampleConfig, design_of, limits_of, paired_design
-from cellmodel.explain.samples.moderated_t import ALIKE, fit_effects, moderate
+from cellmodel.explain.samples.moderated_t import ALIKE, fit_effects, moderate, orthonormal
 from cellmodel.explain.samples.pseudobulk import Libraries, Pseudobulk
+from genekb.core.plugins import require
 
 if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
 REST: Final = "rest"
+ENOUGH: Final = 3  # replicates on either side for PyDESeq2: fewer leave the dispersions to the other genes
+_DESEQ2_COLUMNS: Final = ("log2FoldChange", "stat", "pvalue")
 ALPHA: Final = 0.05  # adjusted p value up to which a gene differs
 LIMMA, DESEQ2, FOLD_CHANGE, NONE = "limma-trend", "deseq2", "fold change", "none"
 Values = Float[np.ndarray, " gene"]
@@ -77,7 +82,7 @@ def check_method(config: SampleConfig, *, is_counts: bool, source: str) -> None:
     """Refuse a method that is not installed, or needs counts where there are none."""
     if config.method != "deseq2":
         return
-    check_deseq()
+    _check_deseq()
     if not is_counts:
         raise InputUnusable(
             f"{source} holds no counts, which deseq2 needs; name them with `layer`, or leave `method` out"
@@ -141,7 +146,7 @@ def _tested(libraries: Libraries, design: Design, *, names: tuple[str, str, str]
         return replace(tests, reason=ALIKE)
     if _uses_deseq(config, design, is_counts=libraries.is_counts, is_condition=bool(condition)):
         log.info("%s in %s: %d genes by PyDESeq2", tests.comparison, cluster, len(tests.genes))
-        fold_change, statistic, p_value = wald_tests(libraries.values[genes], design)
+        fold_change, statistic, p_value = _wald_tests(libraries.values[genes], design)
         found: dict[str, Any] = {"log2_fold_change": fold_change, "statistic": statistic, "method": DESEQ2}
     else:
         fitted = moderate(effects, trend=tests.mean_expression)
@@ -158,7 +163,56 @@ def _uses_deseq(config: SampleConfig, design: Design, *, is_counts: bool, is_con
     """Whether PyDESeq2 is used; of itself not for clusters, where most genes differ and it takes minutes."""
     if config.method != "auto":
         return config.method == "deseq2"
-    return is_counts and is_condition and min(design.n_samples) >= ENOUGH and has_deseq()
+    if not is_counts or not is_condition or min(design.n_samples) < ENOUGH:
+        return False
+    try:
+        _check_deseq()
+    except NotAvailable:
+        return False
+    return True
+
+
+def _check_deseq() -> None:
+    """Raise ``NotAvailable`` if PyDESeq2 is not installed."""
+    require("pydeseq2", needed_by="method deseq2 needs", instead="leave `method` out", error=NotAvailable)
+
+
+def _wald_tests(
+    counts: Float[np.ndarray, "gene unit"], design: Design
+) -> tuple[Float[np.ndarray, " gene"], Float[np.ndarray, " gene"], Float[np.ndarray, " gene"]]:
+    """Log2 fold change, Wald statistic and p value of each gene :cite:`love2014deseq2`; NaN where PyDESeq2 has none."""
+    import pandas as pd
+
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # of trends and dispersions that did not converge: it goes on with others
+        from pydeseq2.dds import DeseqDataSet
+        from pydeseq2.default_inference import DefaultInference
+        from pydeseq2.ds import DeseqStats
+
+        names = [f"u{number}" for number in range(counts.shape[1])]
+        columns = np.hstack([_full_rank(design.nuisance), design.side[:, None].astype(np.float64)])
+        matrix = pd.DataFrame(columns, index=names, columns=[f"x{number}" for number in range(columns.shape[1])])
+        table = pd.DataFrame(np.rint(counts.T).astype(np.int64), index=names)
+        table.columns = table.columns.astype(str)
+        inference = DefaultInference(n_cpus=1)
+        fitted = DeseqDataSet(counts=table, metadata=matrix, design=matrix, quiet=True, inference=inference)
+        fitted.deseq2()
+        contrast = np.zeros(columns.shape[1])
+        contrast[-1] = 1.0
+        tested = DeseqStats(fitted, contrast=contrast, independent_filter=False, quiet=True, inference=inference)
+        tested.summary()
+    found = tested.results_df
+    fold_change, statistic, p_value = (found[name].to_numpy(dtype=np.float64) for name in _DESEQ2_COLUMNS)
+    return fold_change, statistic, p_value
+
+
+def _full_rank(nuisance: Float[np.ndarray, "unit column"]) -> Float[np.ndarray, "unit column"]:
+    """Leave out the columns that those before them determine."""
+    kept: list[int] = []
+    for column in range(nuisance.shape[1]):
+        if orthonormal(nuisance[:, [*kept, column]]).shape[1] > len(kept):
+            kept.append(column)
+    return nuisance[:, kept]
 
 
 def _adjusted(p_value: Values) -> Values:

@@ -12,7 +12,7 @@ _MOST_KNOT_SHARE: Final = 10  # genes for each coefficient of the trend at least
 _LEAST_VARIANCE: Final = 1e-5  # of the median: below it a variance is that of values that are equal by chance
 _ROUNDING: Final = 1e-24  # of the sum of squares
 _FEW: Final = 3  # variances from which something is learnt of their distribution
-_NEWTON_STEPS: Final = 50
+_LEAST_TRIGAMMA: Final = 1e-10  # below it the degrees of freedom are as good as infinite
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -114,20 +114,12 @@ def prior_of(
 
 
 def _inverse_trigamma(value: float) -> float:
-    """Solve trigamma(y) = value by Newton's method :cite:`smyth2004limma` (appendix)."""
+    """Solve trigamma(y) = value, which lies between 1 / y and 1 / y + 1 / y^2."""
+    from scipy.optimize import brentq
     from scipy.special import polygamma
 
-    if value > 1e7:  # noqa: PLR2004 - here trigamma(y) is 1 / y^2
-        return float(value**-0.5)
-    if value < 1e-6:  # noqa: PLR2004 - here it is 1 / y
-        return 1 / value
-    y = 0.5 + 1 / value
-    for _ in range(_NEWTON_STEPS):
-        step = polygamma(1, y) * (1 - polygamma(1, y) / value) / polygamma(2, y)
-        y += step
-        if -step / y < 1e-10:  # noqa: PLR2004 - converged; steps are negative
-            break
-    return float(y)
+    value = max(value, _LEAST_TRIGAMMA)
+    return float(brentq(lambda y: polygamma(1, y) - value, 1 / value, (1 + np.sqrt(1 + 4 * value)) / (2 * value)))
 
 
 def _spline(values: Float[np.ndarray, " gene"]) -> Float[np.ndarray, "gene column"]:

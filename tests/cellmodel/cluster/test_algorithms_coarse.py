@@ -3,19 +3,12 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 from sknetwork.clustering import get_modularity
 
-from cellmodel.cluster.algorithms import (
-    CoarseConfig,
-    coarse_graph,
-    coarse_leiden,
-    coarse_leiden_to_k,
-    leiden,
-    leiden_to_k,
-)
+from cellmodel.cluster.algorithms import coarse_graph, communities, leiden, leiden_to_k
 from cellmodel.core.arrays import content_order
 from cellmodel.core.config import GraphConfig
 from cellmodel.pp.neighbors import knn_graph, snn_weights
 
-COARSE = CoarseConfig(whole_up_to=100, n_micro=60)
+COARSE = {"whole_up_to": 100, "n_micro": 60}
 
 
 def groups(seed=0, *, sizes=(300, 200, 100, 40)):
@@ -46,20 +39,20 @@ def test_modularity_of_clusters_is_the_same_on_micro_clusters_and_on_cells():
 def test_leiden_on_micro_clusters_finds_the_groups_that_leiden_on_cells_finds():
     points, truth, graph = groups(2)
     assert adjusted_rand_score(truth, leiden(graph, resolution=0.05, seed=0)) == 1
-    assert adjusted_rand_score(truth, coarse_leiden(graph, points, resolution=0.05, seed=0, config=COARSE)) == 1
-    assert adjusted_rand_score(truth, coarse_leiden_to_k(graph, points, n_clusters=4, seed=0, config=COARSE)) == 1
+    assert adjusted_rand_score(truth, communities(graph, points, resolution=0.05, seed=0, **COARSE)) == 1
+    assert adjusted_rand_score(truth, communities(graph, points, n_clusters=4, seed=0, **COARSE)) == 1
 
 
 def test_few_cells_are_clustered_as_they_are():
     points, _, graph = groups(3)
     order = content_order(points)
     ordered = graph[order][:, order]
-    alone = coarse_leiden(graph, points, resolution=1.0, seed=5)
+    alone = communities(graph, points, resolution=1.0, seed=5)
     assert np.array_equal(alone[order], leiden(ordered, resolution=1.0, seed=5))
-    cut = coarse_leiden_to_k(graph, points, n_clusters=7, seed=5)
+    cut = communities(graph, points, n_clusters=7, seed=5)
     assert np.array_equal(cut[order], leiden_to_k(ordered, n_clusters=7, seed=5))
     mixed = np.random.default_rng(0).permutation(len(points))
-    again = coarse_leiden(graph[mixed][:, mixed], points[mixed], resolution=1.0, seed=5)
+    again = communities(graph[mixed][:, mixed], points[mixed], resolution=1.0, seed=5)
     assert np.array_equal(again, alone[mixed])
 
 
@@ -71,8 +64,6 @@ def test_permuting_the_cells_permutes_the_micro_clusters():
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(ValueError, match="whole_up_to and n_micro must be >= 1, got 5 and 0"):
-        CoarseConfig(whole_up_to=5, n_micro=0)
     points, _, graph = groups(sizes=(80, 60))
     with pytest.raises(ValueError, match=r"n_clusters must lie in 1 \.\. 140"):
-        coarse_leiden_to_k(graph, points, n_clusters=141, seed=0)
+        communities(graph, points, n_clusters=141, seed=0)

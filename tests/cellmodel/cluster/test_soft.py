@@ -4,7 +4,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
 from cellmodel.cluster.algorithms import kmeans
-from cellmodel.cluster.soft import TransportConfig, gaussian_mixture, transport_clusters
+from cellmodel.cluster.soft import gaussian_mixture, transport_clusters
 
 HEADS = {"gmm": gaussian_mixture, "ot": transport_clusters}
 
@@ -53,21 +53,21 @@ def test_smoothing_draws_transported_clusters_towards_equal_sizes():
     features, _ = blobs(5, sizes=(240, 40, 20), distance=4.0)
     spreads = []
     for smoothing in (0.0, 0.5, 1.0):
-        config = TransportConfig(smoothing=smoothing)
-        spreads.append(np.bincount(transport_clusters(features, n_clusters=3, seed=0, config=config).labels).std())
+        found = transport_clusters(features, n_clusters=3, seed=0, smoothing=smoothing)
+        spreads.append(np.bincount(found.labels).std())
     assert spreads[0] > spreads[1] > spreads[2]
     assert spreads[2] < 10
 
 
 def test_transport_without_smoothing_is_kmeans_where_clusters_are_clear():
     features, _ = blobs(6, distance=8.0)
-    sharp = transport_clusters(features, n_clusters=3, seed=0, config=TransportConfig(smoothing=0.0, sharpness=50.0))
+    sharp = transport_clusters(features, n_clusters=3, seed=0, smoothing=0.0, sharpness=50.0)
     assert sharp.labels.tolist() == kmeans(features, n_clusters=3, seed=0).tolist()
 
 
 def test_transport_that_is_cut_short_says_so():
     features, _ = blobs(7, sizes=(120, 60, 60), distance=1.0)
-    found = transport_clusters(features, n_clusters=3, seed=0, config=TransportConfig(smoothing=1.0, n_rounds=1))
+    found = transport_clusters(features, n_clusters=3, seed=0, smoothing=1.0, n_rounds=1)
     assert (found.n_rounds, found.converged) == (1, False)
 
 
@@ -83,4 +83,4 @@ def test_wrong_input_is_refused(head):
 @pytest.mark.parametrize("wrong", [{"smoothing": 1.1}, {"sharpness": 0.0}, {"n_rounds": 0}])
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match="smoothing must lie in"):
-        TransportConfig(**wrong)
+        transport_clusters(np.zeros((4, 2)), n_clusters=2, seed=0, **wrong)
