@@ -86,17 +86,14 @@ class NewCells:
 
 
 Represent = Callable[[CellViews, int], Representation]  # views, seed
-OnEpoch = Callable[[int, Embedding], None]  # number of the epoch, features of the given cells that the head would cut
 
 
 @runtime_checkable
 class Train(Protocol):
-    """What a recipe that is trained does, for those who look into it; without options it is its ``represent``."""
+    """What a recipe that is trained does; without options it is its ``represent``."""
 
-    def __call__(
-        self, views: CellViews, seed: int, *, on_epoch: OnEpoch | None = None, off: frozenset[str] = frozenset()
-    ) -> Representation:
-        """Train, reporting each epoch's embedding, and leaving out the objectives whose names are given."""
+    def __call__(self, views: CellViews, seed: int, *, off: frozenset[str] = frozenset()) -> Representation:
+        """Train, leaving out the objectives whose names are given."""
 
 
 Embed = Callable[[NewCells, Mapping[str, np.ndarray]], Representation]  # ..., state of the fitted representation

@@ -23,7 +23,6 @@ from cellmodel.core.arrays import EPSILON, Embedding, content_order, unit_rows
 from cellmodel.nn.train import (
     BLOCK_CELLS,
     AdamW,
-    BeforeEpoch,
     History,
     Rows,
     Term,
@@ -34,7 +33,7 @@ from cellmodel.nn.train import (
     run_steps,
     without,
 )
-from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation
+from cellmodel.recipes.base import CellViews, NewCells, Recipe, Representation
 from cellmodel.recipes.heads import leiden_head
 
 Sides = tuple[Embedding, Embedding]  # of expression and of text
@@ -61,15 +60,12 @@ class _Sorted:
         return ((self.values[self.order[rows]] - self.shift) / self.scale).astype(np.float32, copy=False)
 
 
-def represent(
-    views: CellViews, seed: int, *, on_epoch: OnEpoch | None = None, off: frozenset[str] = frozenset()
-) -> Representation:
+def represent(views: CellViews, seed: int, *, off: frozenset[str] = frozenset()) -> Representation:
     """Align the smoothed expression view with the text view; without text the expression view stands alone.
 
     Both views are read in row blocks and may be memory-mapped. The number of steps does not grow with the cells.
 
-    ``on_epoch``: sees before each epoch, from 0, what the head clusters; changes nothing. ``off``: objectives to leave
-    out. Raises ``ValueError`` if ``off`` names no objective, or all.
+    ``off``: objectives to leave out. Raises ``ValueError`` if it names no objective, or all.
     """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
@@ -89,7 +85,6 @@ def represent(
             views=(expression, text),
             config=TRAINING.changed(views.training),
             rng=seeding.generator(seed, "batches"),
-            on_epoch=on_epoch and (lambda epoch: on_epoch(epoch, views.smoothed)),
         )
     return Representation(
         z=views.smoothed,
@@ -248,7 +243,6 @@ def train_heads(
     views: tuple[Rows, Rows],
     config: TrainConfig,
     rng: np.random.Generator,
-    on_epoch: BeforeEpoch | None = None,
 ) -> History:
     """Train both heads in place on mini-batches, as :func:`cellmodel.nn.train.fit` trains models of PyTorch; see there.
 
@@ -275,7 +269,7 @@ def train_heads(
 
         return {term.name: term.weight * value for term, (value, _) in zip(terms, found, strict=True)}, update
 
-    return run_steps(step, batches(len(views[0]), config, rng), config=config, on_epoch=on_epoch)
+    return run_steps(step, batches(len(views[0]), config, rng), config=config)
 
 
 TERMS: Final[tuple[AlignmentTerm, ...]] = (

@@ -14,7 +14,6 @@ Recipes that learn centers differ in common from what their papers publish:
 Random draws follow the cells and not their order.
 """
 
-import itertools
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -31,7 +30,6 @@ from cellmodel.nn.soft_assignment import cluster_masses, log_soft_assignment, si
 from cellmodel.nn.train import (
     BLOCK_CELLS,
     Batch,
-    BeforeEpoch,
     Draw,
     Forward,
     History,
@@ -40,7 +38,7 @@ from cellmodel.nn.train import (
     fit,
     objective,
 )
-from cellmodel.recipes.base import CellViews, OnEpoch
+from cellmodel.recipes.base import CellViews
 
 if TYPE_CHECKING:
     from cellmodel.nn.graphs import CellGraphs
@@ -148,17 +146,6 @@ class GraphInputs(Generic[Read]):
     training: TrainConfig = TRAINING  # of each stage
 
 
-def reporter(on_epoch: OnEpoch | None, embed: Callable[[], Embedding]) -> BeforeEpoch:
-    """Make the hook of all stages of a training: it gives the number of epochs done, and the embedding then."""
-    epochs = itertools.count()
-
-    def report(_: int) -> None:
-        if on_epoch is not None:
-            on_epoch(next(epochs), embed())
-
-    return report
-
-
 @dataclass
 class ScheduledTarget:
     """Target assignment for the cells, refreshed from the model's own assignment."""
@@ -194,19 +181,14 @@ def self_train(
     embed: Callable[[], Float[Tensor, "cell dim"]],
     rng: np.random.Generator,
     seed: int,
-    report: BeforeEpoch,
 ) -> History:
     """Set the centers among the cells, and train all with a target that is refreshed on its schedule.
 
     ``forward``: gives all that the terms read of a batch, but the assignment, ``log_q``, and its target, ``p``.
-    ``embed``: gives the ``z`` of all cells. ``report``: called before each epoch, and after the last.
+    ``embed``: gives the ``z`` of all cells.
     """
     scale = start_centers(centers, embed().cpu().numpy(), seed=seed)
     target = ScheduledTarget(lambda: log_soft_assignment(embed(), centers, scale=scale))
-
-    def start_epoch(epoch: int) -> None:
-        target.on_epoch(epoch)
-        report(epoch)
 
     def assigned(model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         outputs = forward(model, batch)
@@ -214,9 +196,7 @@ def self_train(
         return {**outputs, "log_q": log_q, "p": target.p[batch["cell"]]}
 
     loss, config = objective(assigned, terms), inputs.training
-    history = fit(model, loss, views=inputs.cells, config=config, rng=rng, on_epoch=start_epoch, draw=inputs.draw)
-    report(len(history))
-    return history
+    return fit(model, loss, views=inputs.cells, config=config, rng=rng, on_epoch=target.on_epoch, draw=inputs.draw)
 
 
 def start_centers(centers: nn.Parameter, z: Embedding, *, seed: int) -> float:

@@ -42,9 +42,9 @@ from cellmodel.nn.graphs import CellGraphs, propagation, relate_cells
 from cellmodel.nn.losses import info_nce, normalized_cut, variance_hinge
 from cellmodel.nn.modules import StructuredAligner, weights_of, with_weights
 from cellmodel.nn.soft_assignment import assignment_divergence
-from cellmodel.nn.train import Batch, BeforeEpoch, History, TensorTerm, Term, find_device, fit, objective, without
+from cellmodel.nn.train import Batch, History, TensorTerm, Term, find_device, fit, objective, without
 from cellmodel.pp.neighbors import smooth
-from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation
+from cellmodel.recipes.base import CellViews, NewCells, Recipe, Representation
 from cellmodel.recipes.graph_training import (
     BATCHING,
     TRAINING,
@@ -53,7 +53,6 @@ from cellmodel.recipes.graph_training import (
     batches,
     in_blocks,
     in_content_order,
-    reporter,
     self_train,
     standard_of,
     standardized,
@@ -100,13 +99,12 @@ def represent(
     views: CellViews,
     seed: int,
     *,
-    on_epoch: OnEpoch | None = None,
     off: frozenset[str] = frozenset(),
     batching: Batching = BATCHING,
 ) -> Representation:
     """Train both encoders, then both with the centers, and fuse the latents of the last epoch.
 
-    ``on_epoch`` sees ``z`` over both stages. ``batching``: when a step takes a part of the graph. Raises
+    ``batching``: when a step takes a part of the graph. Raises
     ``InputUnusable`` if more clusters are asked for than there are cells.
     """
     n_clusters = number_of_clusters(views, seed)
@@ -120,8 +118,7 @@ def represent(
         graphs = CellGraphs(relate_cells(linked=ordered.graph), lambda graph: propagation(graph, "linked").to(device))
         draw = batches(ordered.pcs, seed=seed, batching=batching)
         inputs = GraphInputs(cells=cells, graphs=graphs, draw=draw, training=TRAINING.changed(views.training))
-        report = reporter(on_epoch, lambda: _embeddings(model, cells, places)["z"])
-        history = _train(model, inputs, terms=terms, seed=seed, report=report)
+        history = _train(model, inputs, terms=terms, seed=seed)
     return Representation(
         **_embeddings(model, cells, places),
         history=history,
@@ -186,19 +183,14 @@ def _ridge(features: Float[Tensor, "cell feature"], wanted: Float[Tensor, "cell 
 
 
 def _train(
-    model: StructuredAligner,
-    inputs: GraphInputs[Tensor],
-    *,
-    terms: tuple[TensorTerm, ...],
-    seed: int,
-    report: BeforeEpoch,
+    model: StructuredAligner, inputs: GraphInputs[Tensor], *, terms: tuple[TensorTerm, ...], seed: int
 ) -> History:
     """Train in two stages, and set the centers between them."""
     rng, cells = seeding.generator(seed, "contrasted cells"), inputs.cells
     first = without(terms, NEED_CENTERS.intersection(term.name for term in terms))
     forward = partial(_forward, graphs=inputs.graphs, rng=rng)
     loss = objective(forward, first)
-    history = fit(model, loss, views=cells, config=inputs.training, rng=rng, on_epoch=report, draw=inputs.draw)
+    history = fit(model, loss, views=cells, config=inputs.training, rng=rng, draw=inputs.draw)
     return history + self_train(
         model,
         model.centers,
@@ -208,7 +200,6 @@ def _train(
         embed=lambda: _encode(model, cells)["z"],
         rng=rng,
         seed=seed,
-        report=report,
     )
 
 

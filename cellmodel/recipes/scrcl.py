@@ -44,14 +44,13 @@ from cellmodel.nn.modules import weights_of, with_weights
 from cellmodel.nn.sparse import sparse_product
 from cellmodel.nn.train import Batch, Term, TrainConfig, find_device, fit, objective, without
 from cellmodel.pp.moments import column_moments
-from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation
+from cellmodel.recipes.base import CellViews, NewCells, Recipe, Representation
 from cellmodel.recipes.graph_training import (
     BATCHING,
     Batching,
     GraphInputs,
     batches,
     in_content_order,
-    reporter,
     standard_of,
     standardized,
 )
@@ -122,7 +121,6 @@ def represent(
     seed: int,
     *,
     features_of: Callable[[CellViews], GeneVectors] = gene_loadings,
-    on_epoch: OnEpoch | None = None,
     off: frozenset[str] = frozenset(),
     batching: Batching = BATCHING,
 ) -> Representation:
@@ -142,7 +140,6 @@ def represent(
             views=inputs.cells,
             config=TRAINING.changed(views.training),
             rng=seeding.generator(seed, "batches"),
-            on_epoch=reporter(on_epoch, lambda: _embed(model, inputs)["z"][places]),
             draw=inputs.draw,
         )
     found = _embed(model, inputs)

@@ -61,8 +61,8 @@ from cellmodel.nn.losses import (
 from cellmodel.nn.modules import weights_of, with_weights
 from cellmodel.nn.soft_assignment import assignment_divergence
 from cellmodel.nn.sparse import sparse_product
-from cellmodel.nn.train import Batch, BeforeEpoch, History, TensorTerm, Term, find_device, fit, without
-from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation
+from cellmodel.nn.train import Batch, History, TensorTerm, Term, find_device, fit, without
+from cellmodel.recipes.base import CellViews, NewCells, Recipe, Representation
 from cellmodel.recipes.graph_training import (
     BATCHING,
     TRAINING,
@@ -70,7 +70,6 @@ from cellmodel.recipes.graph_training import (
     GraphInputs,
     batches,
     in_content_order,
-    reporter,
     self_train,
     standard_of,
     standardized,
@@ -133,13 +132,12 @@ def represent(
     views: CellViews,
     seed: int,
     *,
-    on_epoch: OnEpoch | None = None,
     off: frozenset[str] = frozenset(),
     batching: Batching = BATCHING,
 ) -> Representation:
     """Train both autoencoders apart, then all together with the centers, and fuse the embeddings of the last epoch.
 
-    Without counts their term is left out. ``on_epoch`` sees the ``z`` of the epochs done together. ``batching``: when a
+    Without counts their term is left out. ``batching``: when a
     step takes a part of the graph. Raises ``InputUnusable`` if more clusters are asked for than there are cells.
     """
     n_clusters = number_of_clusters(views, seed)
@@ -152,8 +150,7 @@ def represent(
         model = _encoders(n_features, n_clusters=n_clusters, counts=inputs.counts)
         model = model.to(inputs.cells["features"].device)
         history = _pretrain(model, inputs, seed)
-        report = reporter(on_epoch, lambda: _embed(model, inputs).cpu().numpy()[places])
-        history += _train(model, inputs, terms=terms, seed=seed, report=report)
+        history += _train(model, inputs, terms=terms, seed=seed)
     z = _embed(model, inputs).cpu().numpy()[places]
     return Representation(
         z=z,
@@ -221,9 +218,7 @@ def _pretrain(model: SiameseEncoders, inputs: AugmentedViews, seed: int) -> Hist
     return first + fit(model, smoothed, config=replace(inputs.training, n_steps=GRAPH_PRETRAINING_EPOCHS), **shared)
 
 
-def _train(
-    model: SiameseEncoders, inputs: AugmentedViews, *, terms: tuple[TensorTerm, ...], seed: int, report: BeforeEpoch
-) -> History:
+def _train(model: SiameseEncoders, inputs: AugmentedViews, *, terms: tuple[TensorTerm, ...], seed: int) -> History:
     """Train all parts together; the target is refreshed from the assignment of the cells without noise."""
     rng = seeding.generator(seed, "sampled cells")
     return self_train(
@@ -235,7 +230,6 @@ def _train(
         embed=lambda: _embed(model, inputs),
         rng=rng,
         seed=seed,
-        report=report,
     )
 
 

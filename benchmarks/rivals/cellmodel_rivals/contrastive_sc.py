@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from cellmodel.nn.losses import sup_con
 from cellmodel.nn.train import Batch, Term, TrainConfig, objective, without
-from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation
+from cellmodel.recipes.base import CellViews, Recipe, Representation
 from cellmodel.recipes.heads import kmeans_head
 from cellmodel_rivals.genes import dense_layers, embed, train_on_genes
 
@@ -53,9 +53,7 @@ def make_encoder(widths: tuple[int, ...]) -> nn.Sequential:
     return layers
 
 
-def represent(
-    views: CellViews, seed: int, *, on_epoch: OnEpoch | None = None, off: frozenset[str] = frozenset()
-) -> Representation:
+def represent(views: CellViews, seed: int, *, off: frozenset[str] = frozenset()) -> Representation:
     """Train the encoder by contrast, and take its last layer."""
     return train_on_genes(
         lambda n_genes: make_encoder((n_genes, *DIMS)),
@@ -64,7 +62,6 @@ def represent(
         seed=seed,
         config=TRAINING,
         encoder_of=lambda encoder: encoder,
-        on_epoch=on_epoch,
         n_top=N_GENES,
     )
 

@@ -29,7 +29,6 @@ from cellmodel.core import random as seeding
 from cellmodel.nn.soft_assignment import assignment_divergence, log_soft_assignment
 from cellmodel.nn.train import (
     Batch,
-    BeforeEpoch,
     History,
     Rows,
     Term,
@@ -39,8 +38,8 @@ from cellmodel.nn.train import (
     objective,
     without,
 )
-from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation
-from cellmodel.recipes.graph_training import in_content_order, reporter
+from cellmodel.recipes.base import CellViews, Recipe, Representation
+from cellmodel.recipes.graph_training import in_content_order
 from cellmodel.recipes.heads import assignment_head, number_of_clusters
 from cellmodel_rivals.genes import ScaledGenes, dense_layers, embed, encode, represented
 
@@ -68,9 +67,7 @@ class _SelfTrained(nn.Module):
         self.centers = nn.Parameter(torch.zeros(n_clusters, dims[-1]))
 
 
-def represent(
-    views: CellViews, seed: int, *, on_epoch: OnEpoch | None = None, off: frozenset[str] = frozenset()
-) -> Representation:
+def represent(views: CellViews, seed: int, *, off: frozenset[str] = frozenset()) -> Representation:
     """Train the autoencoder, then its encoder with the centers.
 
     ``off``: the stage to leave out. Raises ``InputUnusable`` if more clusters are asked for than there are cells.
@@ -83,18 +80,17 @@ def represent(
     with seeding.scope(seed):
         widths = next(widths for n_cells, widths in WIDTHS if len(genes) > n_cells)
         model = _SelfTrained((len(genes.kept), *widths), n_clusters=n_clusters).to(find_device(views.device))
-        report = reporter(on_epoch, lambda: encode(model.encoder, genes).cpu().numpy()[places])
         history: History = ()
         if "reconstruct" in stages:
             config = PRETRAINING.changed(views.training)
             loss = objective(_restore, TERMS[:1])
-            history = fit(model, loss, views={"genes": genes}, config=config, rng=rng, on_epoch=report)
+            history = fit(model, loss, views={"genes": genes}, config=config, rng=rng)
         z = encode(model.encoder, genes)
         clusters = torch.from_numpy(kmeans(z.cpu().numpy(), n_clusters=n_clusters, seed=seed)).to(z.device)
         with torch.no_grad():
             model.centers.copy_(torch.stack([z[clusters == cluster].mean(dim=0) for cluster in range(n_clusters)]))
         if "cluster" in stages:
-            history += _self_train(model, genes, SELF_TRAINING.changed(views.training), rng, on_epoch=report)
+            history += _self_train(model, genes, SELF_TRAINING.changed(views.training), rng)
     centers = model.centers.detach().cpu().numpy().copy()
     return represented(model.encoder, genes, places, history=history, centers=centers)
 
@@ -114,9 +110,7 @@ def _restore(model: Any, batch: Batch) -> dict[str, Tensor]:
     return {"genes": batch["genes"], "decoded": model.decoder(model.encoder(batch["genes"]))}
 
 
-def _self_train(
-    model: _SelfTrained, genes: ScaledGenes, config: TrainConfig, rng: np.random.Generator, *, on_epoch: BeforeEpoch
-) -> History:
+def _self_train(model: _SelfTrained, genes: ScaledGenes, config: TrainConfig, rng: np.random.Generator) -> History:
     """Train the encoder and the centers on one target after another, until few cells change their cluster."""
     history: History = ()
     clusters = torch.full((len(genes),), -1)
@@ -139,7 +133,6 @@ def _self_train(
             views=cells,
             config=replace(config, n_epochs=min(EPOCHS_A_TARGET, (config.n_epochs or 0) - start)),
             rng=rng,
-            on_epoch=lambda epoch, start=start: on_epoch(start + epoch),  # type: ignore[misc]
         )
     return history
 

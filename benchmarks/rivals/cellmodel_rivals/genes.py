@@ -16,8 +16,8 @@ from cellmodel.nn.modules import weights_of, with_weights
 from cellmodel.nn.train import Forward, TrainConfig, find_device, fit
 from cellmodel.pp.moments import column_moments
 from cellmodel.pp.normalize import highly_variable
-from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Representation
-from cellmodel.recipes.graph_training import in_content_order, reporter
+from cellmodel.recipes.base import CellViews, NewCells, Representation
+from cellmodel.recipes.graph_training import in_content_order
 
 HIGHEST: Final = 10.0  # standard deviations, as scanpy limits scaled values
 
@@ -81,7 +81,6 @@ def train_on_genes(
     seed: int,
     config: TrainConfig,
     encoder_of: Callable[[Any], nn.Module],
-    on_epoch: OnEpoch | None,
     n_top: int,
 ) -> Representation:
     """Train a model of scaled genes, which ``make`` gives for so many of them, and embed the cells by its encoder.
@@ -99,7 +98,6 @@ def train_on_genes(
             views={"genes": genes},
             config=config.changed(views.training),
             rng=seeding.generator(seed, "batches"),
-            on_epoch=reporter(on_epoch, lambda: encode(encoder, genes).cpu().numpy()[places]),
         )
     return represented(encoder, genes, places, history=history)
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from cellmodel.core import random as seeding
 from cellmodel.nn.train import Batch, Term, TrainConfig, objective, without
-from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation
+from cellmodel.recipes.base import CellViews, Recipe, Representation
 from cellmodel.recipes.heads import kmeans_head
 from cellmodel_rivals.genes import dense_layers, embed, train_on_genes
 
@@ -73,9 +73,7 @@ class MaskedAutoencoder(nn.Module):
         return mask_logits, self.decoder(torch.cat([z, mask_logits], dim=1))
 
 
-def represent(
-    views: CellViews, seed: int, *, on_epoch: OnEpoch | None = None, off: frozenset[str] = frozenset()
-) -> Representation:
+def represent(views: CellViews, seed: int, *, off: frozenset[str] = frozenset()) -> Representation:
     """Train the masked autoencoder, and take its latent space."""
     rng = torch.Generator().manual_seed(seeding.derive(seed, "masks"))
     return train_on_genes(
@@ -85,7 +83,6 @@ def represent(
         seed=seed,
         config=TRAINING,
         encoder_of=lambda model: model.encoder,
-        on_epoch=on_epoch,
         n_top=N_GENES,
     )
 

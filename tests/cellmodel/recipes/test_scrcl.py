@@ -14,7 +14,7 @@ from cellmodel.nn.train import objective
 from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights
 from cellmodel.pp.spatial import spatial_graph
 from cellmodel.recipes.base import CellViews
-from cellmodel.recipes.scrcl import RECIPE, RECIPE_TEXT, TERMS, TRAINING, gene_graph, gene_loadings
+from cellmodel.recipes.scrcl import RECIPE, RECIPE_TEXT, TERMS, gene_graph, gene_loadings
 
 pytestmark = pytest.mark.slow  # trains networks; of the graph recipes, scllm-dsc is trained in the quick tests
 
@@ -49,13 +49,11 @@ def permuted(views, order):
 @pytest.fixture(scope="module", params=[RECIPE, RECIPE_TEXT], ids=lambda recipe: recipe.name)
 def trained(request):
     views, truth = make_views()
-    seen = []
-    recipe = request.param
-    return recipe, recipe.train(views, 0, on_epoch=lambda *found: seen.append(found)), seen, views, truth
+    return request.param, request.param.represent(views, 0), views, truth
 
 
 def test_groups_are_found_and_every_term_falls(trained):
-    recipe, representation, _, views, truth = trained
+    recipe, representation, views, truth = trained
     assert adjusted_rand_score(truth, recipe.head(representation, replace(views, n_clusters=3), 0)) == 1
     first, last = representation.history[0], representation.history[-1]
     assert set(last) == set(recipe.objectives)
@@ -63,17 +61,14 @@ def test_groups_are_found_and_every_term_falls(trained):
     assert min(last.values()) >= 0
 
 
-def test_the_hook_sees_each_epoch_in_the_order_of_the_cells_and_changes_no_byte(trained):
-    recipe, representation, seen, views, _ = trained
-    assert [epoch for epoch, _ in seen] == list(range(TRAINING.n_steps))
-    near_the_end = seen[-1][1]
-    assert np.abs(near_the_end - representation.z).max() < 0.1 * np.abs(representation.z).max()
+def test_equal_seeds_give_equal_bytes_whatever_the_global_stream(trained):
+    recipe, representation, views, _ = trained
     torch.manual_seed(99)  # a caller's own use of the global stream
     assert recipe.represent(views, 0).z.tobytes() == representation.z.tobytes()
 
 
 def test_other_seeds_give_other_embeddings_and_permuting_the_cells_permutes_them(trained):
-    recipe, representation, _, views, _ = trained
+    recipe, representation, views, _ = trained
     assert not np.allclose(recipe.represent(views, 1).z, representation.z)
     order = np.random.default_rng(3).permutation(100)
     np.testing.assert_allclose(recipe.represent(permuted(views, order), 0).z, representation.z[order], atol=1e-3)
