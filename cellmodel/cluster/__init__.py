@@ -1,3 +1,3 @@
-"""Clustering algorithms, the hierarchy above clusters, and how well clusters hold up."""
+"""Clustering algorithms, the tree above clusters, and how well clusters hold up."""
 
 __all__ = ["algorithms", "soft", "structure"]

@@ -1,4 +1,4 @@
-"""Heads: features or a graph → clusters 0 .. k-1, each with at least one cell."""
+"""Clustering algorithms: features or a graph → clusters 0 .. k-1, each with at least one cell."""
 
 import logging
 import warnings

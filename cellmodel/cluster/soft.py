@@ -1,4 +1,4 @@
-"""Heads that weigh every cluster for every cell: a Gaussian mixture, and assignment by optimal transport."""
+"""Soft clustering: a Gaussian mixture, and assignment by optimal transport."""
 
 import logging
 import warnings

@@ -1,3 +1,3 @@
-"""What every other room stands on: errors, types, settings, random streams, arrays and threads, stages, tools."""
+"""Errors, types, settings, random streams, arrays and threads, stages, tools: what other rooms stand on."""
 
 __all__ = ["arrays", "colors", "config", "errors", "random", "stages", "tools"]

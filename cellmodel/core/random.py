@@ -25,7 +25,7 @@ def generator(seed: int, purpose: str) -> np.random.Generator:
 
 @contextmanager
 def scope(seed: int) -> Iterator[None]:
-    """Seed PyTorch's global stream inside the block (initialisers, dropout) and restore it afterwards."""
+    """Seed PyTorch's global stream inside the block (initializers, dropout) and restore it afterwards."""
     import torch
 
     with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""What sets clusters apart: marker genes, words, themes, enriched gene sets, attribution."""
+"""Explanation of clusters: marker genes, words, themes, enriched gene sets, attribution."""
 
 __all__ = [
     "attribution",

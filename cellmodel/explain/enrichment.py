@@ -1,4 +1,4 @@
-"""Named sets of genes: those that a store knows, and a user's GMT file, its names resolved by the store."""
+"""Enrichment of gene sets: those that a store knows, and a user's GMT file, its names resolved by the store."""
 
 import logging
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Cells with the clusters that a file holds, and what a store knows of their genes: where every explanation starts."""
+"""Groups of cells: the clusters of a file, their comparisons, and what a store knows of their genes."""
 
 import logging
 import re

@@ -1,4 +1,4 @@
-"""The trainable parts of the recipes that pass messages over a graph, made of PyTorch Geometric's layers.
+"""Graph modules of recipes, made of PyTorch Geometric's layers.
 
 A graph is a sparse CSR tensor whose row *i* holds the weights with which node *i* takes the values of the others: what
 PyTorch Geometric calls the transposed adjacency. Its layers then take one fused sparse product, without an edge list.
@@ -72,7 +72,7 @@ class GraphAutoencoder(nn.Module):
         self.decoder = GraphConvolutions(dims[::-1])
 
 
-_GRAPH_START, _PROJECTOR_START = 0.1, 0.3  # of PyTorch's initial weights: the learnt parts begin as small corrections
+_GRAPH_START, _PROJECTOR_START = 0.1, 0.3  # of PyTorch's initial weights: the learned parts begin as small corrections
 
 
 class GeneEncoder(nn.Module):

@@ -70,7 +70,7 @@ def sup_con(
     return -per_anchor.sum() / (n_positives > 0).sum().clamp(min=1)
 
 
-_RATIO_FLOOR = 1e-3  # nats added to both sides of the neighbourhood ratio: 1 where all cells are alike, never 0 / 0
+_RATIO_FLOOR = 1e-3  # nats added to both sides of the neighborhood ratio: 1 where all cells are alike, never 0 / 0
 
 
 def symmetric_kl(logs: Float[Tensor, "row dim"], other_logs: Float[Tensor, "row dim"]) -> Float[Tensor, " row"]:
@@ -96,7 +96,7 @@ def distribution_alignment(
     return (symmetric_kl(overall, other_overall) + symmetric_kl(logs, other_logs).mean()).squeeze()
 
 
-def neighbourhood_contrast(
+def neighborhood_contrast(
     logits: Float[Tensor, "cell dim"],
     other_logits: Float[Tensor, "cell dim"],
     *,
@@ -276,7 +276,7 @@ def jensen_shannon(logits: Float[Tensor, "cell dim"], other_logits: Float[Tensor
 
     .. math:: \tfrac12 KL(P \| M) + \tfrac12 KL(Q \| M), \quad M = (P + Q) / 2
 
-    With an embedding and its propagation over the graph as the rows, this is the propagation regulariser of
+    With an embedding and its propagation over the graph as the rows, this is the propagation regularizer of
     scSiameseClu, whose published code has probabilities where logarithms are due.
 
     Nats, 0 to log 2.

@@ -1,4 +1,4 @@
-"""The trainable parts of the recipes: autoencoders, projection heads, and the encoders of each published system."""
+"""Trainable modules of recipes: autoencoders, projection heads, and the encoders of each published system."""
 
 from collections.abc import Mapping
 from functools import partial

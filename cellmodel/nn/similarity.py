@@ -1,4 +1,4 @@
-"""How alike cells are after each layer of a model: where all become alike, messages have smoothed too far."""
+"""Similarity of cells after each layer of a model: where all become alike, messages have smoothed too far."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

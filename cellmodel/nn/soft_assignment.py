@@ -1,4 +1,4 @@
-"""Clustering as self-training: a soft assignment to learnt centers, a sharper target, and the divergence between."""
+"""Self-training of clusters: a soft assignment to learned centers, its target, and the divergence between."""
 
 import math
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ def assignment_divergence(p: Float[Tensor, "cell cluster"], log_q: Float[Tensor,
 
 
 def cluster_masses(log_q: Float[Tensor, "cell cluster"], *, smoothing: float) -> Float[Tensor, " cluster"]:
-    r"""Sizes of the current clusters, drawn towards equal ones: :math:`(1 - s) n_c + s n / k`.
+    r"""Sizes of the current clusters, shrunk towards equal ones: :math:`(1 - s) n_c + s n / k`.
 
     A cell counts for its largest assignment alone: the mean of soft assignments is nearly equal for all clusters.
 

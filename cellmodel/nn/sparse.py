@@ -1,4 +1,4 @@
-"""Products of sparse matrices that do not change with dense ones that are trained."""
+"""Sparse products: of matrices that do not change with dense ones that are trained."""
 
 import warnings
 from typing import Any, Final

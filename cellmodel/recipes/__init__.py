@@ -1,3 +1,3 @@
-"""One published system, or our own, a file."""
+"""Recipes: one published system, or our own, a file."""
 
 __all__ = ["base", "heads", "registry"]

@@ -1,4 +1,4 @@
-"""What a recipe is: views in, a representation out, a head that cuts it into clusters. No recipe sees a label."""
+"""Recipes: views in, a representation and a clustering head out; no recipe sees a label."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -60,7 +60,7 @@ class Representation:
     z_joint: Embedding | None = None
     # (text dim, joint dim) linear map of whitened text vectors into that space
     text_head: Float[np.ndarray, "dim joint"] | None = None
-    # (cluster, dim) learnt centers among the ``features``; None where none are learnt
+    # (cluster, dim) learned centers among the ``features``; None where none are learned
     centers: Float[np.ndarray, "cluster dim"] | None = None
     # arrays with which the recipe's ``embed`` places new cells; empty where it has none or needs none
     state: Mapping[str, np.ndarray] = field(default_factory=dict)

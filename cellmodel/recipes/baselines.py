@@ -1,4 +1,4 @@
-"""What everybody else would run: principal components with k-means or Leiden, and the two ways of GenePT."""
+"""Baselines: principal components with k-means or Leiden, and the two ways of GenePT."""
 
 import logging
 from typing import Final

@@ -1,4 +1,4 @@
-"""What recipes share that train on a graph of cells: their order, batches, learnt centers and the target of these.
+"""Training on a graph of cells: their order, batches, learned centers and the target of these.
 
 Recipes that learn centers differ in common from what their papers publish:
 
@@ -8,7 +8,7 @@ Recipes that learn centers differ in common from what their papers publish:
 - Encoders start from linear maps, the leading principal components: the mean of several embeddings means something only
   in common coordinates.
 - Centers start from k-means clusters merged by Ward: self-training keeps the partition that it starts from, and k-means
-  alone splits large types where it should keep small ones. The head is the paper's, each cell to its nearest learnt
+  alone splits large types where it should keep small ones. The head is the paper's, each cell to its nearest learned
   center.
 
 Random draws follow the cells and not their order.
@@ -50,7 +50,7 @@ TRAINING: Final = TrainConfig(n_steps=50, batch_size=None, learning_rate=1e-3, w
 TARGET_EVERY: Final = 10  # epochs
 SHARPNESS: Final = 5.0
 FEWEST_MEANS: Final = 40  # that centers start from
-MASS_SMOOTHING: Final = 0.1  # how far the target draws cluster sizes towards equal ones
+MASS_SMOOTHING: Final = 0.1  # how far the target shrinks cluster sizes towards equal ones
 BY_CELL: Final = ("expression", "pcs", "smoothed", "depth", "text", "counts")  # first axis is the cell
 BY_PAIR: Final = ("graph", "knn", "spatial")  # both axes are
 

@@ -1,4 +1,4 @@
-"""Heads that every recipe can use: features or graph → clusters, their number given or estimated."""
+"""Clustering heads of all recipes: features or graph → clusters, their number given or estimated."""
 
 import logging
 from collections.abc import Mapping
@@ -118,7 +118,7 @@ def find_head(name: str) -> Head:
 
 
 def assignment_head(representation: Representation, views: CellViews, seed: int) -> Labels:
-    """Cluster of each cell by the centers that were learnt with the representation; nothing is drawn.
+    """Cluster of each cell by the centers that were learned with the representation; nothing is drawn.
 
     A center that no cell chose gives no cluster: then fewer are returned, and the log says so.
 
@@ -133,12 +133,12 @@ def assignment_head(representation: Representation, views: CellViews, seed: int)
     n_centers = len(representation.centers)
     if views.n_clusters is not None and views.n_clusters != n_centers:
         raise InputUnusable(
-            f"{n_centers} centers were learnt, {views.n_clusters} clusters are asked for; the two must be equal"
+            f"{n_centers} centers were learned, {views.n_clusters} clusters are asked for; the two must be equal"
         )
     features, centers = (torch.tensor(values) for values in (representation.features, representation.centers))
     nearest = log_soft_assignment(features, centers).argmax(dim=1).numpy()
     labels = order_by_size(nearest)
     n_found = int(labels.max()) + 1
     if n_found < n_centers:
-        log.warning("%d of %d learnt centers hold no cell", n_centers - n_found, n_centers)
+        log.warning("%d of %d learned centers hold no cell", n_centers - n_found, n_centers)
     return np.asarray(labels, dtype=np.int64)

@@ -4,7 +4,7 @@ The system of scLLM-DSC :cite:`scllmdsc2026`. As in the paper: two views of each
 paths) and its expression; encoders of one hidden layer of 256 to a latent space of 16; projections to 128 dimensions
 under symmetric InfoNCE and a hinge on their variance; a relaxed normalized cut; reconstruction; self-training on a
 target by optimal transport that is refreshed every ten epochs; the weights of the terms and the learning rate; ``z`` as
-the mean of both latents; clusters by the learnt centers.
+the mean of both latents; clusters by the learned centers.
 
 Corrected, besides what :mod:`cellmodel.recipes.graph_training` names:
 

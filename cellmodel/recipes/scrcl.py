@@ -2,7 +2,7 @@
 
 As in the paper: a view of each cell alone (linear, LeakyReLU) and one over the cell graph (two graph convolutions and a
 linear map); a shared projector from both back to the genes; a graph convolutional encoder of the genes over their
-k = 5 graph; :math:`z_v = p_v E`; alignment of the views' distributions, neighbourhood contrast and cross-view
+k = 5 graph; :math:`z_v = p_v E`; alignment of the views' distributions, neighborhood contrast and cross-view
 consistency; k-means on both refined views side by side; a graph of coordinates for spatial data.
 
 Corrected, with figures as mean of ACC, NMI and ARI on development sets, one seed:
@@ -39,7 +39,7 @@ from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors, row_blocks
 from cellmodel.core.errors import InputUnusable
 from cellmodel.nn.graph_modules import DualViewRefiner
 from cellmodel.nn.graphs import CellGraphs, csr_tensor, propagation, relate_cells, symmetric_propagation
-from cellmodel.nn.losses import cross_view_consistency, distribution_alignment, neighbourhood_contrast
+from cellmodel.nn.losses import cross_view_consistency, distribution_alignment, neighborhood_contrast
 from cellmodel.nn.modules import weights_of, with_weights
 from cellmodel.nn.sparse import sparse_product
 from cellmodel.nn.train import Batch, Term, TrainConfig, find_device, fit, objective, without
@@ -58,7 +58,7 @@ from cellmodel.recipes.heads import kmeans_head
 
 TEMPERATURE: Final = 0.1
 N_OTHERS: Final = 15  # cells drawn for each cell and epoch
-N_PAIRS: Final = 5  # of these, those whose cosine is drawn towards 0: each costs a row of its own
+N_PAIRS: Final = 5  # of these, those whose cosine is shrunk towards 0: each costs a row of its own
 GENE_NEIGHBORS: Final = 5
 TRAINING: Final = TrainConfig(n_steps=100, batch_size=None, learning_rate=1e-3)
 TERMS: Final = (
@@ -68,9 +68,9 @@ TERMS: Final = (
         loss=lambda z: distribution_alignment(z["alone"] / TEMPERATURE, z["over_graph"] / TEMPERATURE),
     ),
     Term(
-        name="neighbourhood",
+        name="neighborhood",
         weight=1.0,
-        loss=lambda z: neighbourhood_contrast(
+        loss=lambda z: neighborhood_contrast(
             z["alone"] / TEMPERATURE, z["over_graph"] / TEMPERATURE, edges=z["edges"], others=z["others"]
         ),
     ),

@@ -3,9 +3,9 @@
 The system of scSiameseClu :cite:`scsiameseclu2025`. As in the paper: two views of the features under multiplicative
 noise, one graph without its least similar edges and one diffused; an autoencoder (128, 256, 512, 20) and a graph
 autoencoder (128, 256, 20), each applied to both views; fusion of the four embeddings by weights, propagation and
-attention; cross-correlation of the views near the identity over cells and over dimensions; a propagation regulariser;
+attention; cross-correlation of the views near the identity over cells and over dimensions; a propagation regularizer;
 reconstruction of features, of averaged features and of links; a zero-inflated negative binomial; self-training on a
-target by optimal transport; clusters by the learnt centers.
+target by optimal transport; clusters by the learned centers.
 
 Corrected, besides what :mod:`cellmodel.recipes.graph_training` names:
 
@@ -24,7 +24,7 @@ with seed 1. The variants were compared on the sets that the benchmark reports, 
   z-scored expression.
 - With networks alone, without linear maps, m was .760, most of it lost in pretraining (paul15: .53 for .66).
 - From centers by k-means m is .716 (seed 0); a Ward tree as head gives .790 and .785.
-- Weights bring the terms to one scale: unweighted, the regulariser is about 1e-4.
+- Weights bring the terms to one scale: unweighted, the regularizer is about 1e-4.
 - 50 + 30 + 50 epochs in place of 100 + 50 + 200. Training all parts together adds .003 to what pretraining gives.
 
 The embedding is read without noise. For classification from labeled cells it is no better than the principal
@@ -301,7 +301,7 @@ def drop_edges(graph: CellGraph, embedding: Embedding, *, share: float) -> CellG
 def diffuse(
     transition: CellGraph, *, restart: float, n_steps: int, n_kept: int, block_cells: int = DIFFUSED_CELLS
 ) -> CellGraph:
-    r"""Personalised PageRank from every cell, truncated :cite:`gasteiger2019diffusion`.
+    r"""Personalized PageRank from every cell, truncated :cite:`gasteiger2019diffusion`.
 
     .. math:: S_{t+1} = (1 - \alpha) S_t T + \alpha I, \quad S_0 = I
 

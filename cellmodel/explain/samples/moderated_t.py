@@ -11,7 +11,7 @@ _SPLINE_DF: Final = 4  # coefficients of the trend, its intercept among them
 _MOST_KNOT_SHARE: Final = 10  # genes for each coefficient of the trend at least
 _LEAST_VARIANCE: Final = 1e-5  # of the median: below it a variance is that of values that are equal by chance
 _ROUNDING: Final = 1e-24  # of the sum of squares
-_FEW: Final = 3  # variances from which something is learnt of their distribution
+_FEW: Final = 3  # variances from which something is learned of their distribution
 _LEAST_TRIGAMMA: Final = 1e-10  # below it the degrees of freedom are as good as infinite
 
 
@@ -26,7 +26,7 @@ class Effects:
 
     @property
     def are_exact(self) -> bool:
-        """Whether more than half of the genes do not vary beyond the effect, so that no variance can be learnt."""
+        """Whether more than half of the genes do not vary beyond the effect, so that no variance can be learned."""
         return float(np.median(self.variance)) == 0.0
 
 

@@ -1,3 +1,3 @@
-"""How a task on cells is run: the pipeline, in memory, from file to file, of several files, and its slots."""
+"""Runs of tasks on cells: the pipeline, in memory, from file to file, of several files, and its slots."""
 
 __all__ = ["files", "pipeline", "slots", "task", "within"]

@@ -1,4 +1,4 @@
-"""The whole run: cells and a store in, clusters with their meaning out. No AnnData and no label in here."""
+"""Pipeline of a run: cells and a store in, clusters with their meaning out; no AnnData and no label in here."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""A task on cells, and how it is run: on an AnnData in memory, or from file to file, out of core if need be."""
+"""Tasks on cells, and their runs: on an AnnData in memory, or from file to file, out of core if need be."""
 
 import logging
 from abc import ABC, abstractmethod

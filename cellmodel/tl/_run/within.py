@@ -1,4 +1,4 @@
-"""Some clusters of a column clustered again, with genes and components of their own; the others stay as they are."""
+"""Sub-clustering: some clusters of a column clustered again, with genes and components of their own."""
 
 import logging
 from dataclasses import dataclass, replace

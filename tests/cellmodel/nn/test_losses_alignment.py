@@ -4,7 +4,7 @@ import torch
 from scipy.special import rel_entr, softmax
 
 from cellmodel.nn import losses
-from cellmodel.nn.losses import cross_view_consistency, distribution_alignment, neighbourhood_contrast
+from cellmodel.nn.losses import cross_view_consistency, distribution_alignment, neighborhood_contrast
 
 EDGES = torch.tensor([[3, 0, 2, 0, 3], [0, 1, 4, 2, 4]])  # cells 1 and 4 have no neighbor; sources are not sorted
 OTHERS = torch.tensor([[2, 3], [0, 4], [1, 3], [1, 2], [0, 0]])
@@ -44,7 +44,7 @@ def test_distribution_alignment_adds_the_mean_distributions_to_the_cells():
     assert float(distribution_alignment(a, b)) == pytest.approx(expected)
 
 
-def test_neighbourhood_contrast_is_the_ratio_of_double_loops():
+def test_neighborhood_contrast_is_the_ratio_of_double_loops():
     a, b = views()
     p, q = softmax(a.numpy(), axis=1), softmax(b.numpy(), axis=1)
     ratios = []
@@ -53,20 +53,20 @@ def test_neighbourhood_contrast_is_the_ratio_of_double_loops():
         mean_near = np.mean([divergence(p[cell], q[j]) for j in near])
         mean_far = np.mean([divergence(p[cell], q[j]) for j in OTHERS[cell].tolist()])
         ratios.append((mean_near + 1e-3) / (mean_far + 1e-3))
-    found = neighbourhood_contrast(a, b, edges=EDGES, others=OTHERS)
+    found = neighborhood_contrast(a, b, edges=EDGES, others=OTHERS)
     assert float(found) == pytest.approx(np.mean(ratios))
 
 
-def test_neighbourhood_contrast_is_one_where_all_cells_are_alike():
+def test_neighborhood_contrast_is_one_where_all_cells_are_alike():
     same = torch.ones(5, 4)
-    assert float(neighbourhood_contrast(same, same, edges=EDGES, others=OTHERS)) == pytest.approx(1, abs=1e-2)
+    assert float(neighborhood_contrast(same, same, edges=EDGES, others=OTHERS)) == pytest.approx(1, abs=1e-2)
 
 
-def test_neighbourhood_contrast_falls_as_groups_part():
+def test_neighborhood_contrast_falls_as_groups_part():
     two_groups = torch.eye(2, dtype=torch.float64)[[0, 0, 1, 1]]
     edges, others = torch.tensor([[0, 1, 2, 3], [1, 0, 3, 2]]), torch.tensor([[2], [3], [0], [1]])
     values = [
-        float(neighbourhood_contrast(scale * two_groups, scale * two_groups, edges=edges, others=others))
+        float(neighborhood_contrast(scale * two_groups, scale * two_groups, edges=edges, others=others))
         for scale in (0.1, 1.0, 10.0)
     ]
     assert values == sorted(values, reverse=True)
@@ -80,7 +80,7 @@ def test_float32_sums_keep_the_ratio_of_float64():
         "edges": torch.randint(200, (2, 3000), generator=rng),
         "others": torch.randint(200, (200, 15), generator=rng),
     }
-    exact, near = neighbourhood_contrast(a, b, **graph), neighbourhood_contrast(a.float(), b.float(), **graph)
+    exact, near = neighborhood_contrast(a, b, **graph), neighborhood_contrast(a.float(), b.float(), **graph)
     assert float(near) == pytest.approx(float(exact), rel=1e-5)
 
 
@@ -98,12 +98,12 @@ def test_cross_view_consistency_is_that_of_single_cosines():
     assert float(found) == pytest.approx((near + far) / 2)
 
 
-@pytest.mark.parametrize("name", ["symmetric", "distribution", "neighbourhood", "consistency"])
+@pytest.mark.parametrize("name", ["symmetric", "distribution", "neighborhood", "consistency"])
 def test_gradients_agree_with_finite_differences(name):
     functions = {
         "symmetric": symmetric_kl,
         "distribution": distribution_alignment,
-        "neighbourhood": lambda a, b: neighbourhood_contrast(a, b, edges=EDGES, others=OTHERS),
+        "neighborhood": lambda a, b: neighborhood_contrast(a, b, edges=EDGES, others=OTHERS),
         "consistency": lambda a, b: cross_view_consistency(a, b, edges=EDGES, pairs=EDGES.flip(0)),
     }
     assert torch.autograd.gradcheck(functions[name], [view.requires_grad_() for view in views()])

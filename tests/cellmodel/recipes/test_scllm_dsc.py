@@ -206,7 +206,7 @@ def test_the_head_gives_each_cell_the_nearest_center_and_numbers_clusters_by_siz
 
 def test_the_head_refuses_what_it_was_not_trained_for(trained):
     representation, views, _ = trained
-    with pytest.raises(InputUnusable, match="3 centers were learnt, 4 clusters are asked for"):
+    with pytest.raises(InputUnusable, match="3 centers were learned, 4 clusters are asked for"):
         assignment_head(representation, replace(views, n_clusters=4), 0)
     with pytest.raises(InputUnusable, match=r"this recipe learns no centers; take head=.kmeans"):
         assignment_head(replace(representation, centers=None), views, 0)
