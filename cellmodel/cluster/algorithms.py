@@ -29,12 +29,6 @@ def _check(n_clusters: int, n_cells: int) -> None:
         raise ValueError(f"n_clusters must lie in 1 .. {n_cells} (the number of cells), got {n_clusters}")
 
 
-def _check_finite(features: Embedding) -> None:
-    n_bad = int(np.count_nonzero(~np.isfinite(features)))
-    if n_bad:
-        raise ValueError(f"{n_bad} of {features.size} features are NaN or infinite, all must be finite")
-
-
 @contextmanager
 def _deterministic_kmeans() -> Iterator[None]:
     """Fit k-means by one thread, and without sklearn's warning where fewer cells differ than there are clusters.
@@ -97,7 +91,9 @@ def kmeans(features: Embedding, *, n_clusters: int, seed: int, n_init: int = 20)
     from sklearn.cluster import KMeans
 
     _check(n_clusters, len(features))
-    _check_finite(features)
+    n_bad = int(np.count_nonzero(~np.isfinite(features)))
+    if n_bad:
+        raise ValueError(f"{n_bad} of {features.size} features are NaN or infinite, all must be finite")
     order, state = content_order(features), seeding.derive(seed, "k-means")
     points = features[order]
     fitted = points[draw_rows(len(points), FITTED_CELLS, state, purpose="fitted cells")]

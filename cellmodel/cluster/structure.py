@@ -232,7 +232,8 @@ def split_support(points: Embedding, is_right: Bool[np.ndarray, " cell"]) -> flo
         fitted = fold != held_out
         direction, start = _discriminant(points[fitted].astype(np.float64), is_right[fitted])
         place[~fitted] = points[~fitted] @ direction - start
-    gain = float((_log_two(place, is_right) - _log_one(place)).mean()) - np.log(n_cells) / n_cells
+    log_one = _log_normal(place, float(place.mean()), float(place.std()))
+    gain = float((_log_two(place, is_right) - log_one).mean()) - np.log(n_cells) / n_cells
     return float(1 - np.exp(-2 * max(gain, 0.0)))
 
 
@@ -248,10 +249,6 @@ def _discriminant(
     direction = np.linalg.solve(covariance, right - left)
     direction /= max(float(direction @ (right - left)), np.finfo(np.float64).tiny)
     return direction, float(left @ direction)
-
-
-def _log_one(place: Float[np.ndarray, " cell"]) -> Float[np.ndarray, " cell"]:
-    return _log_normal(place, float(place.mean()), float(place.std()))
 
 
 def _log_two(place: Float[np.ndarray, " cell"], is_right: Bool[np.ndarray, " cell"]) -> Float[np.ndarray, " cell"]:
@@ -361,7 +358,7 @@ def _p_value(pcs: Embedding, total_counts: Float[np.ndarray, " cell"], seed: int
     own = _separation(cells, seed)
     rngs = [seeding.generator(seed, f"null {draw}") for draw in range(N_NULLS)]
     scores = []
-    for statistic, draw in enumerate((_permuted, _gaussian)):
+    for statistic, draw in enumerate((lambda group, rng: rng.permuted(group, axis=0), _gaussian)):
         nulls = [_separation(_by_group(cells, total_counts[rows], draw, rng), seed)[statistic] for rng in rngs]
         values = np.array([own[statistic], *nulls])
         scores.append((values - values.mean()) / (values.std() + LEAST_SPREAD))
@@ -381,10 +378,6 @@ def _by_group(
     for group in np.array_split(order, max(1, len(cells) // CELLS_PER_GROUP)):
         drawn[group] = draw(cells[group], rng)
     return drawn
-
-
-def _permuted(cells: Points, rng: np.random.Generator) -> Points:
-    return rng.permuted(cells, axis=0)
 
 
 def _gaussian(cells: Points, rng: np.random.Generator) -> Points:

@@ -2,9 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from functools import cache
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -141,7 +140,12 @@ def attribute_clusters(
     their markers, in place of those between cells; centroids are means over samples then.
     """
     alignment = found.known
-    comparisons = _comparisons(found, choice) if samples is None else samples.comparisons
+    if samples is not None:
+        comparisons = samples.comparisons
+    elif choice.condition_key is None:
+        comparisons = compare_clusters(found, between=choice.between)
+    else:
+        comparisons = compare_conditions(found, condition_key=choice.condition_key, cluster=choice.cluster)
     stored = stored_gene_sets(kb)
     sets = (*stored, *(one for path in choice.gmt for one in read_gmt(path, kb, use_orthologs=config.use_orthologs)))
     if samples is None:
@@ -184,12 +188,6 @@ def attribute_clusters(
         lineage=alignment.lineage,
         notes=() if samples is None else samples.notes,
     )
-
-
-def _comparisons(found: ClusteredCells, choice: AttributeConfig) -> tuple[Comparison, ...]:
-    if choice.condition_key is None:
-        return compare_clusters(found, between=choice.between)
-    return compare_conditions(found, condition_key=choice.condition_key, cluster=choice.cluster)
 
 
 def _genes(
@@ -245,33 +243,31 @@ def _name_markers(
     sets = {str(group): ids[list(genes)[:_NAMED_MARKERS]] for group, genes in enumerate(markers)}
     expression = np.asarray(found.expression.mean(axis=0)).ravel()[measured]
     try:
-        encoder_id = _encoder_of_names(kb, config)
+        own = kb.encoder_id(config.encoder)
+        reads_names = [each for each in (own, *kb.encoder_ids) if kb.manifest.kind(each).is_fitted]
+        if not reads_names:
+            reads_names = [reading_encoder(kb) if kb.manifest.kind(own).not_searched else own]
         named = name_sets(
             kb,
             {group: genes[genes > 0] for group, genes in sets.items()},
             vocabulary="phrases",
             universe=ids[measured],
             expression=expression.tolist(),
-            encoder=encoder_id,
+            encoder=reads_names[0],
             config=NameSetConfig(n_random=max(n_random, _LEAST_DRAWS), seed=abs(config.seed)),
         )
     except (NotAvailable, SourceUnusable) as error:
         log.info("marker genes are not named: %s", error)
         return tuple(None for _ in markers)
     symbols = {gene: found.gene_names[column] for column, gene in enumerate(ids.tolist()) if gene > 0}
-    return tuple(_with_symbols(one, symbols) for one in named.sets)
-
-
-def _encoder_of_names(kb: genekb.Store, config: RunConfig) -> str:
-    own = kb.encoder_id(config.encoder)
-    fitted = [each for each in (own, *kb.encoder_ids) if kb.manifest.kind(each).is_fitted]
-    return (fitted or ([own] if not kb.manifest.kind(own).not_searched else [reading_encoder(kb)]))[0]
-
-
-def _with_symbols(named: NamedSet, symbols: Mapping[int, str]) -> NamedSet:
-    """Give the genes the names that they have in the cells."""
-    theme = tuple(replace(gene, name=symbols[gene.gene_id]) for gene in named.theme)
-    return replace(named, theme=theme, others=tuple(symbols[int(gene)] for gene in named.others))
+    return tuple(
+        replace(
+            one,
+            theme=tuple(replace(gene, name=symbols[gene.gene_id]) for gene in one.theme),
+            others=tuple(symbols[int(gene)] for gene in one.others),
+        )
+        for one in named.sets
+    )
 
 
 def _differences(
@@ -345,20 +341,16 @@ def evidence_frames(evidence: Evidence) -> "dict[str, pd.DataFrame]":
 
 def _flat(row: Any) -> Row:
     """Values of a dataclass by their names; what is nested stays as it is."""
-    return {name: getattr(row, name) for name in _field_names(row.__class__)}
-
-
-@cache
-def _field_names(kind: type[Any]) -> tuple[str, ...]:
-    return tuple(each.name for each in fields(kind))
+    return {name: getattr(row, name) for name in row.__dataclass_fields__}
 
 
 def _rows(group: GroupEvidence, symbols: dict[int, str]) -> dict[str, list[Row]]:
     """Rows of each table; what is in them beside its columns is left out."""
     sizes = {"n_cells": group.contrast.n_cells, "n_against": group.contrast.n_against}
     distance = {"distance": group.distance, "distance_p": group.distance_p, "n_genes": len(group.contributions)}
+    name = {"name": group.named.name, "name_p": group.named.p_value} if group.named else {"name": "", "name_p": None}
     return {
-        "groups": [sizes | distance | _name_of(group)],
+        "groups": [sizes | distance | name],
         "markers": [_flat(marker) | {"gene": marker.name} for marker in group.markers],
         "contributions": [
             _flat(gene) | {"gene": gene.name, "share": gene.contribution / group.distance if group.distance else 0.0}
@@ -377,11 +369,6 @@ def _rows(group: GroupEvidence, symbols: dict[int, str]) -> dict[str, list[Row]]
             for one in group.enriched
         ],
     }
-
-
-def _name_of(group: GroupEvidence) -> Row:
-    named = group.named
-    return {"name": named.name if named else "", "name_p": named.p_value if named else None}
 
 
 def _name_rows(named: NamedSet) -> list[Row]:

@@ -320,7 +320,8 @@ def score_terms(
 
 def permutation_of_texts(presence: sp.csr_matrix) -> TextPermutation:
     """Prepare the permutations of :func:`score_terms` for ``presence`` (gene, term)."""
-    strata = _length_strata(presence)
+    stratum = strata_of(np.diff(presence.indptr), at_most=_MAX_STRATA)  # equal numbers of terms stay together
+    strata = tuple(np.flatnonzero(stratum == which) for which in np.unique(stratum))
     carriers = presence.T.tocsr()
     counts = [np.asarray(carriers[:, genes].sum(axis=1)).ravel() for genes in strata]
     held = np.array(counts).reshape(len(strata), carriers.shape[0]).T  # (term, stratum)
@@ -328,12 +329,6 @@ def permutation_of_texts(presence: sp.csr_matrix) -> TextPermutation:
     free = held * (size - held) / np.maximum(size - 1, 1)
     factors = np.stack([held, free, free * (size - 2 * held) / np.maximum(size - 2, 1)])
     return TextPermutation(carriers=carriers, strata=strata, factors=factors)
-
-
-def _length_strata(presence: sp.csr_matrix) -> tuple[Int[np.ndarray, " _"], ...]:
-    """Genes grouped by the number of terms in their text; equal numbers stay together."""
-    stratum = strata_of(np.diff(presence.indptr), at_most=_MAX_STRATA)
-    return tuple(np.flatnonzero(stratum == which) for which in np.unique(stratum))
 
 
 def _central_moments(weights: Float[np.ndarray, "gene cluster"]) -> Float[np.ndarray, "3 cluster"]:

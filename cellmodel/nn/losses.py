@@ -196,12 +196,9 @@ def latent_correlation(
     contiguous rows of the data instead. No unit, 0 to 5.
     """
     weights = assignment / assignment.sum(dim=0)  # (cell, cluster)
-    readout, other_readout = (_unit_centered(z.T @ weights) for z in (view, other))
+    readouts = (z.T @ weights for z in (view, other))
+    readout, other_readout = (F.normalize(rows - rows.mean(dim=1, keepdim=True), dim=1) for rows in readouts)
     return _distance_from_identity(readout @ other_readout.T)
-
-
-def _unit_centered(rows: Float[Tensor, "row column"]) -> Float[Tensor, "row column"]:
-    return F.normalize(rows - rows.mean(dim=1, keepdim=True), dim=1)
 
 
 def _distance_from_identity(correlation: Float[Tensor, "row row"]) -> Float[Tensor, ""]:

@@ -37,7 +37,8 @@ def layer_similarities(n_cells: int) -> Iterator[dict[str, float]]:
 
     def after(module: nn.Module, _: Any, output: Any) -> None:
         called[module] = None
-        if torch.is_grad_enabled() or not _passes_messages(module):
+        passes_messages = any(kind.__name__ == "MessagePassing" for kind in type(module).__mro__)
+        if torch.is_grad_enabled() or not passes_messages:  # of PyTorch Geometric, which is imported where it is used
             return
         if output.ndim == 2 and len(output) == n_cells:  # noqa: PLR2004 - a matrix
             last[module] = mean_cosine(output)
@@ -49,11 +50,6 @@ def layer_similarities(n_cells: int) -> Iterator[dict[str, float]]:
         handle.remove()
     names = _names(called)
     found |= {names[module]: value for module, value in last.items() if _OF_GENES not in names[module].split(".")}
-
-
-def _passes_messages(module: nn.Module) -> bool:
-    """Whether it is a layer of PyTorch Geometric, which is imported only where such layers are."""
-    return any(kind.__name__ == "MessagePassing" for kind in type(module).__mro__)
 
 
 def _names(called: dict[nn.Module, None]) -> dict[nn.Module, str]:

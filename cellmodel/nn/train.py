@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
@@ -202,16 +202,13 @@ def _has_stalled(history: Sequence[Values], patience: int | None) -> bool:
 
 def _batch(views: "Mapping[str, Tensor | Rows]", rows: "Tensor", model: "nn.Module") -> "dict[str, Tensor]":
     """Rows of every view, on the model's device."""
-    device = next(model.parameters()).device
-    return {name: _take(view, rows).to(device) for name, view in views.items()}
-
-
-def _take(view: "Tensor | Rows", rows: "Tensor") -> "Tensor":
     import torch
 
-    if isinstance(view, torch.Tensor):
-        return view[rows.to(view.device)]
-    return torch.from_numpy(view[rows.numpy()])
+    taken = {
+        name: view[rows.to(view.device)] if isinstance(view, torch.Tensor) else torch.from_numpy(view[rows.numpy()])
+        for name, view in views.items()
+    }
+    return {name: values.to(next(model.parameters()).device) for name, values in taken.items()}
 
 
 def _tensor_batches(
@@ -284,18 +281,6 @@ def find_device(name: str) -> "torch.device":
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise NotAvailable(f'device {name!r} is not there ({torch.cuda.device_count()} GPUs found); use device="cpu"')
     return device
-
-
-def bfloat16_products(device: "torch.device") -> AbstractContextManager[object]:
-    """Take matrix products in bfloat16 inside the block on a GPU that has it; nothing changes on a CPU.
-
-    Only a model's forward pass belongs in here: losses are taken in float32.
-    """
-    import torch
-
-    if device.type != "cuda" or not torch.cuda.is_bf16_supported():
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 def device_used(name: str) -> str:

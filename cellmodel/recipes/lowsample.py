@@ -26,7 +26,7 @@ from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors, unit_rows
 from cellmodel.nn.losses import info_nce
 from cellmodel.nn.modules import Projector, weights_of, with_weights
-from cellmodel.nn.train import Batch, TrainConfig, bfloat16_products, find_device, fit
+from cellmodel.nn.train import Batch, TrainConfig, find_device, fit
 from cellmodel.pp.moments import column_moments
 from cellmodel.pp.text.paths import N_TOP, gene_specificity, rows_to_one, specific_weights
 from cellmodel.recipes.base import CellViews, NewCells, Recipe, Representation
@@ -95,8 +95,7 @@ def contrast(view: View) -> Callable[[nn.Module, Batch], dict[str, Tensor]]:
     """Objective: two views of a cell are nearer to each other than to those of the other cells of the batch."""
 
     def objective(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        with bfloat16_products(batch["rows"].device):
-            first, second = (model(view(batch["rows"])).float() for _ in range(2))
+        first, second = (model(view(batch["rows"])) for _ in range(2))
         return {"contrast": info_nce(first, second, temperature=TEMPERATURE)}
 
     return objective

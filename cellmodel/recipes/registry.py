@@ -55,21 +55,17 @@ def find_recipe(recipe: str | NamedRecipe) -> "Recipe":
     Raises ``TypeError`` if it is neither; ``UnknownName`` if there is none of that name; ``NotAvailable`` if it is a
     plug-in's that cannot be imported, or is no `Recipe` of that name.
     """
+    from cellmodel.recipes.base import Recipe
+
+    if isinstance(recipe, Recipe):
+        return recipe
     if not isinstance(recipe, str):
-        return _check_recipe(recipe)
+        raise TypeError(f"recipe is a name or a Recipe, not {type(recipe).__name__}")
     plugin = plugins().get(check_name(recipe))
     if plugin is not None:
         return _of_plugin(plugin)
     module, _, attribute = BUILT_IN[recipe].partition(":")
     return getattr(import_module(f"cellmodel.recipes.{module}"), attribute)
-
-
-def _check_recipe(recipe: NamedRecipe) -> "Recipe":
-    from cellmodel.recipes.base import Recipe
-
-    if not isinstance(recipe, Recipe):
-        raise TypeError(f"recipe is a name or a Recipe, not {type(recipe).__name__}")
-    return recipe
 
 
 def _of_plugin(plugin: EntryPoint) -> "Recipe":

@@ -93,21 +93,14 @@ def compare_conditions(
     bulk: Pseudobulk, found: Replicates, *, cluster_names: Sequence[str], config: SampleConfig
 ) -> tuple[GeneTests, ...]:
     """Compare every condition with the reference inside each cluster."""
-    return tuple(
-        _condition_tests(bulk, found, cluster, condition, cluster_names=cluster_names, config=config)
-        for cluster in range(len(cluster_names))
-        for condition in range(1, len(found.conditions))
-    )
-
-
-def _condition_tests(
-    bulk: Pseudobulk, found: Replicates, cluster: int, condition: int, *, cluster_names: Sequence[str],
-    config: SampleConfig,
-) -> GeneTests:  # fmt: skip
-    usable = bulk.n_cells[:, cluster] >= config.min_cells
-    design = design_of(found, condition, usable=usable, confounded_ok=config.confounded_ok)
-    names = (cluster_names[cluster], found.conditions[condition], found.conditions[0])
-    return _tested(bulk.of(design.units, cluster), design, names=names, config=config)
+    tests = []
+    for cluster, name in enumerate(cluster_names):
+        usable = bulk.n_cells[:, cluster] >= config.min_cells
+        for condition in range(1, len(found.conditions)):
+            design = design_of(found, condition, usable=usable, confounded_ok=config.confounded_ok)
+            names = (name, found.conditions[condition], found.conditions[0])
+            tests.append(_tested(bulk.of(design.units, cluster), design, names=names, config=config))
+    return tuple(tests)
 
 
 def compare_clusters(bulk: Pseudobulk, *, cluster_names: Sequence[str], config: SampleConfig) -> tuple[GeneTests, ...]:
@@ -138,7 +131,8 @@ def _tested(libraries: Libraries, design: Design, *, names: tuple[str, str, str]
     if not genes.any():
         return replace(tests, method=NONE, reason=design.reason or "no gene is expressed enough to be tested")
     values = libraries.log_expression(design.side, genes)
-    tests = replace(tests, mean_expression=values.mean(axis=1), log2_fold_change=_difference(values, design.side))
+    difference = values[:, design.side].mean(axis=1) - values[:, ~design.side].mean(axis=1)
+    tests = replace(tests, mean_expression=values.mean(axis=1), log2_fold_change=difference)
     if design.reason:
         return tests
     effects = fit_effects(values, design.side.astype(np.float64), design.nuisance)
@@ -152,11 +146,10 @@ def _tested(libraries: Libraries, design: Design, *, names: tuple[str, str, str]
         fitted = moderate(effects, trend=tests.mean_expression)
         found = {"log2_fold_change": fitted.estimate, "statistic": fitted.t, "method": LIMMA}
         found["prior_df"], p_value = fitted.prior_df, fitted.p_value
-    return replace(tests, p_value=p_value, p_adjusted=_adjusted(p_value), **found)
-
-
-def _difference(values: Float[np.ndarray, "gene unit"], side: Bool[np.ndarray, " unit"]) -> Values:
-    return np.asarray(values[:, side].mean(axis=1) - values[:, ~side].mean(axis=1))
+    p_adjusted, known = np.full(len(p_value), np.nan), ~np.isnan(p_value)
+    if known.any():
+        p_adjusted[known] = adjusted_p(p_value[known])
+    return replace(tests, p_value=p_value, p_adjusted=p_adjusted, **found)
 
 
 def _uses_deseq(config: SampleConfig, design: Design, *, is_counts: bool, is_condition: bool) -> bool:
@@ -213,14 +206,6 @@ def _full_rank(nuisance: Float[np.ndarray, "unit column"]) -> Float[np.ndarray, 
         if orthonormal(nuisance[:, [*kept, column]]).shape[1] > len(kept):
             kept.append(column)
     return nuisance[:, kept]
-
-
-def _adjusted(p_value: Values) -> Values:
-    """Adjust the p values that there are :cite:`benjamini1995fdr`."""
-    adjusted, known = np.full(len(p_value), np.nan), ~np.isnan(p_value)
-    if known.any():
-        adjusted[known] = adjusted_p(p_value[known])
-    return adjusted
 
 
 def gene_frame(tests: Sequence[GeneTests], names: Sequence[str], *, n_top: int | None = None) -> "pd.DataFrame":
