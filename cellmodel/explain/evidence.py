@@ -140,18 +140,9 @@ def attribute_clusters(
     their markers, in place of those between cells; centroids are means over samples then.
     """
     alignment = found.known
-    if samples is not None:
-        comparisons = samples.comparisons
-    elif choice.condition_key is None:
-        comparisons = compare_clusters(found, between=choice.between)
-    else:
-        comparisons = compare_conditions(found, condition_key=choice.condition_key, cluster=choice.cluster)
+    comparisons, markers = _compared(found, choice, samples)
     stored = stored_gene_sets(kb)
     sets = (*stored, *(one for path in choice.gmt for one in read_gmt(path, kb, use_orthologs=config.use_orthologs)))
-    if samples is None:
-        markers = [markers for one in comparisons for markers in _markers(found, one, n_top=choice.n_markers)]
-    else:
-        markers = list(samples.markers)
     significant = [[marker.gene for marker in upregulated(group, max_p=choice.max_marker_p)] for group in markers]
     genes = _genes(found, config=config, stored=stored, markers=significant)
     differences = np.concatenate([_differences(found, one, genes.columns) for one in comparisons], axis=1)
@@ -278,11 +269,23 @@ def _differences(
     return every[:, [contrast.group for contrast in comparison.contrasts]]
 
 
-def _markers(found: ClusteredCells, comparison: Comparison, *, n_top: int) -> list[tuple[Marker, ...]]:
-    tables = rank_markers(
-        found.expression[comparison.rows], comparison.labels, gene_names=found.gene_names, n_top=n_top
-    )
-    return [tables[contrast.group].markers for contrast in comparison.contrasts]
+def _compared(
+    found: ClusteredCells, choice: AttributeConfig, samples: SampleContrasts | None
+) -> tuple[tuple[Comparison, ...], list[tuple[Marker, ...]]]:
+    """Comparisons, and the markers of each of their contrasts."""
+    if samples is not None:
+        return samples.comparisons, list(samples.markers)
+    if choice.condition_key is None:
+        comparisons = compare_clusters(found, between=choice.between)
+    else:
+        comparisons = compare_conditions(found, condition_key=choice.condition_key, cluster=choice.cluster)
+    markers = []
+    for one in comparisons:
+        tables = rank_markers(
+            found.expression[one.rows], one.labels, gene_names=found.gene_names, n_top=choice.n_markers
+        )
+        markers += [tables[contrast.group].markers for contrast in one.contrasts]
+    return comparisons, markers
 
 
 def _contributions(
