@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from cellmodel.cluster.algorithms import coarse_leiden, coarse_leiden_to_k
+from cellmodel.cluster.algorithms import communities
 from cellmodel.cluster.structure import Structure, check_structure
 from cellmodel.core.config import RESOLUTION, GraphConfig
 from cellmodel.pp.neighbors import knn_graph, snn_weights
@@ -17,9 +17,9 @@ def groups(n_groups, *, seed=0, size=60, distance=15):
 def checked(points, *, total_counts=None, seed=0, n_clusters=None):
     graph = snn_weights(knn_graph(points, config=GraphConfig()))
     if n_clusters is None:
-        labels = coarse_leiden(graph, points, resolution=RESOLUTION, seed=seed)
+        labels = communities(graph, points, resolution=RESOLUTION, seed=seed)
     else:
-        labels = coarse_leiden_to_k(graph, points, n_clusters=n_clusters, seed=seed)
+        labels = communities(graph, points, n_clusters=n_clusters, seed=seed)
     counts = np.ones(len(points)) if total_counts is None else total_counts
     given = {"resolution": RESOLUTION} if n_clusters is None else {"n_clusters": n_clusters}
     return check_structure(labels, pcs=points, total_counts=counts, seed=seed, **given)
