@@ -8,7 +8,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import wraps
 from importlib import import_module
 from inspect import Parameter, signature
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from mcp.server import MCPServer
 
 _INSTRUCTIONS: Final = (
-    "What NCBI writes about genes, and single-cell clusters. Every tool runs a command of genekb or cellmodel with "
-    "--json and gives its object, numbers to 3 digits; nothing is written. `kb` is a store of list_stores. Files are "
-    "named relative to the folder that is served. Of a long answer a part is given: `cut` says how to get the next."
+    "Genes by their texts, and single-cell clusters. Every tool runs a command of genekb or cellmodel and gives its "
+    "object, numbers to 3 digits; nothing is written. `kb` is a store of list_stores, `file` one of list_files, "
+    "`cluster_key` a column of describe_file. Answers are short: `detail` gives all, `cut` says how to go on."
 )
 _ABOUT: Final = {
     "kb": "Store of gene texts: a name of list_stores, or a store's folder inside the folder that is served.",
@@ -47,12 +47,34 @@ _ABOUT: Final = {
     "tissue": "blood,gut,...: only types of these and those of every tissue.",
     "cluster_key": "Column of obs with the clusters.",
     "cluster": "This cluster alone, in detail; a short form of all if left out.",
+    "gene": "Symbol, alias, Ensembl identifier or GeneID.",
+    "detail": "All that the command gives, not the best alone.",
     "offset": "Entries to leave out of an answer that was cut.",
 }
+_ANSWERS: Final = {  # the list of each tool's answer; fields of its entries in short, all where there are none
+    "list_stores": ("stores", "store digest n_genes n_texts encoders"),
+    "list_files": ("files", ""),
+    "describe_file": ("columns", ""),
+    "resolve_genes": ("losses", ""),
+    "search_genes": ("hits", "symbol gene_id name score matched_words"),
+    "describe_gene": ("neighbors", "symbol gene_id name cosine"),
+    "name_gene_sets": ("sets", "set_name name reason p_value name_p theme unknown"),
+    "annotate_marker_lists": ("clusters", "cluster name confidence best reason runner_up p_adjusted genes unresolved"),
+    "name_clusters": ("clusters", "cluster n_cells name confidence best reason runner_up p_adjusted genes mix"),
+    "describe_clusters": ("groups", "cluster n_cells name markers themes"),
+    "search_cells": ("clusters", "cluster n_cells score p_value genes"),
+}
+_OF_ONE: Final = ("name", "term", "log2_fold_change", "contribution", "fraction_in", "fraction_out", "p_adjusted")
+_SHORT_LIST: Final = 5  # of an entry
+_Level = Literal["auto", "fine", "broad"]
+_PAGES: Final = (
+    Parameter("detail", Parameter.KEYWORD_ONLY, default=False, annotation=bool),
+    Parameter("offset", Parameter.KEYWORD_ONLY, default=0, annotation=int),
+)
 _LIMITS: Final[dict[str, Any]] = {"limit": {"ge": 1, "le": 100}, "offset": {"ge": 0}}
-_OPTION: Final = re.compile(rf"--({'|'.join(_ABOUT).replace('_', '-')})(?![a-z-])")  # that is a parameter here
-_MOST_BYTES, _LONGEST_ERROR = 20_000, 1_000  # of an answer; characters
-_BRIEF: Final = {"markers": (5, ("name", "log2_fold_change", "p_adjusted")), "themes": (3, ("term", "p_adjusted"))}
+_OPTION: Final = re.compile(r"--([a-z][a-z-]+)|\b([a-z_]+)=True\b")
+_SHORT, _DETAIL = 3_500, 20_000  # bytes of an answer
+_LONGEST_ERROR, _LONGEST_DIGEST = 1_000, 300  # characters
 
 
 def mcp(
@@ -86,62 +108,111 @@ def make_server(home: Path | None = None) -> "MCPServer[Any]":
     tools = Tools(root=Path.cwd().resolve(), home=home)
     reads = ToolAnnotations(read_only_hint=True, open_world_hint=False)
     for tool in tools.all():
-        server.add_tool(_as_served(tool), annotations=reads, structured_output=False)  # which would say all twice
+        server.add_tool(_as_served(tool), annotations=reads)
     return server
 
 
-def _as_served(tool: Callable[..., dict[str, Any]]) -> Callable[..., str]:
-    """Describe the parameters of a tool; give a part of its answer as text, and its errors as a line."""
+def _as_served(tool: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
+    """Describe a tool's parameters and answer; give a part of the answer as an object, its errors as a line."""
     from mcp.server.mcpserver.exceptions import ToolError
-    from pydantic import Field
+    from mcp.types import CallToolResult, TextContent
+    from pydantic import ConfigDict, Field, create_model
+
+    key, names = _ANSWERS[tool.__name__]
+    asked = signature(tool)
 
     @wraps(tool)
-    def answer(*, offset: int, **given: Any) -> str:
+    def answer(*, offset: int, detail: bool, **given: Any) -> CallToolResult:
         try:
-            return _text(_part(tool(**given), offset=offset))
+            found = json.loads(json.dumps(tool(**given)), parse_float=lambda text: float(f"{float(text):.3g}"))
+            whole = found if detail else _brief(found, key, names.split(), one=bool(given.get("cluster")))
+            part = _part(whole, offset=offset, room=_DETAIL if detail else _SHORT)
         except Exception as error:
             fault = known_fault(error)
             if fault is None:
                 raise
-            line = _OPTION.sub(lambda found: found[1].replace("-", "_"), printable(fault[1]))
-            raise ToolError(shorten(line, _LONGEST_ERROR)) from error
+            raise ToolError(shorten(_by_parameters(printable(fault[1]), asked.parameters), _LONGEST_ERROR)) from error
+        return CallToolResult(content=[TextContent(type="text", text=_digest(part, key))], structured_content=part)
 
-    asked = signature(tool)
     fields = {name: Field(description=text, **_LIMITS.get(name, {})) for name, text in _ABOUT.items()}
-    given = [*asked.parameters.values(), Parameter("offset", Parameter.KEYWORD_ONLY, default=0, annotation=int)]
+    given = [*asked.parameters.values(), *_PAGES]
     described = [one.replace(annotation=Annotated[one.annotation, fields[one.name]]) for one in given]
-    answer.__signature__ = asked.replace(parameters=described)  # type: ignore[attr-defined]  # where inspect looks
+    entries = Field(description=f"Entries of {names.replace(' ', ', ')}; with detail, all." if names else "Entries.")
+    shown: dict[str, Any] = {
+        key: (list[Any], entries),
+        "cut": (str, Field(default="", description="Which part this is.")),
+    }
+    shape = create_model(tool.__name__, __config__=ConfigDict(extra="allow"), **shown)
+    answer.__signature__ = asked.replace(  # type: ignore[attr-defined]  # where inspect looks
+        parameters=described, return_annotation=Annotated[CallToolResult, shape]
+    )
     return answer
 
 
-def _text(content: Any) -> str:
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+def _by_parameters(line: str, parameters: Mapping[str, Any]) -> str:
+    """Spell options of a message as parameters, and say of those that a tool lacks that they are the command's."""
+    names = [(option or argument).replace("-", "_") for option, argument in _OPTION.findall(line)]
+    lacking = ", ".join(name for name in dict.fromkeys(names) if name not in parameters)
+    line = _OPTION.sub(lambda found: (found[1] or found[2]).replace("-", "_"), line)
+    return f"{line} ({lacking}: of the command, not of this tool)" if lacking else line
+
+
+def _brief(content: dict[str, Any], key: str, names: Sequence[str], *, one: bool) -> dict[str, Any]:
+    """Give the fields of the entries that matter most, and of the lists in them the first; of one entry, all fields."""
+    if not names:
+        return content
+    entries = [
+        {name: _first(value, one=one) for name, value in entry.items() if one or name in names}
+        for entry in content[key]
+    ]
+    return {name: value for name, value in content.items() if value and not isinstance(value, list)} | {key: entries}
+
+
+def _first(value: Any, *, one: bool) -> Any:
+    """Give the first of a list by name, with fractions of a mix, or with more of each where there is one entry."""
+    if isinstance(value, dict):
+        return value.get("name", value)
+    if not isinstance(value, list):
+        return value
+    shown = value[: _SHORT_LIST * (1 + one)]
+    if not (shown and isinstance(shown[0], dict)) or "fraction" in shown[0]:
+        return shown
+    if one:
+        return [{name: each[name] for name in _OF_ONE if name in each} for each in shown]
+    return [each.get("name") or each.get("term") for each in shown]
+
+
+def _digest(content: Mapping[str, Any], key: str) -> str:
+    """Say in short what an answer holds, for programs that show an assistant the text alone."""
+    rows = [entry.values() if isinstance(entry, dict) else [entry] for entry in content[key]]
+    lines = [", ".join(str(value) for value in [*row][:4] if isinstance(value, str | int | float)) for row in rows]
+    return shorten(f"{key} ({content.get('cut') or len(rows)}): {'; '.join(lines)}", _LONGEST_DIGEST)
 
 
 def _size(content: Any) -> int:
-    return len(_text(content).encode(errors="replace"))
+    return len(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(errors="replace"))
 
 
-def _part(content: Any, *, offset: int, room: int = _MOST_BYTES) -> Any:
+def _part(content: Any, *, offset: int, room: int) -> Any:
     """Give an answer from an entry of its longest list on, as much as there is room for, and say what is left out."""
     if not offset and _size(content) <= room:
         return content
     lists = {key: each for key, each in content.items() if isinstance(each, list)} if isinstance(content, dict) else {}
     name = max(lists, key=lambda key: _size(lists[key]), default="")
     n_entries = len(lists.get(name, ()))
+    if n_entries == 1 and isinstance(entry := lists[name][0], dict):
+        rest = {key: value for key, value in content.items() if key != name}
+        inner = _part(entry, offset=offset, room=room - _size(rest) - 50)
+        return rest | {"cut": f"{name}: {inner.pop('cut')}", name: [inner]}
     if offset >= n_entries:
-        raise SourceUnusable(
-            f"the answer has {n_entries} entries, or one of more than {_MOST_BYTES:,} bytes; ask for less"
-        )
+        raise SourceUnusable(f"the answer has {n_entries} entries, or one that is too long; ask for less")
     room -= _size(content | {name: []}) + 200  # for the note on the part
     entries = lists[name][offset:]
     part = entries[: sum(size <= room for size in accumulate(_size(entry) + 1 for entry in entries))]
-    if not part:
-        first = _part(entries[0], offset=0, room=room - 1)
-        part = [first | {"cut": first["cut"].partition(";")[0]}]
+    part = part or [_part(entries[0], offset=0, room=room)]
     end = offset + len(part)
-    rest = f"; offset={end} gives the next" if end < n_entries else ""
-    return {"cut": f"{name}: entries {offset + 1} to {end} of {n_entries}{rest}"} | content | {name: part}
+    more = f"; offset={end} gives the next" if end < n_entries else ""
+    return {"cut": f"{name}: entries {offset + 1} to {end} of {n_entries}{more}"} | content | {name: part}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,30 +223,33 @@ class Tools:
     home: Path | None
     lock: Any = field(default_factory=threading.Lock)  # one command at a time: all print on one stdout
 
-    def all(self) -> tuple[Callable[..., dict[str, Any]], ...]:
+    def all(self) -> list[Callable[..., dict[str, Any]]]:
         """List the tools."""
-        return (
-            self.list_stores,
-            self.list_files,
-            self.resolve_genes,
-            self.search_genes,
-            self.name_gene_sets,
-            self.annotate_marker_lists,
-            self.name_clusters,
-            self.describe_clusters,
-            self.search_cells,
-        )
+        return [getattr(self, name) for name in _ANSWERS]
 
     def list_stores(self) -> dict[str, Any]:
-        """List the stores of gene texts on this machine, whose names other tools take; as `genekb info --json`."""
-        return self._run("genekb", "list")
+        """List the stores of gene texts on this machine, whose names other tools take."""
+        return self._run("genekb", "info")
 
     def list_files(self, folder: str = "") -> dict[str, Any]:
         """List the files that other tools take, and folders, whose names end with a slash."""
         return {"folder": folder, "files": _files(self.root / self._inside(folder) if folder else self.root)}
 
+    def describe_file(self, file: str) -> dict[str, Any]:
+        """Say what a cell file holds: cells, genes, and the columns of obs, of which `cluster_key` names one."""
+        from cellmodel.io.formats.anndata import read_anndata
+
+        adata = read_anndata(self.root / self._inside(file))
+        columns = []
+        for name in adata.obs:
+            values = adata.obs[name].value_counts().index
+            columns.append(
+                {"column": name, "n_values": len(values), "values": [shorten(str(x), 40) for x in values[:8]]}
+            )
+        return {"n_cells": adata.n_obs, "n_genes": adata.n_vars, "genes": [*adata.var_names[:8]], "columns": columns}
+
     def resolve_genes(self, kb: str, genes: list[str] | None = None, file: str = "") -> dict[str, Any]:
-        """Say how many gene names a store knows, and which not, as `genekb resolve --json`.
+        """Say how many gene names a store knows, and which not.
 
         Give `genes`, or `file`: cells (.h5ad, 10x, ...) or a text file with one name a line.
         """
@@ -185,13 +259,31 @@ class Tools:
     def search_genes(
         self, query: str, kb: str, limit: int = 10, mode: Literal["hybrid", "semantic", "keyword"] = "hybrid"
     ) -> dict[str, Any]:
-        """Find genes by the meaning of their texts, the words in them, or both; as `genekb search --json`."""
+        """Find genes by the meaning of their texts, the words in them, or both;."""
         return self._run("genekb", "search", self._kb(kb), f"--limit={limit}", f"--mode={mode}", args=[query])
+
+    def describe_gene(self, gene: str, kb: str, limit: int = 5) -> dict[str, Any]:
+        """Give the names and the text of a gene, and the genes whose texts are nearest."""
+        import genekb
+        from genekb.schema import rows_of
+
+        store = genekb.open(self._kb(kb).removeprefix("--kb="), home=self.home)
+        number = int(store.gene_ids([int(gene) if gene.isdigit() else gene])[0])
+        if number not in store:
+            raise SourceUnusable(f"{kb} has no gene {gene!r}; search_genes finds genes by words")
+        row = rows_of(store.table("genes"), [number]).to_pylist()[0]
+        (text,) = store.texts([number])
+        near = store.neighbors(number, limit=limit) if text and store.encoder_ids else ()
+        found = [asdict(hit) for hit in near]
+        return {name: row[name] for name in ("gene_id", "symbol", "name", "aliases")} | {
+            "text": text,
+            "neighbors": found,
+        }
 
     def name_gene_sets(self, kb: str, sets: dict[str, list[str]] | None = None, file: str = "") -> dict[str, Any]:
         """Name gene sets by the texts of their genes, or say that they have no common theme.
 
-        As `genekb name-set --json`. Give `sets`, or `file`: .gmt, or .tsv/.csv with columns set and gene.
+        Give `sets`, or `file`: .gmt, or .tsv/.csv with columns set and gene.
         """
         with self._input(sets, file, name="set.csv") as path:
             return self._run("genekb", "name-set", self._kb(kb), args=[path])
@@ -201,12 +293,12 @@ class Tools:
         kb: str,
         lists: dict[str, list[str]] | None = None,
         file: str = "",
-        level: Literal["auto", "fine", "broad"] = "auto",
+        level: _Level = "auto",
         tissue: str = "",
     ) -> dict[str, Any]:
         """Name cell types from lists of marker genes, unassigned where the evidence is weak.
 
-        As `cellmodel annotate --marker-lists --json`. Give `lists`, or `file`: a table with columns cluster and gene
+        Give `lists`, or `file`: a table with columns cluster and gene
         (Seurat's FindAllMarkers, scanpy's rank_genes_groups_df).
         """
         with self._input(lists, file, name="cluster.csv") as path:
@@ -215,30 +307,28 @@ class Tools:
         return found if file else found | {"input": ""}  # no file that anyone else can read
 
     def name_clusters(
-        self, file: str, kb: str, cluster_key: str = "cellmodel", level: Literal["auto", "fine", "broad"] = "auto"
+        self, file: str, kb: str, cluster_key: str = "cellmodel", level: _Level = "auto"
     ) -> dict[str, Any]:
-        """Name the clusters of a cell file by cell types, with the evidence; as `cellmodel annotate --json`."""
+        """Name the clusters of a cell file by cell types, with the evidence;."""
         words = [self._kb(kb), f"--cluster-key={cluster_key}", f"--level={level}"]
         return self._run("cellmodel", "annotate", *words, args=[self._inside(file)])
 
     def describe_clusters(
         self, file: str, kb: str, cluster_key: str = "cellmodel", cluster: str = ""
     ) -> dict[str, Any]:
-        """Say what sets the clusters of a cell file apart: 5 markers, 3 themes and a name of the markers for each.
+        """Say what sets the clusters of a cell file apart: markers, themes and a name of the markers for each.
 
-        With `cluster` all that `cellmodel attribute --json` has of it: contributions of genes, sentences, evidence.
+        With `cluster` that one, with contributions of genes; `detail` adds sentences and evidence.
         """
         words = [self._kb(kb), f"--cluster-key={cluster_key}"]
         found = self._run("cellmodel", "attribute", *words, args=[self._inside(file)])
         groups = {group["cluster"]: group for group in found["groups"]}
-        if not cluster:
-            return found | {"groups": [_brief(group) for group in groups.values()]}
-        if cluster not in groups:
+        if cluster and cluster not in groups:
             raise SourceUnusable(f"no cluster {cluster!r}; there: {known_names(cluster, groups)}")
-        return {key: value for key, value in found.items() if key != "groups"} | groups[cluster]
+        return found | {"groups": [groups[cluster]] if cluster else [*groups.values()]}
 
     def search_cells(self, file: str, query: str, kb: str, cluster_key: str = "") -> dict[str, Any]:
-        """Rank the clusters of a cell file by free text, with the genes responsible; as `cellmodel search --json`."""
+        """Rank the clusters of a cell file by free text, with the genes responsible;."""
         words = [self._kb(kb), *([f"--cluster-key={cluster_key}"] if cluster_key else [])]
         return self._run("cellmodel", "search", *words, args=[self._inside(file), query])
 
@@ -292,13 +382,8 @@ class Tools:
                     app([*words, *home, "--json", "--", *args], standalone_mode=False)
             finally:
                 from_shell.reset(asked)
-        return json.loads(out.getvalue(), parse_float=lambda number: float(f"{float(number):.3g}"))
-
-
-def _brief(group: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the best markers and themes of a cluster alone."""
-    short = {key: [{name: one[name] for name in names} for one in group[key][:n]] for key, (n, names) in _BRIEF.items()}
-    return {"cluster": group["cluster"], "n_cells": group["n_cells"], "name": (group["name"] or {}).get("name")} | short
+        content: dict[str, Any] = json.loads(out.getvalue())
+        return content
 
 
 def _is_there(name: str) -> bool:
