@@ -1,5 +1,6 @@
 """Catalogs: what can be pulled, from where, under which terms; a TOML file anywhere that files are shared."""
 
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from genekb.files.replace import Target, check_targets
 from genekb.net.retry import RetryPolicy
 from genekb.share.remotes import Address, at_digest, is_address, is_relative, open_remote, parse_address
 from genekb.share.transfer import read_remote_file
+from genekb.store.home import find_home
 from genekb.store.manifest import Manifest
 
 CATALOG: Final = "catalog.toml"
@@ -54,6 +56,11 @@ def list_manifest(manifest: Manifest, url: str, *, catalog: Path) -> Listed:
         n_bytes=sum(file.n_bytes for file in manifest.files),
         licences=manifest.licences,
     )
+
+
+def find_catalog(location: str | None, home: Path | None) -> str:
+    """Find the catalog: the one given, else that of ``GENEKB_CATALOG``, else the home's."""
+    return location or os.environ.get("GENEKB_CATALOG") or str(find_home(home) / CATALOG)
 
 
 def read_catalog(location: str, *, retry: RetryPolicy | None = None) -> tuple[Listed, ...]:

@@ -2,25 +2,28 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from shutil import rmtree
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from genekb.core.addresses import is_web_address, without_login
 from genekb.core.errors import NotAvailable, SourceUnusable, StoreCorrupt
+from genekb.core.messages import Names, several
 from genekb.core.python import for_python
-from genekb.files.atomic import write_toml
+from genekb.files.atomic import user_path, write_toml
 from genekb.files.replace import Target, check_targets
 from genekb.net.retry import RetryPolicy
 from genekb.share.open import open
-from genekb.share.pull import PullConfig, Pulled, files_with, find_encoders, pull_store
+from genekb.share.pull import PullConfig, files_with, find_encoders, pull_store
 from genekb.share.remotes import Address, at_digest, is_relative, parse_address
+from genekb.share.transfer import Transfer
 from genekb.store.files import read_origin
 from genekb.store.home import find_home
 from genekb.store.lockfile import (
     LOCK_VERSION,
     PROGRAM,
+    Kind,
     Pin,
     existing_lock,
     new_lock_file,
@@ -33,6 +36,7 @@ from genekb.store.reader import Store
 from genekb.store.vectors import CACHE
 from genekb.store.verify import Verification, verify_store
 
+Given = TypeVar("Given")
 log = logging.getLogger(__name__)
 PIN: Final = "pin a store with `genekb lock NAME`"
 _HEADER: Final = (
@@ -117,16 +121,30 @@ def _verify(pin: Pin, home: Path | None) -> Verification | None:
 def lock(
     store: str | Path | Sequence[str | Path] = (),
     *,
-    encoder: str | Sequence[str] = (),
+    encoder: Names = (),
     url: str | None = None,
     file: str | Path | None = None,
     home: str | Path | None = None,
 ) -> tuple[Pin, ...]:
     """Pin the stores that a project uses, by digest, as `genekb lock` does; give all that are pinned.
 
-    ``store``: one or several; none gives what is pinned. ``encoder``: those that the project needs; those that are here
-    if empty. ``url``: where the store can be pulled from, if it was made here. ``file``: the project's lock file if
-    None. Raises ``SourceUnusable`` if nothing is pinned, and no store given.
+    Parameters
+    ----------
+    store
+        Stores to pin, one or several; none gives what is pinned.
+    encoder
+        This encoder alone; those that are here if empty; one or several.
+    url
+        Where the store can be pulled from, if it was made here.
+    file
+        Lock file; else the project's genekb.lock.
+    home
+        Artifact home; else GENEKB_HOME, else the user's data folder.
+
+    Raises
+    ------
+    SourceUnusable
+        If nothing is pinned, and no store given.
 
     Examples
     --------
@@ -135,19 +153,35 @@ def lock(
     ['demo@1']
     """
     path, names = new_lock_file(file), [store] if isinstance(store, str | Path) else list(store)
-    if not names:
-        return read_pins(existing_lock(path, hint=PIN))
-    if url and len(names) > 1:
-        raise ValueError(f"url goes with one store, not {len(names)}")
-    encoders, place, where = [encoder] if isinstance(encoder, str) else encoder, url_for_lock(url or "", path), home
-    home = None if where is None else Path(where)
-    new = [pin_store(open(str(name), home=home), encoders=encoders, url=place) for name in names]
+
+    def pin(name: str | Path, place: str) -> Pin:
+        return pin_store(open(str(name), home=home), encoders=several(encoder), url=place)
+
+    pins = lock_artifacts("store", names, pin, path, url=url, hint=PIN)
+    if names:
+        note_lock_file(path, find_home(user_path(home)))
+    return pins
+
+
+def lock_artifacts(
+    kind: Kind, given: Sequence[Given], pin: Callable[[Given, str], Pin], path: Path, *, url: str | None, hint: str
+) -> tuple[Pin, ...]:
+    """Pin artifacts of a kind in a lock file, and give all of that kind; see :func:`lock`.
+
+    ``pin``: describes one of those ``given``, and where it can be pulled from. ``hint``: how to pin the first one.
+    """
+    if not given:
+        return read_pins(existing_lock(path, hint=hint), kind)
+    if url and len(given) > 1:
+        raise ValueError(f"url goes with one {kind}, not {len(given)}")
+    place = url_for_lock(url or "", path)
+    new = [pin(each, place) for each in given]
     write_pins(new, path)
-    note_lock_file(path, find_home(home))
-    for pin in new:
-        if not pin.url:
-            log.info("%s has no address: others need a copy of it; `genekb push` it and give `url`", pin.name)
-    return read_pins(path)
+    push = {"store": "genekb push", "model": "cellmodel model push"}[kind]
+    for one in new:
+        if not one.url:
+            log.info("%s has no address: others need a copy of it; `%s` it and give `url`", one.name, push)
+    return read_pins(path, kind)
 
 
 @for_python
@@ -157,7 +191,7 @@ def sync(
     check: bool = False,
     home: str | Path | None = None,
     retry: RetryPolicy | None = None,
-) -> list[tuple[Pin, Pulled | None]]:
+) -> list[tuple[Pin, Transfer | None]]:
     """Bring every store of a lock file to a home, as `genekb pull` does; give each pin, and what was pulled for it.
 
     What is whole stays. ``file``: the project's if None. ``check``: only compare; ``StoreCorrupt`` where something
@@ -182,7 +216,7 @@ def sync(
     return [(pin, _sync(pin, path, home=place, retry=retry)) for pin in read_pins(path)]
 
 
-def _sync(pin: Pin, path: Path, *, home: Path | None, retry: RetryPolicy) -> Pulled | None:
+def _sync(pin: Pin, path: Path, *, home: Path | None, retry: RetryPolicy) -> Transfer | None:
     """Bring one store. A pull hashes all that it brings, so only what was here, and damaged, is verified once more."""
     before = _verify(pin, home)
     is_sound = before is not None and not before.faults
@@ -193,9 +227,9 @@ def _sync(pin: Pin, path: Path, *, home: Path | None, retry: RetryPolicy) -> Pul
         rmtree(find_home(home) / "stores" / pin.name / CACHE / pin.digest[:16], ignore_errors=True)
     config = PullConfig(encoders=pin.encoders, digest=pin.digest, retry=retry)
     pulled = pull_store(address, config, home=home)
-    if pulled.manifest.full_name != pin.name:
-        raise StoreCorrupt(f"{pin.url} gives {pulled.manifest.full_name} where {path} pins {pin.name}; pin it again")
+    if pulled.name != pin.name:
+        raise StoreCorrupt(f"{pin.url} gives {pulled.name} where {path} pins {pin.name}; pin it again")
     faults = [] if before is None or is_sound else check_pin(pin, home)
     if faults:
-        raise StoreCorrupt(f"{pulled.folder}: {faults[0]}; remove this folder and run `genekb pull` again")
+        raise StoreCorrupt(f"{pulled.path}: {faults[0]}; remove this folder and run `genekb pull` again")
     return pulled

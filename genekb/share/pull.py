@@ -1,5 +1,6 @@
 """Pull a store: its manifest first, then the files that it promises, each with those bytes, then one rename."""
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,15 +14,17 @@ from genekb.files.atomic import TEMPORARY, user_path, write_text
 from genekb.net.client import Absent
 from genekb.net.download import size_on_disk
 from genekb.net.retry import RetryPolicy
-from genekb.share.remotes import Address, parse_address
+from genekb.share.catalog import address_of, find_catalog, find_listed, read_catalog
+from genekb.share.remotes import Address, is_address, parse_address
 from genekb.share.signing import SIGNATURE_LIMIT, check_signature
-from genekb.share.transfer import RemoteVersion, open_version, read_remote_file
+from genekb.share.transfer import Artifact, RemoteVersion, Transfer, open_version, read_remote_file
 from genekb.store.files import Origin, absent_encoders, file_fault, note_origin
 from genekb.store.home import CURRENT, check_name, current_folder, find_home
 from genekb.store.manifest import MANIFEST, SIGNATURE, Manifest, StoredFile, is_of, parse_manifest
 from genekb.store.reader import Store
 from genekb.store.writer import locked, make_current, writing_to
 
+log = logging.getLogger(__name__)
 PULLING: Final = ".pulling-"
 _DIGITS: Final = 16
 
@@ -36,19 +39,6 @@ class PullConfig:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pulled:
-    """A store that was pulled."""
-
-    folder: Path  # where it lies
-    manifest: Manifest  # what it is
-    url: str  # where it came from, with the commit on the Hub
-    n_bytes: int  # bytes that came now
-    left: tuple[str, ...]  # encoders that were left where they are
-    replaced: str = ""  # digest that the name mapped to before, if it was another
-    signed: str = ""  # signed comment, if a signature was asked for
-
-
 @for_python
 def pull(
     url: str,
@@ -56,12 +46,31 @@ def pull(
     encoder: Names | None = None,
     digest: str | None = None,
     public_key: str | None = None,
+    catalog: str | None = None,
+    jobs: int = 4,
+    timeout_s: float = 60.0,
     home: str | Path | None = None,
 ) -> Store:
     """Bring a shared store to this machine, as `genekb pull` does, every byte checked; it is opened then.
 
-    ``url``: folder, web server, ``s3://`` or ``hf://``; ``encoder``: those to bring, all if None; ``digest``,
-    ``public_key``: what the store must have, and by which key it must be signed.
+    Parameters
+    ----------
+    url
+        Address: folder, web server, s3:// or hf://, with @DIGEST or @REVISION to pin it; or a catalog's name.
+    encoder
+        This encoder alone; all that are shared if None; one or several.
+    digest
+        Digest, or its first digits, that the store must have.
+    public_key
+        minisign key, or its file, that must have signed the store.
+    catalog
+        Catalog, a path or an address; else GENEKB_CATALOG, else catalog.toml of the home.
+    jobs
+        Parallel transfers.
+    timeout_s
+        Longest silence of the server, in seconds.
+    home
+        Artifact home; else GENEKB_HOME, else the user's data folder.
 
     Examples
     --------
@@ -70,11 +79,41 @@ def pull(
     >>> gk.pull("shared/demo", home="home-of-a-colleague").manifest.full_name
     'demo@1'
     """
-    wanted = PullConfig(encoders=tuple(several(encoder)), digest=digest or "", public_key=public_key or "")
-    return Store(pull_store(parse_address(url), wanted, home=user_path(home)).folder)
+    pulled = pull_named(
+        url, encoder=encoder, digest=digest, public_key=public_key, catalog=catalog, jobs=jobs, timeout_s=timeout_s,
+        home=user_path(home),
+    )  # fmt: skip
+    return Store(pulled.path)
 
 
-def pull_store(address: Address, config: PullConfig | None = None, *, home: Path | None = None) -> Pulled:
+def pull_named(
+    url: str,
+    *,
+    encoder: Names | None,
+    digest: str | None,
+    public_key: str | None,
+    catalog: str | None,
+    jobs: int,
+    timeout_s: float,
+    home: Path | None,
+) -> Transfer:
+    """Bring a store by its address or its name in a catalog, see :func:`pull`."""
+    if is_address(url) or "/" in url or Path(url).expanduser().exists():
+        address = parse_address(url)
+    else:
+        listed = find_listed(read_catalog(find_catalog(catalog, home)), url)
+        address, digest = address_of(listed), digest or listed.digest
+    retry = RetryPolicy(n_jobs=jobs, timeout_s=timeout_s)
+    config = PullConfig(encoders=tuple(several(encoder)), digest=digest or "", public_key=public_key or "", retry=retry)
+    pulled = pull_store(address, config, home=home)
+    if pulled.replaced:
+        log.info("%s named %s before; that store is kept, by digest", pulled.name, pulled.replaced[:16])
+    if pulled.left:
+        log.info("left where they are: %s", ", ".join(pulled.left))
+    return pulled
+
+
+def pull_store(address: Address, config: PullConfig | None = None, *, home: Path | None = None) -> Transfer:
     """Bring a store to a home, or go on with a pull that was interrupted.
 
     Raises ``NotAvailable`` if the location cannot be reached, or has no such store, version or encoder; what has
@@ -93,7 +132,7 @@ class _Pull:
     version: RemoteVersion
     config: PullConfig
 
-    def run(self, stores: Path) -> Pulled:
+    def run(self, stores: Path) -> Transfer:
         """Check what is promised before anything visible is written; see :func:`pull_store`."""
         manifest, signature, signed = self._promise()
         name_folder = stores / manifest.full_name
@@ -118,15 +157,15 @@ class _Pull:
             else:
                 make_current(staging, manifest.digest)
         replaced = before.name if before is not None and before.name != manifest.digest else ""
-        return Pulled(
+        artifact = Artifact(
+            name=manifest.full_name,
+            digest=manifest.digest,
             folder=target,
-            manifest=manifest,
-            url=self.version.remote.name,
-            n_bytes=n_bytes,
+            files=files_with(manifest, shared),
+            heads=(),
             left=tuple(key for key in manifest.encoders if key not in shared),
-            replaced=replaced,
-            signed=signed,
         )
+        return artifact.transfer(self.version.remote.name, n_bytes_now=n_bytes, replaced=replaced, signed=signed)
 
     def _promise(self) -> tuple[Manifest, bytes | None, str]:
         """Read the manifest by the rules of every manifest, and its signature."""

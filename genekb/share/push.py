@@ -1,40 +1,26 @@
 """Push a store: every file first, the manifest after them, and the name last, so that none is ever seen in part."""
 
 import re
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from genekb.core.errors import SourceUnusable
 from genekb.core.messages import Names, several
 from genekb.core.python import for_python
-from genekb.files.replace import Target, check_targets
+from genekb.files.atomic import user_path
 from genekb.net.retry import RetryPolicy
+from genekb.share.catalog import add_to_catalog, check_catalog, list_manifest
 from genekb.share.open import open
 from genekb.share.pull import files_with, find_encoders
-from genekb.share.remotes import Address, open_remote, parse_address, push_to_hub
-from genekb.share.transfer import send_files, write_file
+from genekb.share.remotes import Address, parse_address
+from genekb.share.transfer import Artifact, Transfer
 from genekb.store.files import absent_encoders, check_files
-from genekb.store.home import CURRENT
-from genekb.store.manifest import MANIFEST, SIGNATURE, Manifest, StoredFile
+from genekb.store.manifest import MANIFEST, SIGNATURE, Manifest
 from genekb.store.reader import Store
 from genekb.store.writer import describe_file
 
 _NOT_FREE: Final = re.compile(r"no licence stated|\bBY-NC|non-?commercial|\b(?:kegg|corum)", re.IGNORECASE)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pushed:
-    """What a push ended with."""
-
-    url: str  # where this very version lies: with its digest, or of the Hub with the commit
-    digest: str  # of the store
-    n_files: int  # n_files, n_bytes: of the pushed version
-    n_bytes: int
-    n_sent: int  # bytes that were sent now
-    left: tuple[str, ...]  # encoders that were not pushed
 
 
 @for_python
@@ -43,22 +29,53 @@ def push(
     url: str,
     *,
     encoder: Names | None = None,
+    catalog: str | Path | None = None,
     allow_licence: Names = (),
+    dry_run: bool = False,
+    jobs: int = 4,
+    timeout_s: float = 60.0,
     home: str | Path | None = None,
-) -> Pushed:
-    """Copy a store to where others can pull it, as `genekb push` does; ``encoder``: those to push, all if None.
+) -> Transfer:
+    """Copy a store to where others can pull it, as `genekb push` does; an interrupted push goes on where it was.
 
-    ``allow_licence``: sources that may be shared though their licence is not stated, or not free.
+    Parameters
+    ----------
+    store
+        Name, digest, path, or opened.
+    url
+        Folder, file://, s3://bucket/path or hf://datasets/owner/name.
+    encoder
+        This encoder alone; all if None; one or several.
+    catalog
+        Also list the store in this catalog.toml.
+    allow_licence
+        Share this source though its licence is not stated or not free; one or several.
+    dry_run
+        Report what would be copied; write nothing.
+    jobs
+        Parallel transfers.
+    timeout_s
+        Longest silence of the server, in seconds.
+    home
+        Artifact home; else GENEKB_HOME, else the user's data folder.
 
     Examples
     --------
     >>> import genekb as gk
-    >>> gk.push("demo", "shared/demo").n_sent > 0
+    >>> gk.push("demo", "shared/demo").n_bytes_now > 0
     True
     """
-    return push_store(
-        open(store, home=home), parse_address(url), encoders=several(encoder), allow_licence=several(allow_licence)
-    )
+    kb, address, listed = open(store, home=home), parse_address(url), user_path(catalog)
+    if listed:
+        check_catalog(listed)
+    if dry_run:
+        return _collect(kb, address, several(encoder)).transfer(address.url)
+    retry = RetryPolicy(n_jobs=jobs, timeout_s=timeout_s)
+    allowed = several(allow_licence)
+    pushed = push_store(kb, address, encoders=several(encoder), allow_licence=allowed, retry=retry)
+    if listed:
+        add_to_catalog(list_manifest(kb.manifest, pushed.url, catalog=listed), listed)
+    return pushed
 
 
 def push_store(
@@ -68,7 +85,7 @@ def push_store(
     encoders: Sequence[str] = (),
     allow_licence: Sequence[str] = (),
     retry: RetryPolicy | None = None,
-) -> Pushed:
+) -> Transfer:
     """Copy a store to a location, or go on with a push that was interrupted.
 
     ``encoders``: ids or names of the encoders to push; all if empty. ``allow_licence``: sources that may be shared
@@ -77,9 +94,7 @@ def push_store(
     store is damaged: damage is not shared.
     """
     check_licences(store.manifest, allow_licence)
-    sent = _collect(store, address, encoders)
-    url, n_sent = send(sent, address, retry=retry or RetryPolicy())
-    return _pushed(sent, url, n_sent=n_sent)
+    return _collect(store, address, encoders).send(address, retry=retry or RetryPolicy())
 
 
 def check_licences(manifest: Manifest, allowed: Sequence[str]) -> None:
@@ -93,28 +108,7 @@ def check_licences(manifest: Manifest, allowed: Sequence[str]) -> None:
             )
 
 
-def plan_push(store: Store, address: Address, *, encoders: Sequence[str] = ()) -> Pushed:
-    """Say what a push would copy; see :func:`push_store`."""
-    return _pushed(_collect(store, address, encoders), address.url)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Upload:
-    """Files of one version: first ``files``, then ``heads`` one after the other, then the name; ``left`` stay here."""
-
-    folder: Path
-    files: tuple[StoredFile, ...]
-    heads: tuple[StoredFile, ...]
-    digest: str
-    left: tuple[str, ...] = ()
-
-    @property
-    def everything(self) -> list[StoredFile]:
-        """All files, in the order in which they are sent."""
-        return [*self.files, *self.heads]
-
-
-def _collect(store: Store, address: Address, encoders: Sequence[str]) -> Upload:
+def _collect(store: Store, address: Address, encoders: Sequence[str]) -> Artifact:
     manifest = store.manifest
     if address.revision and address.scheme != "hf":
         raise SourceUnusable(f"a push makes a version of its own; leave @{address.revision} out of the address")
@@ -129,39 +123,11 @@ def _collect(store: Store, address: Address, encoders: Sequence[str]) -> Upload:
         for name in (SIGNATURE, MANIFEST)
         if (store.folder / name).is_file()
     ]
-    return Upload(
+    return Artifact(
+        name=manifest.full_name,
         folder=store.folder,
         files=files_with(manifest, chosen),
         heads=tuple(heads),
         digest=manifest.digest,
         left=tuple(key for key in manifest.encoders if key not in chosen),
     )
-
-
-def _pushed(sent: Upload, url: str, *, n_sent: int = 0) -> Pushed:
-    n_bytes = sum(file.n_bytes for file in sent.everything)
-    n_files = len(sent.everything)
-    return Pushed(url=url, digest=sent.digest, n_files=n_files, n_bytes=n_bytes, n_sent=n_sent, left=sent.left)
-
-
-def send(sent: Upload, address: Address, *, retry: RetryPolicy) -> tuple[str, int]:
-    """Send one version to a location; give its address there, and the bytes that were sent now."""
-    if address.scheme == "file":
-        target = Target(Path(address.url), kind="shared", makes_parents=True)
-        check_targets([target], inputs=[sent.folder], overwrite=True)
-    if address.scheme == "http":
-        raise SourceUnusable(f"{address.url} is read only; push to a folder that it shows, s3:// or hf://")
-    if address.scheme == "hf":
-        names = [file.path for file in sent.everything]
-        commit = push_to_hub(sent.folder, address, digest=sent.digest, patterns=names)
-        return f"{address.url}@{commit}", sum(file.n_bytes for file in sent.everything)
-    prefix = f"{sent.digest}/"
-    with open_remote(address, timeout_s=retry.timeout_s) as remote, tempfile.TemporaryDirectory() as folder:
-        n_sent = send_files(remote, sent.files, sent.folder, prefix=prefix, retry=retry)
-        for head in sent.heads:
-            write_file(remote, sent.folder / head.path, prefix + head.path, retry=retry)
-            n_sent += head.n_bytes
-        pointer = Path(folder) / CURRENT
-        pointer.write_text(sent.digest + "\n", encoding="utf-8")
-        write_file(remote, pointer, CURRENT, retry=retry)
-        return f"{remote.name}@{sent.digest}", n_sent

@@ -1,4 +1,4 @@
-"""Versions at a location: which one an address names, and its files copied from or to it, several at once.
+"""Artifacts, which are stores and fitted models, sent to a location and brought from it: several files at once.
 
 A folder that is shared holds versions side by side, ``<digest>/...``, and ``current``, which names one of them: the
 layout of a name's folder in a home, so that such a folder can be served as it is. A folder that holds the head file
@@ -6,19 +6,21 @@ itself (a repository of the Hub, a store that was copied) is one version.
 """
 
 import queue
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from genekb.core.errors import NotAvailable, StoreCorrupt
+from genekb.core.errors import NotAvailable, SourceUnusable, StoreCorrupt
 from genekb.core.progress import progress
 from genekb.files.atomic import is_digest, sha256_file
+from genekb.files.replace import Target, check_targets
 from genekb.net.download import Damaged, PartialResponse, download_resumable, part_of, read_small, size_on_disk
 from genekb.net.retry import RetryPolicy
-from genekb.share.remotes import Address, Remote, open_remote
+from genekb.share.remotes import Address, Remote, open_remote, push_to_hub
 from genekb.store.files import file_fault
 from genekb.store.home import CURRENT
 from genekb.store.manifest import StoredFile
@@ -34,6 +36,68 @@ def read_remote_file(remote: Remote, path: str, *, limit: int, retry: RetryPolic
     if content is not None and len(content) > limit:
         raise StoreCorrupt(f"{remote.name}/{path} has more than {limit:,} bytes; it is none of ours")
     return content
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Transfer:
+    """What a push or a pull of a store or a fitted model ended with."""
+
+    name: str  # NAME@RELEASE of a store; of a model its folder
+    digest: str  # of a store's content; of a model's description, which holds that of its arrays
+    path: Path  # its folder on this machine
+    url: str  # where this very version lies: with its digest, or of the Hub with the commit
+    n_files: int  # n_files, n_bytes: of the version
+    n_bytes: int
+    n_bytes_now: int  # bytes that were sent, or came, now
+    left: tuple[str, ...] = ()  # encoders of a store that were left where they are
+    replaced: str = ""  # digest that a store's name mapped to before, if it was another
+    signed: str = ""  # signed comment, if a signature was asked for
+    store_id: str = ""  # store_id, encoder_id: what a model was fitted with; empty without knowledge
+    encoder_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Artifact:
+    """A version of a store or a fitted model in a folder: first ``files`` are sent, then ``heads``, then its digest."""
+
+    name: str
+    digest: str
+    folder: Path
+    files: tuple[StoredFile, ...]
+    heads: tuple[StoredFile, ...]  # that promise the files
+    left: tuple[str, ...] = ()  # encoders that are not shared
+
+    def transfer(self, url: str, *, n_bytes_now: int = 0, **more: Any) -> Transfer:
+        """Give what its transfer ended with; ``more``: further fields."""
+        every = [*self.files, *self.heads]
+        return Transfer(
+            name=self.name, digest=self.digest, path=self.folder, url=url, n_files=len(every),
+            n_bytes=sum(file.n_bytes for file in every), n_bytes_now=n_bytes_now, left=self.left, **more,
+        )  # fmt: skip
+
+    def send(self, address: Address, *, retry: RetryPolicy, **more: Any) -> Transfer:
+        """Send it to a location, or go on with a push that was interrupted."""
+        if address.scheme == "file":
+            target = Target(Path(address.url), kind="shared", makes_parents=True)
+            check_targets([target], inputs=[self.folder], overwrite=True)
+        if address.scheme == "http":
+            raise SourceUnusable(f"{address.url} is read only; push to a folder that it shows, s3:// or hf://")
+        every = [*self.files, *self.heads]
+        if address.scheme == "hf":
+            names = [file.path for file in every]
+            commit = push_to_hub(self.folder, address, digest=self.digest, patterns=names)
+            n_sent = sum(file.n_bytes for file in every)
+            return self.transfer(f"{address.url}@{commit}", n_bytes_now=n_sent, **more)
+        prefix = f"{self.digest}/"
+        with open_remote(address, timeout_s=retry.timeout_s) as remote, tempfile.TemporaryDirectory() as folder:
+            n_sent = _send_files(remote, self.files, self.folder, prefix=prefix, retry=retry)
+            for head in self.heads:
+                _write_file(remote, self.folder / head.path, prefix + head.path, retry=retry)
+                n_sent += head.n_bytes
+            pointer = Path(folder) / CURRENT
+            pointer.write_text(self.digest + "\n", encoding="utf-8")
+            _write_file(remote, pointer, CURRENT, retry=retry)
+            return self.transfer(f"{remote.name}@{self.digest}", n_bytes_now=n_sent, **more)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,26 +176,19 @@ def _find_version(remote: Remote, address: Address, *, head: str, retry: RetryPo
     raise NotAvailable(f"{remote.name} holds neither {CURRENT} nor {head}; is the address that of a name's folder?")
 
 
-def send_files(
-    remote: Remote,
-    files: Sequence[StoredFile],
-    folder: Path,
-    *,
-    prefix: str,
-    retry: RetryPolicy,
-) -> int:
+def _send_files(remote: Remote, files: Sequence[StoredFile], folder: Path, *, prefix: str, retry: RetryPolicy) -> int:
     """Write files to a location, but those that lie there with the same bytes; give the bytes that were written."""
     tally = _Tally(total=sum(file.n_bytes for file in files))
 
     def send(file: StoredFile) -> None:
-        is_new = write_file(remote, folder / file.path, prefix + file.path, retry=retry, sha256=file.sha256)
+        is_new = _write_file(remote, folder / file.path, prefix + file.path, retry=retry, sha256=file.sha256)
         tally.add(file.n_bytes, is_new=is_new)
 
     _run_parallel(send, files, tally=tally, n_jobs=retry.n_jobs)
     return tally.n_new
 
 
-def write_file(remote: Remote, local: Path, path: str, *, retry: RetryPolicy, sha256: str = "") -> bool:
+def _write_file(remote: Remote, local: Path, path: str, *, retry: RetryPolicy, sha256: str = "") -> bool:
     """Write one file, see :meth:`Remote.write`; ``NotAvailable`` if all tries failed."""
     return retry.call(lambda: remote.write(local, path, sha256=sha256), failure=f"{remote.name} did not answer")
 

@@ -4,8 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,10 +18,9 @@ from genekb.files.atomic import is_plain_path, sha256_file
 from genekb.files.replace import replace_atomically
 from genekb.net.client import Absent
 from genekb.net.retry import RetryPolicy
-from genekb.share.lock import address_of, url_for_lock, write_pins
-from genekb.share.push import Upload, send
+from genekb.share.lock import address_of, lock_artifacts
 from genekb.share.remotes import Address, parse_address
-from genekb.share.transfer import RemoteVersion, open_version
+from genekb.share.transfer import Artifact, RemoteVersion, Transfer, open_version
 from genekb.store.lockfile import Pin, existing_lock, new_lock_file, read_pins
 from genekb.store.manifest import StoredFile
 from genekb.store.writer import describe_file
@@ -34,19 +32,8 @@ _PULLING: Final = ".pulling"
 _MOST_BYTES: Final = 64 << 30  # of the arrays; a model of a million cells has some gigabytes
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SharedModel:
-    """A model that was pushed or pulled."""
-
-    digest: str  # SHA-256 of its description, which holds that of its arrays
-    url: str  # where it lies
-    n_bytes_now: int  # bytes that were sent or came now
-    store_id: str  # store_id, encoder_id: what it was fitted with; empty without knowledge
-    encoder_id: str
-
-
 @for_python
-def push(model: str | Path, url: str, *, timeout_s: float = 60.0) -> SharedModel:
+def push(model: str | Path, url: str, *, timeout_s: float = 60.0) -> Transfer:
     """Copy a fitted model to where others can pull it; an interrupted push goes on where it was.
 
     From the shell: ``cellmodel model push``.
@@ -75,7 +62,7 @@ def push(model: str | Path, url: str, *, timeout_s: float = 60.0) -> SharedModel
 
 
 @for_python
-def pull(url: str, output: str | Path, *, overwrite: bool = False, timeout_s: float = 60.0) -> SharedModel:
+def pull(url: str, output: str | Path, *, overwrite: bool = False, timeout_s: float = 60.0) -> Transfer:
     """Bring a shared model to this machine, every byte checked; an interrupted pull goes on where it was.
 
     From the shell: ``cellmodel model pull``.
@@ -134,15 +121,9 @@ def lock(model: Paths = (), *, url: str | None = None, file: str | Path | None =
     ['model']
     """
     path, folders = new_lock_file(file), paths_of(model)
-    if not folders:
-        return read_pins(existing_lock(path, hint=PIN), "model")
-    if url and len(folders) > 1:
-        raise ValueError(f"url goes with one model, not {len(folders)}")
-    pins = lock_models(folders, path, url=url or "")
+    pins = lock_artifacts("model", folders, partial(pin_model, lock_file=path), path, url=url, hint=PIN)
     stores = {pin.digest[:16] for pin in read_pins(path)}
-    for pin in pins:
-        if not pin.url:
-            log.info("%s has no address: others need a copy of it; `cellmodel model push` it and give `url`", pin.name)
+    for pin in pins if folders else ():
         if pin.store_id and pin.store_id.partition(":")[2] not in stores:
             log.info("%s needs %s, which is not pinned; `genekb lock` it too", pin.name, pin.store_id)
     return pins
@@ -151,7 +132,7 @@ def lock(model: Paths = (), *, url: str | None = None, file: str | Path | None =
 @for_python
 def sync(
     file: str | Path | None = None, *, check: bool = False, overwrite: bool = False, timeout_s: float = 60.0
-) -> list[tuple[Pin, SharedModel | None]]:
+) -> list[tuple[Pin, Transfer | None]]:
     """Bring the models that genekb.lock pins to their folders; give each pin, and what was pulled for it.
 
     From the shell: ``cellmodel model sync``.
@@ -188,22 +169,23 @@ def sync(
     return [(pin, None) for pin in read_pins(path, "model")]
 
 
-def push_model(folder: Path, address: Address, *, retry: RetryPolicy | None = None) -> SharedModel:
+def push_model(folder: Path, address: Address, *, retry: RetryPolicy | None = None) -> Transfer:
     """Copy a fitted model to a location, or go on with a push that was interrupted.
 
     Raises ``InputUnusable``, ``LineageMismatch`` if the folder holds no model, or a damaged one: damage is not shared;
     ``genekb.core.errors.GeneKBError``: see :func:`genekb.share.push.push_store`.
     """
     model = load_model(folder)
+    return _artifact(folder).send(address, retry=retry or RetryPolicy(), **_fitted_with(model))
+
+
+def _artifact(folder: Path) -> Artifact:
     arrays, description = (describe_file(folder / name, folder=folder) for name in (ARRAYS, DESCRIPTION))
-    sent = Upload(folder=folder, files=(arrays,), heads=(description,), digest=description.sha256)
-    url, n_sent = send(sent, address, retry=retry or RetryPolicy())
-    return _shared(model, digest=sent.digest, url=url, n_bytes_now=n_sent)
+    return Artifact(name=folder.name, digest=description.sha256, folder=folder, files=(arrays,), heads=(description,))
 
 
-def _shared(model: FittedModel, *, digest: str, url: str, n_bytes_now: int) -> SharedModel:
-    ids = {"store_id": model.lineage.store_id, "encoder_id": model.lineage.encoder_id}
-    return SharedModel(digest=digest, url=url, n_bytes_now=n_bytes_now, **ids)
+def _fitted_with(model: FittedModel) -> dict[str, str]:
+    return {"store_id": model.lineage.store_id, "encoder_id": model.lineage.encoder_id}
 
 
 def pull_model(
@@ -213,7 +195,7 @@ def pull_model(
     digest: str = "",
     overwrite: bool = False,
     retry: RetryPolicy | None = None,
-) -> SharedModel:
+) -> Transfer:
     """Bring a fitted model to a folder, or go on with a pull that was interrupted.
 
     ``digest``: that the model must have; any if empty. Raises ``InputUnusable`` if the folder may not be replaced, or
@@ -238,7 +220,7 @@ def pull_model(
         raise LineageMismatch(f"{address.url} lacks {ARRAYS}; ask its owner to push the model again") from error
     except OSError as error:
         raise InputUnusable(f"{folder} cannot be written: {error.strerror or error}; give another folder") from error
-    return _shared(model, digest=found_digest, url=url, n_bytes_now=n_bytes)
+    return _artifact(folder).transfer(url, n_bytes_now=n_bytes, **_fitted_with(model))
 
 
 def _promised(version: RemoteVersion) -> StoredFile:
@@ -254,30 +236,20 @@ def _promised(version: RemoteVersion) -> StoredFile:
     return StoredFile(path=ARRAYS, n_bytes=n_bytes, n_rows=0, sha256=sha256)
 
 
-def lock_models(folders: Sequence[Path], lock_file: Path, *, url: str = "") -> tuple[Pin, ...]:
-    """Pin models in a lock file; its stores, and models of other folders, stay as they are.
+def pin_model(folder: Path, url: str, *, lock_file: Path) -> Pin:
+    """Describe a model as a lock file does; ``url``: where it can be pulled from, if empty what the file has of it.
 
-    ``url``: where the models can be pulled from; the address that the lock file has of each folder if empty. A relative
-    path is one from the working directory on. Returns all models that the file pins now, by path. Raises
-    ``InputUnusable``, ``LineageMismatch`` if a folder holds no model, or a damaged one, or does not lie below the
-    folder of the lock file; ``genekb.core.errors.GeneKBError``: see :func:`genekb.share.lock.write_pins`.
+    Raises ``InputUnusable``, ``LineageMismatch`` if a folder holds no model, or a damaged one, or does not lie below
+    the folder of the lock file.
     """
+    name = _path_in_project(folder, lock_file)
     known = {pin.name: pin.url for pin in read_pins(lock_file, "model")} if lock_file.is_file() else {}
-    url = url_for_lock(url, lock_file)
-    pins = []
-    for folder in folders:
-        name = _path_in_project(folder, lock_file)
-        pin = Pin(
-            kind="model",
-            name=name,
-            store_id=load_model(folder).lineage.store_id,
-            digest=sha256_file(folder / DESCRIPTION),
-            url=url or known.get(name, ""),
-            n_bytes=sum((folder / file).stat().st_size for file in (ARRAYS, DESCRIPTION)),
-        )
-        pins.append(pin)
-    write_pins(pins, lock_file)
-    return read_pins(lock_file, "model")
+    model = load_model(folder)
+    found = _artifact(folder).transfer(url or known.get(name, ""))
+    return Pin(
+        kind="model", name=name, store_id=model.lineage.store_id, digest=found.digest, url=found.url,
+        n_bytes=found.n_bytes,
+    )  # fmt: skip
 
 
 def _path_in_project(folder: Path, lock_file: Path) -> str:
@@ -308,7 +280,7 @@ def check_model(pin: Pin, lock_file: Path) -> list[str]:
 
 def sync_models(
     lock_file: Path, *, overwrite: bool = False, retry: RetryPolicy | None = None
-) -> list[tuple[Pin, SharedModel | None]]:
+) -> list[tuple[Pin, Transfer | None]]:
     """Bring every model of a lock file to its folder; what is here, whole, is not asked for again.
 
     ``overwrite``: whether a model that is here, and is not the pinned one, may be replaced. Returns each pin, with what
@@ -316,7 +288,7 @@ def sync_models(
     not give what was pinned; ``InputUnusable`` if something else has a model's path, or the disk refuses;
     ``genekb.core.errors.NotAvailable`` if a model is neither here nor anywhere to pull it from.
     """
-    done: list[tuple[Pin, SharedModel | None]] = []
+    done: list[tuple[Pin, Transfer | None]] = []
     for pin in read_pins(lock_file, "model"):
         folder, faults, pulled = lock_file.parent / pin.name, check_model(pin, lock_file), None
         if faults and (folder / DESCRIPTION).is_file() and not overwrite:

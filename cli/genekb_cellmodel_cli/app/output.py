@@ -102,7 +102,7 @@ def show(content: Mapping[str, Any], lines: Iterable[str], *, json: bool) -> Non
 
 def print_record(content: Mapping[str, Any], *, json: bool = False) -> None:
     """Print what a command did: one JSON object, or a line for each value; empty lists are left out."""
-    shown = {key: value for key, value in content.items() if value not in ((), [])}
+    shown = {key: value for key, value in content.items() if value not in ((), [], "")}
     lines = (
         f"{key}: {', '.join(map(str, value)) if isinstance(value, list | tuple) else value}"
         for key, value in shown.items()
@@ -163,7 +163,6 @@ def print_traceback(kind: type[BaseException], error: BaseException, trace: Trac
 
 
 _NAME_KEY: Final[Mapping["Kind", str]] = {"store": "store", "model": "path"}  # of a pin in JSON
-_N_BYTES: Final[Mapping["Kind", str]] = {"store": "n_bytes", "model": "n_bytes_now"}  # that came, of what was pulled
 
 
 def print_pins(kind: "Kind", pins: "Sequence[Pin]", path: Path, *, json: bool) -> None:
@@ -194,7 +193,7 @@ def print_compared(
         found = [(pin, {"faults": check(pin)}) for pin in read_pins(path, kind)]
     else:
         with keep_interrupted():
-            came = [(pin, getattr(pulled, _N_BYTES[kind], 0)) for pin, pulled in sync()]
+            came = [(pin, pulled.n_bytes_now if pulled else 0) for pin, pulled in sync()]
         found = [(pin, {"n_bytes_now": n_bytes, "faults": []}) for pin, n_bytes in came]
     rows = [{_NAME_KEY[kind]: pin.name, "digest": pin.digest, **result} for pin, result in found]
     lines = (f"{pin.name} {pin.digest[:16]}: {'; '.join(row['faults']) or 'whole'}" for pin, row in found)

@@ -13,7 +13,6 @@ from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import arguments_of
 from genekb_cellmodel_cli.app.output import Columns, note, show, table
 from genekb_cellmodel_cli.app.signature import Arguments
-from genekb_cellmodel_cli.genekb import share
 
 if TYPE_CHECKING:
     from genekb.builder.diff import StoreDiff
@@ -35,7 +34,10 @@ def info(
         bool, typer.Option("--models", help="List the encoders that --model takes, and which are on this machine.")
     ] = False,
     remote: Annotated[bool, typer.Option("--remote", help="List what a catalog offers to pull.")] = False,
-    catalog: share.Catalog = None,
+    catalog: Annotated[
+        str | None,
+        typer.Option(help="Catalog, a path or an address; else GENEKB_CATALOG, else catalog.toml of the home."),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Show what a store holds and from what it was made, exit code 4 where there is none; without one, list all.
@@ -75,7 +77,9 @@ def _print_stores(home: Path | None, *, catalog: str | None, remote: bool, json:
     from genekb.store.manifest import read_manifest
 
     if remote:
-        listed = share.read_listed(catalog, home)
+        from genekb.share.catalog import find_catalog, read_catalog
+
+        listed = read_catalog(find_catalog(catalog, home))
         rows = [_row(one, one.n_bytes, licences="; ".join(one.licences), url=one.url) for one in listed]
         where, none = {}, "the catalog lists no store"
     else:
@@ -123,7 +127,9 @@ def _store_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def verify(
     store: options.NamedStore,
-    public_key: share.PublicKey = None,
+    public_key: Annotated[
+        str | None, typer.Option(help="minisign key, or its file, that must have signed the store.")
+    ] = None,
     sign: Annotated[
         Path | None,
         typer.Option(

@@ -13,7 +13,8 @@ from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run.pipeline import run
 from cellmodel.tl.model.fitted import fit_model, load_model, save_model
-from cellmodel.tl.model.share import check_model, lock_models, push_model, sync_models
+from cellmodel.tl.model.share import check_model, push_model, sync_models
+from cellmodel.tl.model.share import lock as lock_models
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.share.lock import pin_store, write_pins
 from genekb.share.remotes import parse_address
@@ -54,7 +55,7 @@ def elsewhere(project, tmp_path):
     """Lock file of the project on another machine, which has the file alone; the address is put in later."""
 
     def clone(url):
-        lock_models([project / "models" / "blood"], project / "genekb.lock", url=url)
+        lock_models([project / "models" / "blood"], file=project / "genekb.lock", url=url)
         (tmp_path / "elsewhere").mkdir()
         return shutil.copy(project / "genekb.lock", tmp_path / "elsewhere" / "genekb.lock")
 
@@ -101,7 +102,7 @@ def test_a_model_that_was_changed_on_the_server_is_refused(fitted, elsewhere, tm
 
 def test_another_or_a_damaged_model_in_its_place_is_replaced_only_if_that_is_asked_for(fitted, project, tmp_path):
     lock, folder = project / "genekb.lock", project / "models" / "blood"
-    (pin,) = lock_models([folder], lock, url=str(tmp_path / "shared"))
+    (pin,) = lock_models([folder], file=lock, url=str(tmp_path / "shared"))
     shutil.rmtree(folder)
     shutil.copytree(fitted / "second", folder)
     with pytest.raises(
@@ -120,11 +121,11 @@ def test_another_or_a_damaged_model_in_its_place_is_replaced_only_if_that_is_ask
 def test_stores_and_models_of_a_lock_file_leave_each_other_alone(kb, fitted, project, tmp_path):
     lock, folder = project / "genekb.lock", project / "models" / "blood"
     write_pins([pin_store(kb, url=str(tmp_path / "kb"))], lock)
-    lock_models([folder], lock, url="s3://bucket/models/blood")
+    lock_models([folder], file=lock, url="s3://bucket/models/blood")
     write_pins([pin_store(kb)], lock)
     assert [pin.url for pin in read_pins(lock)] == [""]
     shutil.copytree(fitted / "second", project / "other")
-    first, second = lock_models([folder, project / "other"], lock)
+    first, second = lock_models([folder, project / "other"], file=lock)
     assert (first.url, second.url, second.name) == ("s3://bucket/models/blood", "", "other")
     assert [pin.digest for pin in read_pins(lock)] == [kb.manifest.digest]
     assert sorted(tomllib.loads(lock.read_text())) == ["model", "store", "version"]
@@ -133,13 +134,13 @@ def test_stores_and_models_of_a_lock_file_leave_each_other_alone(kb, fitted, pro
 def test_what_cannot_be_pinned_is_told(fitted, project, tmp_path):
     lock, folder = project / "genekb.lock", project / "models" / "blood"
     with pytest.raises(InputUnusable, match=r"does not lie below .*, the folder of the lock file"):
-        lock_models([fitted / "first"], lock)
+        lock_models([fitted / "first"], file=lock)
     with pytest.raises(InputUnusable, match=r"holds no model\.json"):
-        lock_models([project / "models"], lock)
+        lock_models([project / "models"], file=lock)
     with pytest.raises(SourceUnusable, match="was given with user and password"):
-        lock_models([folder], lock, url="https://me:secret@example.org/models")
+        lock_models([folder], file=lock, url="https://me:secret@example.org/models")
     assert not lock.exists()
-    lock_models([folder], lock)
+    lock_models([folder], file=lock)
     shutil.rmtree(folder)
     with pytest.raises(NotAvailable, match=r"is not here, and .* has no address of it; copy it, or pin it"):
         sync_models(lock, retry=QUICK)
@@ -175,7 +176,7 @@ def test_a_model_on_the_hub_is_pinned_by_its_digest_whatever_its_branch_stands_f
 )
 def test_a_damaged_entry_brings_nothing_and_leaves_its_project_never(project, old, new):
     lock = project / "genekb.lock"
-    lock_models([project / "models" / "blood"], lock)
+    lock_models([project / "models" / "blood"], file=lock)
     lock.write_text(lock.read_text().replace(old, new))
     with pytest.raises(SourceUnusable, match="is no lock file"):
         sync_models(lock, retry=QUICK)

@@ -350,7 +350,7 @@ def test_a_store_is_pulled_verified_and_read_without_running_code(built, tmp_pat
     pulled = pull_store(parse_address(str(built[0].folder)), PullConfig(), home=tmp_path / "other")
     store = genekb.open("human", home=tmp_path / "other")
     assert store.vectors([915, 916]).has_vector.all()
-    assert verify_store(pulled.folder).faults == ()
+    assert verify_store(pulled.path).faults == ()
     with pytest.raises(NotAvailable, match="is not where it was"):  # the note of where the model lies is not sent
         store.encoder()
     assert not mark.exists()

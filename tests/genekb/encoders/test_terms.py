@@ -211,7 +211,7 @@ def test_a_source_without_a_free_license_is_built_and_not_shared_unasked(kb, fol
     assert "--allow-licence: links_human.tsv" in err
     assert not shared.exists()
     allowed = ["--allow-licence", "links_human.tsv", "--allow-licence", "sets.gmt"]
-    assert call_json("genekb", "push", kb.folder, shared, *allowed)["n_sent"] > 0
+    assert call_json("genekb", "push", kb.folder, shared, *allowed)["n_bytes_now"] > 0
 
 
 def test_terms_of_a_mouse_are_those_of_human_orthologs_where_a_file_has_human_genes_alone(folder, ncbi_folder):

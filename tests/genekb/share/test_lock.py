@@ -49,7 +49,7 @@ def test_a_lock_file_gives_another_machine_the_same_bytes(built, shared, tmp_pat
     write_pins([pin_store(built, encoders=["wcp-8"], url=str(shared))], tmp_path / "genekb.lock")
     (pin, pulled), *rest = sync(tmp_path / "genekb.lock", home=tmp_path / "other", retry=QUICK)
     assert (rest, pin.digest) == ([], built.manifest.digest)
-    for name, body in content(pulled.folder).items():
+    for name, body in content(pulled.path).items():
         assert (built.folder / name).read_bytes() == body
     assert check_pin(pin, tmp_path / "other") == []
     assert sync(tmp_path / "genekb.lock", home=tmp_path / "other", retry=QUICK)[0][1] is None
@@ -175,7 +175,7 @@ def test_a_catalog_lists_what_can_be_pulled_and_moves_with_its_folder(built, tmp
         )  # fmt: skip
         config = PullConfig(digest=entry.digest, retry=QUICK)
         address = parse_address(find_listed([entry], "human").url)
-        assert pull_store(address, config, home=tmp_path / "home2").manifest.digest == built.manifest.digest
+        assert pull_store(address, config, home=tmp_path / "home2").digest == built.manifest.digest
     with pytest.raises(NotAvailable, match=r"has no 'mouse' \(it has: human@2022-11\)"):
         find_listed([entry], "mouse")
     with pytest.raises(NotAvailable, match="no catalog at"):
@@ -190,8 +190,9 @@ def test_every_store_of_the_catalog_in_this_repository_can_be_pulled(tmp_path):
     assert listed
     for entry in listed:
         pulled = pull_store(address_of(entry), PullConfig(digest=entry.digest, retry=QUICK), home=tmp_path)
-        assert (pulled.manifest.n_genes, tuple(pulled.manifest.encoders)) == (entry.n_genes, entry.encoders)
-        assert verify_store(pulled.folder).faults == ()
+        manifest = genekb.open(pulled.path).manifest
+        assert (manifest.n_genes, tuple(manifest.encoders)) == (entry.n_genes, entry.encoders)
+        assert verify_store(pulled.path).faults == ()
 
 
 @pytest.fixture
@@ -210,11 +211,11 @@ def test_a_signature_travels_and_every_change_of_the_manifest_breaks_it(built, k
     config = PullConfig(public_key=str(public), retry=QUICK)
     pulled = pull_store(parse_address(str(tmp_path / "shared")), config, home=tmp_path / "other")
     assert built.manifest.digest in pulled.signed
-    assert verify_signature(pulled.folder, public.read_text().splitlines()[-1]) == pulled.signed
-    manifest = pulled.folder / "manifest.json"
+    assert verify_signature(pulled.path, public.read_text().splitlines()[-1]) == pulled.signed
+    manifest = pulled.path / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"created_by": "', '"created_by": "x'))
     with pytest.raises(StoreCorrupt, match="not signed by the owner of this public key"):
-        verify_signature(pulled.folder, str(public))
+        verify_signature(pulled.path, str(public))
 
 
 def test_what_is_unsigned_or_signed_by_another_is_refused_before_any_file_comes(built, keys, tmp_path):

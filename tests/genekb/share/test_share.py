@@ -52,12 +52,12 @@ def served(folder):
 
 def test_a_pulled_store_has_the_bytes_of_the_pushed_one_and_nothing_is_sent_twice(built, shared, tmp_path):
     pulled = pull(shared, tmp_path / "home")
-    assert content(pulled.folder) == content(built.folder)
-    assert verify_store(pulled.folder).faults == ()
+    assert content(pulled.path) == content(built.folder)
+    assert verify_store(pulled.path).faults == ()
     assert genekb.open("human", home=tmp_path / "home").store_id == built.store_id
-    assert pull(shared, tmp_path / "home").n_bytes == 0
+    assert pull(shared, tmp_path / "home").n_bytes_now == 0
     again = push_store(built, parse_address(str(shared)))
-    assert again.n_sent == (built.folder / "manifest.json").stat().st_size
+    assert again.n_bytes_now == (built.folder / "manifest.json").stat().st_size
 
 
 def test_a_push_repairs_a_copy_that_was_changed_at_the_same_size(built, shared, tmp_path):
@@ -65,18 +65,18 @@ def test_a_push_repairs_a_copy_that_was_changed_at_the_same_size(built, shared, 
     whole = damaged.read_bytes()
     damaged.write_bytes(whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
     again = push_store(built, parse_address(str(shared)))
-    assert again.n_sent == len(whole) + (built.folder / "manifest.json").stat().st_size
-    assert content(pull(shared, tmp_path / "home").folder) == content(built.folder)
+    assert again.n_bytes_now == len(whole) + (built.folder / "manifest.json").stat().st_size
+    assert content(pull(shared, tmp_path / "home").path) == content(built.folder)
 
 
 def test_a_name_folder_of_a_home_can_be_pulled_from_as_it_is(built, tmp_path):
     pulled = pull(built.folder.parent, tmp_path)
-    assert pulled.manifest.digest == built.manifest.digest
+    assert pulled.digest == built.manifest.digest
 
 
 def test_a_copied_store_folder_can_be_pulled_from(built, tmp_path):
     shutil.copytree(built.folder, tmp_path / "copy")
-    assert pull(tmp_path / "copy", tmp_path / "home").manifest.digest == built.manifest.digest
+    assert pull(tmp_path / "copy", tmp_path / "home").digest == built.manifest.digest
 
 
 def test_connections_that_are_cut_go_on_where_they_ended(built, shared, tmp_path):
@@ -86,7 +86,7 @@ def test_connections_that_are_cut_go_on_where_they_ended(built, shared, tmp_path
         server.faults = {large: [Fault(cut_after=1000), Fault(cut_after=500)]}
         pulled = pull(server.url + "kb", tmp_path)
         assert [headers.get("Range") for headers in server.asked(large)] == [None, "bytes=1000-", "bytes=1500-"]
-    assert verify_store(pulled.folder).faults == ()
+    assert verify_store(pulled.path).faults == ()
 
 
 def test_what_has_arrived_is_kept_for_the_next_command(built, shared, tmp_path):
@@ -101,14 +101,14 @@ def test_what_has_arrived_is_kept_for_the_next_command(built, shared, tmp_path):
         again = [path for path, _, _ in server.requests[n_asked:]]
         assert server.asked(large)[-1]["Range"] == "bytes=300-"
     assert not any(path.endswith("genes.parquet") for path in again)
-    assert content(pulled.folder) == content(built.folder)
+    assert content(pulled.path) == content(built.folder)
 
 
 def test_a_server_without_ranges_sends_all_again(built, shared, tmp_path):
     large = f"/kb/{built.manifest.digest}/embeddings/{built.encoder_id('hash-256')}/part-00000.parquet"
     with serving(files=served(shared), faults={large: [Fault(cut_after=1000)]}, ignores_range=True) as server:
         pulled = pull(server.url + "kb", tmp_path)
-    assert content(pulled.folder) == content(built.folder)
+    assert content(pulled.path) == content(built.folder)
 
 
 def test_a_silent_server_is_left_after_the_timeout_and_asked_again(built, shared, tmp_path):
@@ -118,7 +118,7 @@ def test_a_silent_server_is_left_after_the_timeout_and_asked_again(built, shared
         pulled = pull(server.url + "kb", tmp_path)
         gate.set()
         assert server.asked(large)[1]["Range"] == "bytes=200-"
-    assert verify_store(pulled.folder).faults == ()
+    assert verify_store(pulled.path).faults == ()
 
 
 def test_a_server_that_drips_is_given_up_and_what_has_arrived_is_gone_on_with(built, shared, tmp_path, monkeypatch):
@@ -133,14 +133,14 @@ def test_a_server_that_drips_is_given_up_and_what_has_arrived_is_gone_on_with(bu
         server.pauses.clear()
         pulled = pull(server.url + "kb", tmp_path)
         assert int(server.asked(large)[1]["Range"].removeprefix("bytes=").rstrip("-")) > 0
-    assert content(pulled.folder) == content(built.folder)
+    assert content(pulled.path) == content(built.folder)
 
 
 def test_a_slow_line_is_waited_for(built, shared, tmp_path, monkeypatch):
     monkeypatch.setattr("genekb.net.client.WINDOW_S", 0.05)
     with serving(files=served(shared), pause_s=0.01, piece=2_000) as server:  # slower than one window
         pulled = pull(server.url + "kb", tmp_path, encoders=("wcp-8",))
-    assert verify_store(pulled.folder).faults == ()
+    assert verify_store(pulled.path).faults == ()
 
 
 BAD_LOCATIONS = [
@@ -177,7 +177,7 @@ def test_bytes_that_were_changed_on_the_way_never_become_a_store(built, shared, 
             pull(server.url + "kb", tmp_path)
         assert list_store_folders(tmp_path) == []
         files[path] = whole
-        assert verify_store(pull(server.url + "kb", tmp_path).folder).faults == ()
+        assert verify_store(pull(server.url + "kb", tmp_path).path).faults == ()
 
 
 @pytest.mark.parametrize("head", [b"{", b"[]", b'{"schema_version": 2, "digest": "x"}'])
@@ -215,7 +215,7 @@ def test_an_old_beginning_of_another_file_is_thrown_away(built, shared, tmp_path
     staging = tmp_path / "home" / "stores" / "human@2022-11" / f".pulling-{built.manifest.digest[:16]}"
     staging.mkdir(parents=True)
     (staging / "genes.parquet.part").write_bytes(b"not the beginning of it")
-    assert verify_store(pull(shared, tmp_path / "home").folder).faults == ()
+    assert verify_store(pull(shared, tmp_path / "home").path).faults == ()
 
 
 def test_one_encoder_alone_and_the_others_later(built, shared, tmp_path):
@@ -226,36 +226,36 @@ def test_one_encoder_alone_and_the_others_later(built, shared, tmp_path):
     assert kb.store_id == built.store_id
     with pytest.raises(NotAvailable, match=r"was not pulled; `genekb pull .*` with encoder=\"hash-256\""):
         kb.vector_table("hash-256")
-    assert verify_store(first.folder).not_pulled == first.left
+    assert verify_store(first.path).not_pulled == first.left
     with pytest.raises(NotAvailable, match=r"lacks hash-256"):
         kb.check_whole()
     second = pull(shared, tmp_path / "home")
     assert second.left == ()
-    assert content(second.folder) == content(built.folder)
+    assert content(second.path) == content(built.folder)
     assert (genekb.open("human", home=tmp_path / "home").vector_table("hash-256").vectors.shape[1]) == 256
 
 
 def test_an_encoder_that_is_lost_is_damage_and_not_taken_for_one_left_behind(shared, tmp_path):
     pulled = pull(shared, tmp_path / "home")
-    shutil.rmtree(next((pulled.folder / "embeddings").glob("wcp-8-*")))
-    assert verify_store(pulled.folder).faults
+    shutil.rmtree(next((pulled.path / "embeddings").glob("wcp-8-*")))
+    assert verify_store(pulled.path).faults
     with pytest.raises(StoreCorrupt, match="missing"):
         genekb.open("human", home=tmp_path / "home")
 
 
 def test_a_pull_mends_what_was_damaged_or_lost(built, shared, tmp_path):
     pulled = pull(shared, tmp_path / "home")
-    shutil.rmtree(next((pulled.folder / "embeddings").glob("wcp-8-*")))
-    with (pulled.folder / "genes.parquet").open("r+b") as stream:
+    shutil.rmtree(next((pulled.path / "embeddings").glob("wcp-8-*")))
+    with (pulled.path / "genes.parquet").open("r+b") as stream:
         stream.write(b"X")
-    assert len(verify_store(pulled.folder).faults) > 1
+    assert len(verify_store(pulled.path).faults) > 1
     pull(shared, tmp_path / "home", encoders=("hash-256",))
-    assert content(pulled.folder) == content(built.folder)
+    assert content(pulled.path) == content(built.folder)
 
 
 def test_a_pulled_store_tells_where_it_came_from(shared, tmp_path):
     pulled = pull(shared, tmp_path / "home")
-    assert trace_lineage(pulled.folder)[0].to_dict()["pulled_from"] == shared.as_uri()
+    assert trace_lineage(pulled.path)[0].to_dict()["pulled_from"] == shared.as_uri()
 
 
 def test_what_cannot_fit_on_the_disk_is_refused_before_it_comes(built, shared, tmp_path, monkeypatch):
@@ -284,9 +284,9 @@ def newer(built, old_ncbi_folder, tmp_path_factory):
 
 def test_versions_lie_side_by_side_and_a_digest_pins_one(built, newer, shared, tmp_path):
     push_store(newer, parse_address(str(shared)))
-    assert pull(shared, tmp_path / "a").manifest.digest == newer.manifest.digest
+    assert pull(shared, tmp_path / "a").digest == newer.manifest.digest
     old = built.manifest.digest
-    assert pull(f"{shared}@{old}", tmp_path / "b").manifest.digest == old
+    assert pull(f"{shared}@{old}", tmp_path / "b").digest == old
     with pytest.raises(NotAvailable, match=r"has no version .* give all 64 digits"):
         pull(f"{shared}@{old[:12]}", tmp_path / "c")
     with pytest.raises(StoreCorrupt, match=f"with digest {newer.manifest.digest}, {old} was asked for"):
@@ -359,7 +359,7 @@ def test_user_and_password_of_an_address_are_used_and_never_kept(shared, tmp_pat
             pull(address + "/elsewhere", tmp_path)
     assert "verysecret" not in pulled.url + str(error.value)
     assert b"verysecret" not in b"".join(content(tmp_path).values())
-    assert (pulled.folder.parent / PULLED).is_file()
+    assert (pulled.path.parent / PULLED).is_file()
 
 
 def test_a_store_is_opened_where_it_lies_and_each_file_comes_when_it_is_used(built, shared, tmp_path):

@@ -94,12 +94,12 @@ def test_a_search_and_a_lock_take_what_is_here(part, left, tmp_path):
 
 def test_a_store_of_which_no_encoder_is_here_asks_for_one(shared, tmp_path):
     pulled = pull_store(parse_address(str(shared)), PullConfig(encoders=("wcp-16",)), home=tmp_path)
-    note = pulled.folder.parent / ".pulled.json"
-    note.write_text(json.dumps({pulled.folder.name: {"url": str(shared), "encoders": []}}))
-    for path in sorted((pulled.folder / "embeddings").rglob("*"), reverse=True):
+    note = pulled.path.parent / ".pulled.json"
+    note.write_text(json.dumps({pulled.path.name: {"url": str(shared), "encoders": []}}))
+    for path in sorted((pulled.path / "embeddings").rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
     with pytest.raises(NotAvailable, match=r"bring all of it with `genekb pull"):
-        compare_encoders(genekb.open(pulled.folder))
+        compare_encoders(genekb.open(pulled.path))
 
 
 def test_the_commands_say_what_they_left_out(whole, home, left, tmp_path, capsys, monkeypatch):
@@ -121,7 +121,7 @@ def test_a_sync_adds_what_a_pin_needs_and_nothing_else_is_asked_for(whole, share
     write_pins([pin_store(whole, encoders=["wcp-16", "hash-32"], url=str(shared))], lock)
     ((pin, pulled),) = sync(lock, home=tmp_path / "home", retry=QUICK)
     hashed = whole.encoder_id("hash-32")
-    assert pulled.n_bytes == sum(file.n_bytes for file in whole.manifest.files if hashed in file.path)
+    assert pulled.n_bytes_now == sum(file.n_bytes for file in whole.manifest.files if hashed in file.path)
     assert check_pin(pin, tmp_path / "home") == []
 
 
@@ -129,9 +129,9 @@ def test_what_was_here_and_damaged_is_looked_at_once_more_after_a_pull(whole, sh
     lock = tmp_path / "genekb.lock"
     write_pins([pin_store(whole, url=str(shared))], lock)
     ((pin, pulled),) = sync(lock, home=tmp_path / "home", retry=QUICK)
-    (pulled.folder / "genes.parquet").write_bytes(b"damaged")
+    (pulled.path / "genes.parquet").write_bytes(b"damaged")
     ((_, again),) = sync(lock, home=tmp_path / "home", retry=QUICK)
-    assert again.n_bytes == (whole.folder / "genes.parquet").stat().st_size
+    assert again.n_bytes_now == (whole.folder / "genes.parquet").stat().st_size
     assert check_pin(pin, tmp_path / "home") == []
 
 
@@ -140,10 +140,10 @@ def test_a_cache_that_differs_from_its_store_is_made_anew_by_a_sync(whole, share
     write_pins([pin_store(whole, encoders=["wcp-16"], url=str(shared))], lock)
     ((pin, pulled),) = sync(lock, home=tmp_path / "home", retry=QUICK)
     genekb.open("demo", home=tmp_path / "home").vector_table("wcp-16")
-    cached = pulled.folder.parent / CACHE / pin.digest[:16] / whole.encoder_id("wcp-16") / "vectors.npy"
+    cached = pulled.path.parent / CACHE / pin.digest[:16] / whole.encoder_id("wcp-16") / "vectors.npy"
     before = cached.stat()
     cached.write_bytes(cached.read_bytes()[:-8] + bytes(8))
     os.utime(cached, ns=(before.st_atime_ns, before.st_mtime_ns))  # so that nothing but its bytes tells
     assert check_pin(pin, tmp_path / "home")[0].startswith("the cache of wcp-16")
-    assert sync(lock, home=tmp_path / "home", retry=QUICK)[0][1].n_bytes == 0
+    assert sync(lock, home=tmp_path / "home", retry=QUICK)[0][1].n_bytes_now == 0
     assert check_pin(pin, tmp_path / "home") == []

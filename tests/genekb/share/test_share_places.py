@@ -56,18 +56,18 @@ def test_a_store_goes_to_the_hub_in_one_commit_and_comes_back_whole(hub, built, 
     assert list(hub.commits) == [pushed.url.partition("@")[2]]
     assert set(hub.tree("main")) == {"manifest.json", *(file.path for file in built.manifest.files)}
     pulled = pull(HUB, tmp_path)
-    assert verify_store(pulled.folder).faults == ()
-    assert pulled.manifest.digest == built.manifest.digest
+    assert verify_store(pulled.path).faults == ()
+    assert pulled.digest == built.manifest.digest
     assert pulled.url == pushed.url
-    assert read_origin(pulled.folder).url == pushed.url
+    assert read_origin(pulled.path).url == pushed.url
 
 
 def test_the_hub_holds_one_store_a_commit_and_a_digest_is_a_tag_of_it(hub, built, smaller, tmp_path):
     push_store(built, parse_address(HUB))
     push_store(smaller, parse_address(HUB))
     assert not any("wcp-8" in path for path in hub.tree("main"))
-    assert pull(HUB, tmp_path / "a").manifest.digest == smaller.manifest.digest
-    assert pull(f"{HUB}@{built.manifest.digest}", tmp_path / "b").manifest.digest == built.manifest.digest
+    assert pull(HUB, tmp_path / "a").digest == smaller.manifest.digest
+    assert pull(f"{HUB}@{built.manifest.digest}", tmp_path / "b").digest == built.manifest.digest
     with pytest.raises(NotAvailable, match="no such branch, tag or commit"):
         pull(f"{HUB}@v9", tmp_path / "c")
 
@@ -78,7 +78,7 @@ def test_a_push_repairs_a_repository_that_was_changed_at_the_same_size(hub, buil
     hub.commit({"texts.parquet": bytes(len(whole))}, ())
     push_store(built, parse_address(HUB))
     assert hub.tree("main")["texts.parquet"] == whole
-    assert verify_store(pull(HUB, tmp_path).folder).faults == ()
+    assert verify_store(pull(HUB, tmp_path).path).faults == ()
 
 
 def test_one_encoder_of_a_store_on_the_hub_is_opened_where_it_lies(hub, built, tmp_path):
@@ -124,12 +124,12 @@ def bucket():
 
 def test_a_store_goes_into_a_bucket_and_comes_back_whole(bucket, built, smaller, tmp_path):
     pushed = push_store(built, parse_address(f"{bucket}/human"), retry=QUICK)
-    assert pushed.n_sent > 0
-    assert push_store(built, parse_address(f"{bucket}/human"), retry=QUICK).n_sent < pushed.n_sent / 10
+    assert pushed.n_bytes_now > 0
+    assert push_store(built, parse_address(f"{bucket}/human"), retry=QUICK).n_bytes_now < pushed.n_bytes_now / 10
     push_store(smaller, parse_address(f"{bucket}/human"), retry=QUICK)
-    assert pull(f"{bucket}/human", tmp_path / "a").manifest.digest == smaller.manifest.digest
+    assert pull(f"{bucket}/human", tmp_path / "a").digest == smaller.manifest.digest
     old = pull(f"{bucket}/human@{built.manifest.digest}", tmp_path / "b", encoders=("wcp-8",))
-    assert verify_store(old.folder).faults == ()
+    assert verify_store(old.path).faults == ()
     assert old.left == (built.encoder_id("hash-64"),)
 
 
@@ -142,8 +142,8 @@ def test_a_push_repairs_a_bucket_that_was_changed_at_the_same_size(bucket, built
     n_bytes = filesystem.info(path)["size"]
     filesystem.pipe_file(path, bytes(n_bytes))
     again = push_store(built, parse_address(f"{bucket}/repaired"), retry=QUICK)
-    assert n_bytes < again.n_sent < pushed.n_sent / 2
-    assert verify_store(pull(f"{bucket}/repaired", tmp_path).folder).faults == ()
+    assert n_bytes < again.n_bytes_now < pushed.n_bytes_now / 2
+    assert verify_store(pull(f"{bucket}/repaired", tmp_path).path).faults == ()
 
 
 @pytest.mark.slow
@@ -154,8 +154,8 @@ def test_part_of_a_file_from_a_bucket_goes_on_where_it_ended(bucket, built, tmp_
     whole = (built.folder / "names.parquet").read_bytes()
     (staging / "names.parquet.part").write_bytes(whole[:500])
     pulled = pull(f"{bucket}/cut", tmp_path)
-    assert pulled.n_bytes == sum(file.n_bytes for file in built.manifest.files) - 500
-    assert verify_store(pulled.folder).faults == ()
+    assert pulled.n_bytes_now == sum(file.n_bytes for file in built.manifest.files) - 500
+    assert verify_store(pulled.path).faults == ()
 
 
 @pytest.mark.slow
