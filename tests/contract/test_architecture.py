@@ -122,14 +122,9 @@ def test_no_import_cycle():
         TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
 
 
-CIRCLES_FOR_TYPES = {  # imports for types alone that close a circle: to be mended, none is added
-    ("cellmodel.pl.report.collect.data", "cellmodel.pl.report.collect.samples"),
-}
-
-
-def test_no_circle_of_imports_for_types_but_those_known():
+def test_no_circle_of_imports_for_types():
     graph = {
-        name: {target for target in targets if (name, target) not in CIRCLES_FOR_TYPES}
+        name: targets
         for name, targets in edges(top_level_only=True, types_too=True).items()
         if name not in PACKAGES  # what users call is exported lazily
     }

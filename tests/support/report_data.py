@@ -7,9 +7,8 @@ import pandas as pd
 import scipy.sparse as sp
 
 from cellmodel.io.cells import FileRecord
-from cellmodel.pl.report.collect.data import GeneValues, Layout, ReportData
+from cellmodel.pl.report.collect.data import GeneValues, Layout, ReportData, Samples
 from cellmodel.pl.report.collect.genes import by_cluster
-from cellmodel.pl.report.collect.samples import Samples
 
 HOSTILE = (
     "</script><script>alert(1)</script>",

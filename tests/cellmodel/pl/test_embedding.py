@@ -9,13 +9,14 @@ from torch.nn import functional as F
 
 from cellmodel.core import random as seeding
 from cellmodel.core.errors import TrainingDiverged
-from cellmodel.pl.report.collect import embedding
+from cellmodel.pl.report.collect import layouts
+from cellmodel.pl.report.collect.layouts import LEARNING_RATE, N_NEGATIVES, neighbor_embedding, neighbor_gradient
 
 
 def loss_of(plane, cell, near):
     """Contrast each edge with the ends of other edges of the batch, by definition."""
     at_cell, at_near = plane(cell), plane(near)
-    others = torch.stack([at_near.roll(shift, dims=0) for shift in range(1, embedding.N_NEGATIVES + 1)], dim=1)
+    others = torch.stack([at_near.roll(shift, dims=0) for shift in range(1, N_NEGATIVES + 1)], dim=1)
     ends = torch.cat([at_near.unsqueeze(1), others], dim=1)
     logits = -torch.log1p((ends - at_cell.unsqueeze(1)).square().sum(dim=2))
     return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long))
@@ -42,18 +43,18 @@ def test_the_gradient_is_that_of_the_loss(cells, n_edges):
     cell, near = edges.row[:n_edges].astype(np.int64), edges.col[:n_edges].astype(np.int64)
     plane = plane_of(features[:, :2])
     loss_of(plane, torch.from_numpy(cell), torch.from_numpy(near)).backward()
-    ours = embedding.neighbor_gradient(np.ascontiguousarray(features[:, :2].T), cell, near)
+    ours = neighbor_gradient(np.ascontiguousarray(features[:, :2].T), cell, near)
     np.testing.assert_allclose(ours.T, plane.weight.grad.numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("batch_size", [64, 100_000])
 def test_the_steps_are_those_of_adam(cells, batch_size, monkeypatch):
-    monkeypatch.setattr(embedding, "BATCH_SIZE", batch_size)
+    monkeypatch.setattr(layouts, "BATCH_SIZE", batch_size)
     features, graph = cells
     edges = graph.tocoo()
     start = features[:, :2].astype(np.float64)
     plane = plane_of(start / start.std(axis=0).max())
-    optimizer = torch.optim.AdamW(plane.parameters(), lr=embedding.LEARNING_RATE, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(plane.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
     rng, size = seeding.generator(3, "layout"), min(batch_size, edges.nnz)
     for step in range(20):
         place = step % (edges.nnz // size)
@@ -62,15 +63,15 @@ def test_the_steps_are_those_of_adam(cells, batch_size, monkeypatch):
         optimizer.zero_grad()
         loss_of(plane, torch.from_numpy(edges.row[rows]).long(), torch.from_numpy(edges.col[rows]).long()).backward()
         optimizer.step()
-    found = embedding.neighbor_embedding(features, graph, seed=3, n_steps=20)
+    found = neighbor_embedding(features, graph, seed=3, n_steps=20)
     np.testing.assert_allclose(found, plane.weight.detach().numpy(), atol=1e-4)
 
 
 def test_the_layout_keeps_groups_apart_and_repeats_to_the_bit(cells):
     features, graph = cells
-    found = embedding.neighbor_embedding(features, graph, seed=0)
+    found = neighbor_embedding(features, graph, seed=0)
     assert found.dtype == np.float32
-    assert found.tobytes() == embedding.neighbor_embedding(features, graph, seed=0).tobytes()
+    assert found.tobytes() == neighbor_embedding(features, graph, seed=0).tobytes()
     distances = np.linalg.norm(found[:, None] - found[None], axis=2)
     same = (np.arange(90) % 3)[:, None] == (np.arange(90) % 3)[None]
     assert distances[same].mean() < 0.5 * distances[~same].mean()
@@ -78,7 +79,7 @@ def test_the_layout_keeps_groups_apart_and_repeats_to_the_bit(cells):
 
 def test_cells_without_links_stay_where_they_start_and_nothing_infinite_is_drawn(cells):
     features, graph = cells
-    empty = embedding.neighbor_embedding(features[:, :1], sp.csr_matrix(graph.shape), seed=0)
+    empty = neighbor_embedding(features[:, :1], sp.csr_matrix(graph.shape), seed=0)
     assert (empty[:, 1] == 0).all()
     with pytest.raises(TrainingDiverged, match="not finite"):
-        embedding.neighbor_embedding(np.full_like(features, np.nan), graph, seed=0)
+        neighbor_embedding(np.full_like(features, np.nan), graph, seed=0)

@@ -387,8 +387,6 @@ def test_searches_are_those_of_the_same_clusters_also_as_a_file_holds_them():
         assert found["clusters"][0]["genes"] == found["genes"] == (("CD79A", 1.5, "A part of the receptor."),)
         (elsewhere,) = read_searches({"asked": stored}, cluster_key="others")
         assert (elsewhere["clusters"], len(elsewhere["genes"])) == ((), 1)
-    early = {key: value for key, value in record.items() if key not in {"p_value", "stands_out", "unknown_words"}}
-    assert read_searches({"asked": early}, cluster_key="mine")[0]["stands_out"]
 
 
 def test_a_large_file_is_read_in_blocks_and_gives_the_same_report(tmp_path, monkeypatch):

@@ -10,8 +10,8 @@ import scipy.sparse as sp
 import cellmodel as cm
 from cellmodel.cluster.structure import Split, Tree
 from cellmodel.io.cells import cells_from_anndata
+from cellmodel.pl.report.collect.data import TreeData
 from cellmodel.pl.report.collect.frames import report_data
-from cellmodel.pl.report.collect.tree import TreeData
 from cellmodel.pl.report.page.render import render_report
 from cellmodel.pl.report.page.tree import tree_view
 from cellmodel.pl.report.page.view import cluster_views

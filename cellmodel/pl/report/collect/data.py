@@ -2,16 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-if TYPE_CHECKING:
-    from cellmodel.pl.report.collect.samples import Samples
-    from cellmodel.pl.report.collect.tree import TreeData
+from cellmodel.cluster.structure import Tree
 
 Row = Mapping[str, Any]  # one row of a stored table, by column
 
@@ -69,6 +67,25 @@ class Layout:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Samples:
+    """Samples of the cells, each in each of its conditions where these are known."""
+
+    key: str  # column of obs with the samples
+    condition_key: str  # column of obs with the conditions; empty where none is known
+    names: tuple[tuple[str, str], ...]  # sample and condition, the latter empty where none is known
+    codes: Int[np.ndarray, " cell"]  # place of each cell in ``names``; -1 for a cell without a sample
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TreeData:
+    """Tree of the clusters, the numbers of groups of its levels, and the rows of its splits as recorded."""
+
+    tree: Tree
+    levels: tuple[int, ...]
+    splits: tuple[Row, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ReportData:
     """Everything that a report shows. Row *i* of every array is cell *i*.
 
@@ -102,8 +119,8 @@ class ReportData:
     evidence: tuple[Row | None, ...] = ()
     markers: tuple[tuple[Row, ...], ...] = ()
     words: tuple[tuple[Row, ...], ...] = ()
-    tree: "TreeData | None" = None  # of the clusters of a run, see :mod:`cellmodel.pl.report.collect.tree`
-    samples: "Samples | None" = None  # of the cells, see :mod:`cellmodel.pl.report.collect.samples`, as the next three
+    tree: TreeData | None = None  # of the clusters of a run
+    samples: Samples | None = None  # of the cells, see :mod:`cellmodel.pl.report.collect.samples`, as the next three
     mixing: Row | None = None  # same-batch neighbors of a run
     composition: Row | None = None  # shares of clusters, compared between conditions
     effects: tuple[Row, ...] = ()  # genes that differ between conditions inside the clusters

@@ -12,7 +12,7 @@ from pandas.api.types import is_numeric_dtype
 from cellmodel.annotate.cell_types import usual_types
 from cellmodel.explain.groups import group_cells
 from cellmodel.io.backed import AnyCells
-from cellmodel.pl.report.collect.data import ReportData, drawn_cells
+from cellmodel.pl.report.collect.data import ReportData, Samples, drawn_cells
 from cellmodel.pl.report.collect.genes import (
     GENES_PER_CLUSTER,
     MOST_GENES,
@@ -24,7 +24,6 @@ from cellmodel.pl.report.collect.genes import (
 from cellmodel.pl.report.collect.layouts import read_layouts
 from cellmodel.pl.report.collect.record import later_jobs, other_values, outdated_notes, provenance, record_of
 from cellmodel.pl.report.collect.samples import (
-    Samples,
     find_samples,
     genes_of,
     read_composition,
@@ -38,9 +37,9 @@ from cellmodel.pl.report.collect.tables import (
     read_markers,
     read_names,
     read_searches,
+    read_tree,
     read_words,
 )
-from cellmodel.pl.report.collect.tree import read_tree
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -1,7 +1,6 @@
 """What a report reads from the values: expression of the genes that can be chosen, and the quality of the cells."""
 
 import difflib
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -10,12 +9,13 @@ from typing import Any, Final
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from cellmodel.core.arrays import CellByGene, Labels, ahead, row_blocks
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.backed import AnyCells, Scan
 from cellmodel.io.matrix import ValueKind
+from cellmodel.io.quality import N_GENES, PCT_MITO, TOTAL_COUNTS, figures_of_block, mitochondrial_genes
 from cellmodel.pl.report.collect.data import GeneValues, Row
 from cellmodel.pp.features import scan_cells
 from cellmodel.pp.moments import GeneSums, without_zeros
@@ -27,6 +27,7 @@ Genes = str | Path | Sequence[str]  # names, a file of them, or ``all``
 MOST_GENES: Final = 3_000  # whose expression the report holds; fewer where the cells are many
 GENES_PER_CLUSTER: Final = 10
 _MIN_CELLS: Final = 3  # with a value above zero, for a gene to be offered as variable
+_LEAST_TOTAL: Final = 1e-12  # of a cell
 _N_VARIABLE: Final = 2_000
 _LEAST_CYCLE: Final = 5  # genes of the cell cycle, for a score
 # genes of replication and mitosis, whose expression says which cells divide
@@ -36,7 +37,6 @@ _CYCLE: Final = frozenset(
         *("MKI67", "TOP2A", "CDK1", "CCNB1", "CCNB2", "CCNA2", "NUSAP1", "TPX2", "BIRC5", "UBE2C", "CENPF", "AURKB"),
     )
 )
-_MITOCHONDRIAL: Final = re.compile(r"mt[-:.]", re.IGNORECASE)  # symbols of human, mouse, fly; R writes MT.CO1
 
 
 def columns_by_name(cells: AnyCells) -> dict[str, int]:
@@ -114,23 +114,25 @@ def _read_values(
     sums = GeneSums(len(columns), n_groups=n_clusters)
     is_drawn = np.zeros(len(clusters), dtype=bool)
     is_drawn[drawn] = True
-    mitochondrial = np.array([bool(_MITOCHONDRIAL.match(name)) for name in cells.names])
+    mito = mitochondrial_genes(cells.names)
     cycle = np.flatnonzero([name.upper() in _CYCLE for name in cells.names])
-    on_map, (n_genes, share, dividing) = [], np.zeros((3, len(clusters)))
+    on_map, (n_genes, percent, dividing) = [], np.zeros((3, len(clusters)))
     wanted, place = np.unique(np.array(columns, dtype=np.int64), return_inverse=True)  # read as they lie in the file
     chosen = None if len(wanted) == len(cells.names) else wanted
     start = 0
     for block in ahead(row_blocks(cells.matrix)):
         rows = slice(start, start := start + block.shape[0])
-        n_genes[rows], share[rows] = _quality(block, cells.kind, mitochondrial)
+        linear = block.expm1() if cells.kind == ValueKind.LOG1P else block
+        n_genes[rows], of_mito = figures_of_block(linear, mito)
+        percent[rows] = 100 * of_mito / np.maximum(linear.sum(axis=1, dtype=np.float64).A1, _LEAST_TOTAL)
         if len(cycle) >= _LEAST_CYCLE:
             dividing[rows] = log_values(block, cells.kind, cycle).mean(axis=1).A1
         expression = log_values(block, cells.kind, chosen)
         _add(sums, expression, clusters[rows])
         on_map.append(expression[is_drawn[rows]].astype(np.float32))
-    quality = {"total_counts": scanned.depth} if cells.kind == ValueKind.COUNTS else {}
-    quality["n_genes_by_counts"] = n_genes
-    quality |= {"pct_counts_mt": 100 * share} if mitochondrial.any() else {}
+    quality = {TOTAL_COUNTS: scanned.depth} if cells.kind == ValueKind.COUNTS else {}
+    quality[N_GENES] = n_genes
+    quality |= {PCT_MITO: percent} if len(mito) else {}
     quality |= {"cell_cycle": dividing} if len(cycle) >= _LEAST_CYCLE else {}
     fractions, means = _shares(sums)
     return GeneValues(
@@ -140,16 +142,6 @@ def _read_values(
         means=means[:, place],
         quality=quality,
     )
-
-
-def _quality(
-    block: CellByGene, kind: ValueKind, mitochondrial: Bool[np.ndarray, " gene"]
-) -> tuple[Float[np.ndarray, " cell"], Float[np.ndarray, " cell"]]:
-    """Count the genes of each cell, and give the share of its counts that mitochondrial genes have."""
-    linear = block if kind != ValueKind.LOG1P else block.expm1()
-    total = np.asarray(linear.sum(axis=1, dtype=np.float64)).ravel()
-    within = linear @ mitochondrial.astype(np.float64)
-    return without_zeros(block).getnnz(axis=1), np.divide(within, total, out=np.zeros_like(total), where=total > 0)
 
 
 def by_cluster(

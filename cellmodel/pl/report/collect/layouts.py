@@ -1,4 +1,4 @@
-"""Coordinates of the map that a reader can choose from: the user's own, those of a run, and the tissue."""
+"""Coordinates of the map: those of the file, of a run, of the tissue, or the graph of the cells laid out."""
 
 import base64
 import struct
@@ -7,12 +7,15 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from jaxtyping import Float, Int
 
-from cellmodel.core.arrays import Embedding
+from cellmodel.core import random as seeding
+from cellmodel.core.arrays import CellGraph, Embedding
 from cellmodel.core.config import GraphConfig, RunConfig
+from cellmodel.core.errors import TrainingDiverged
 from cellmodel.io.backed import AnyCells
+from cellmodel.nn.train import AdamW, TrainConfig, batches
 from cellmodel.pl.report.collect.data import Layout, TissueImage
-from cellmodel.pl.report.collect.embedding import neighbor_embedding
 from cellmodel.pp.features import make_features
 from cellmodel.pp.neighbors import knn_graph, snn_weights
 
@@ -109,3 +112,57 @@ def png_uri(pixels: np.ndarray) -> str:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows.tobytes(), 9)) + chunk(b"IEND", b"")
     return "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + body).decode("ascii")
+
+
+N_NEGATIVES: Final = 10
+N_STEPS, BATCH_SIZE, LEARNING_RATE = 500, 16_384, 0.1
+
+Plane = Float[np.ndarray, "axis cell"]
+Ends = Int[np.ndarray, " edge"]
+
+
+def neighbor_embedding(features: Embedding, graph: CellGraph, *, seed: int, n_steps: int = N_STEPS) -> Embedding:
+    r"""Lay cells out in the plane by contrastive neighbor embedding :cite:`damrich2023tsne` (InfoNC-t-SNE, eq. 12).
+
+    .. math:: -\log\frac{q_{ij}}{q_{ij} + \sum_k q_{ik}}, \quad q_{ij} = (1 + \lVert y_i - y_j\rVert^2)^{-1}
+
+    for neighbors *i*, *j* and randomly drawn *k*; started from the first two columns of the features, by Adam. Returns
+    (cell, 2) float32. Distances between far groups mean nothing.
+    """
+    start = np.zeros((len(features), 2))
+    start[:, : min(2, features.shape[1])] = features[:, :2]
+    start = start / max(float(start.std(axis=0).max()), 1e-12)
+    edges = graph.tocoo()
+    if edges.nnz < 2:  # noqa: PLR2004 - a contrast needs two edges
+        return start.astype(np.float32)
+    plane = np.ascontiguousarray(start.T, dtype=np.float32)
+    optimizer = AdamW({"plane": plane}, LEARNING_RATE)
+    config = TrainConfig(n_steps=n_steps, batch_size=BATCH_SIZE)
+    for rows, _ in batches(edges.nnz, config, seeding.generator(seed, "layout")):
+        optimizer.step({"plane": neighbor_gradient(plane, edges.row[rows], edges.col[rows])})
+    if not np.isfinite(plane).all():
+        raise TrainingDiverged("the layout of the cells is not finite; check the input for extreme values")
+    return np.ascontiguousarray(plane.T)
+
+
+def neighbor_gradient(plane: Plane, cell: Ends, near: Ends) -> Plane:
+    """Gradient of the mean loss of some edges: each is contrasted with the ends of the edges before it in the batch."""
+    n_edges = len(cell)
+    at_cell, at_near = plane[:, cell], plane[:, near]  # (axis, edge)
+    rolled = np.take(at_near, np.arange(-N_NEGATIVES, n_edges), axis=1, mode="wrap")
+    ends = np.lib.stride_tricks.sliding_window_view(rolled, n_edges, axis=1)[:, ::-1]  # (axis, 1 + negative, edge)
+    offset = ends - at_cell[:, None]
+    nearness = 1 / (1 + np.square(offset).sum(axis=0))  # (1 + negative, edge)
+    pull = nearness / nearness.sum(axis=0)
+    pull[0] -= 1
+    pull *= nearness * np.float32(-2 / n_edges)
+    offset *= pull
+    of_near = offset[:, 0].astype(np.float64)
+    for shift in range(1, N_NEGATIVES + 1):
+        of_near += np.roll(offset[:, shift], -shift, axis=1)
+    of_cell = -offset.sum(axis=1)
+    n_cells = plane.shape[1]
+    sums = [
+        np.bincount(cell, a, n_cells) + np.bincount(near, b, n_cells) for a, b in zip(of_cell, of_near, strict=True)
+    ]
+    return np.array(sums, dtype=np.float32)

@@ -129,7 +129,6 @@ def provenance(record: Mapping[str, Any]) -> dict[str, str]:
     """Command, versions and settings of a run, by label."""
     parts = ("command", "clusters", "recipe", "seed", "store_id", "encoder_id")
     given = {part: str(record[part]) for part in parts if record.get(part, "") != ""}
-    # files of earlier versions hold addresses as they were given
     content = {part.removesuffix("_id"): without_secrets(text) for part, text in given.items()}
     content |= _sentences(record["sentences"]) if "sentences" in record else {}
     content |= {f"version of {name}": str(value) for name, value in record["versions"].items()}

@@ -2,17 +2,15 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
 
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import ObsCategories, obs_categories, obs_columns
 from cellmodel.io.records import recorded_sample_key, stored_table
-from cellmodel.pl.report.collect.data import Row
+from cellmodel.pl.report.collect.data import Row, Samples
 from cellmodel.pl.report.collect.tables import rows_of, terms_of
 
 if TYPE_CHECKING:
@@ -34,16 +32,6 @@ _TESTED: Final = (
 )
 _MIXED: Final = ("cluster", "n_cells", "batch", "share", "before", "after", "if_mixed")
 _THEME: Final = ("cluster", "condition", "against", "theme", "source", "share", "score", "p_adjusted", "gene")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Samples:
-    """Samples of the cells, each in each of its conditions where these are known."""
-
-    key: str  # column of obs with the samples
-    condition_key: str  # column of obs with the conditions; empty where none is known
-    names: tuple[tuple[str, str], ...]  # sample and condition, the latter empty where none is known
-    codes: Int[np.ndarray, " cell"]  # place of each cell in ``names``; -1 for a cell without a sample
 
 
 def find_samples(

@@ -1,6 +1,5 @@
-"""Read the tables of a report from uns: files, markers, words, names, evidence and searches."""
+"""Read the tables of a report from uns: files, markers, words, names, evidence, searches, the tree of the clusters."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final
@@ -8,9 +7,10 @@ from typing import Any, Final
 import pandas as pd
 
 from cellmodel.annotate.marker_overlap import display_name
+from cellmodel.explain.groups import stored_tree
 from cellmodel.io.cells import FileRecord
 from cellmodel.io.records import stored_table
-from cellmodel.pl.report.collect.data import Row
+from cellmodel.pl.report.collect.data import Row, TreeData
 
 MOST_MARKERS: Final = 15
 MOST_CONTRIBUTIONS: Final = 15
@@ -119,17 +119,16 @@ def read_searches(records: Mapping[str, Any], *, cluster_key: str) -> tuple[Row,
     searches = []
     for key, record in sorted(records.items()):
         params = record.get("params", {}) if isinstance(record, Mapping) else {}
-        if not isinstance(params, Mapping) or "query" not in params or "genes" not in record:
+        if not isinstance(params, Mapping) or "query" not in params or "p_value" not in record:
             continue
         clusters = _items(record.get("clusters")) if (params.get("cluster_key") or "cellmodel") == cluster_key else []
         rows = [{**row, "cluster": str(row["cluster"]), "genes": _supporting(row["genes"])} for row in clusters]
-        p_value = float(record.get("p_value", math.nan))  # searches of earlier versions have none
         searches.append(
             {
                 "key": str(key),
                 "query": str(params["query"]),
-                "p_value": p_value,
-                "stands_out": bool(record.get("stands_out", math.isnan(p_value))),
+                "p_value": float(record["p_value"]),
+                "stands_out": bool(record["stands_out"]),
                 "unknown": tuple(map(str, record.get("unknown_words", ()))),
                 "types": tuple((str(row["name"]), float(row["nearness"])) for row in _items(record.get("types"))),
                 "clusters": tuple(rows),
@@ -183,3 +182,13 @@ def markers_in_turn(table: pd.DataFrame, *, n_per_cluster: int) -> Iterator[str]
     rank = rows.groupby("cluster", sort=False, observed=True).cumcount()
     in_turn = rank[rank < n_per_cluster].sort_values(kind="stable").index
     yield from dict.fromkeys(rows.loc[in_turn, "name"].astype(str))
+
+
+def read_tree(uns: Mapping[str, Any], *, cluster_key: str, clusters: Sequence[str]) -> TreeData | None:
+    """Read the tree of the clusters of a run; None where there is none of just these clusters."""
+    stored = stored_tree(uns, cluster_key, clusters)
+    splits = stored_table(uns.get(cluster_key), "tree", "splits")
+    if stored is None or splits is None:
+        return None
+    rows: Any = splits.to_dict("records")
+    return TreeData(tree=stored[0], levels=stored[1], splits=tuple(rows))

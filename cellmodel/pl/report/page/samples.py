@@ -7,8 +7,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Int
 
-from cellmodel.pl.report.collect.data import ReportData, Row
-from cellmodel.pl.report.collect.samples import Samples
+from cellmodel.pl.report.collect.data import ReportData, Row, Samples
 from cellmodel.pp.integrate import ONE_BATCH
 
 MOST_MAPS: Final = 12  # samples with a map of their own
