@@ -2,12 +2,13 @@
 
     python -m benchmarks.lib.count_house [--no-run] [--list]
 
-Prints one Markdown table. The last rows trace ``cellmodel cluster`` on the demo cells, which takes a minute; its store
-is built in a temporary folder. ``--list`` names the files that the run enters.
+Prints one Markdown table. The last rows trace ``genekb build`` of the demo table and ``cellmodel cluster`` of the demo
+cells, which takes a minute; the store is in a temporary folder. ``--list`` names the files that the runs enter.
 """
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -26,7 +27,7 @@ ENDINGS = {".py", ".j2", ".js"}  # what is written by hand and run
 TRACED = """
 import sys
 from pathlib import Path
-root, store = Path(sys.argv[1]), sys.argv[2]
+root, program = Path(sys.argv[1]), sys.argv[2]
 entered = set()
 def note(frame, event, argument):
     name = frame.f_code.co_filename
@@ -35,8 +36,8 @@ def note(frame, event, argument):
             frame = frame.f_back
         if frame.f_code.co_filename == "<string>":  # called by the command, not while a module is imported
             entered.add(name)
-sys.argv = ["cellmodel", "cluster", sys.argv[3], "--kb", store, "--n-clusters", "8", "-o", sys.argv[4]]
-from genekb_cellmodel_cli.cellmodel import main
+sys.argv = sys.argv[2:]
+main = __import__(f"genekb_cellmodel_cli.{program}", fromlist=["main"]).main
 sys.setprofile(note)
 try:
     main()
@@ -98,16 +99,23 @@ def folders(files: list[Path]) -> Counter[Path]:
     return Counter(entry.parent for entry in entries)
 
 
-def entered() -> list[str]:
-    """Files of the packages that one run of ``cellmodel cluster`` on the demo cells enters."""
+def entered() -> dict[str, list[str]]:
+    """Files of the packages that two commands enter, by command."""
     from cellmodel.tl._demo import find_demo_cells
-    from genekb import BuildConfig, build, read_demo_table
 
     with tempfile.TemporaryDirectory() as folder:
-        store = build(read_demo_table(), BuildConfig(name="demo", models=("wcp-32",)), home=Path(folder)).folder
-        arguments = (str(ROOT), str(store), str(find_demo_cells()), str(Path(folder) / "out.h5ad"))
-        done = subprocess.run([sys.executable, "-c", TRACED, *arguments], capture_output=True, text=True, check=True)
-    return [line for line in done.stdout.splitlines() if line.endswith(".py")]
+        cells, out = str(find_demo_cells()), f"{folder}/out.h5ad"
+        runs = {
+            "genekb build": ("--model", "wcp-32", "--name", "demo@1"),
+            "cellmodel cluster": (cells, "--kb", "demo@1", "--n-clusters", "8", "-o", out),
+        }
+        settings = {"capture_output": True, "text": True, "env": os.environ | {"GENEKB_HOME": folder}}
+        found = {}
+        for command, arguments in runs.items():
+            traced = [sys.executable, "-c", TRACED, str(ROOT), *command.split(), *arguments]
+            done = subprocess.run(traced, check=True, **settings)
+            found[command] = [line for line in done.stdout.splitlines() if line.endswith(".py")]
+    return found
 
 
 def rows() -> Iterator[tuple[str, str]]:
@@ -143,19 +151,20 @@ def of_packages(paths: Iterable[str]) -> dict[str, list[str]]:
 def main(
     *,
     run: Annotated[bool, typer.Option(help="Trace a run too.")] = True,
-    names: Annotated[bool, typer.Option("--list", help="List the files that the run enters.")] = False,
+    names: Annotated[bool, typer.Option("--list", help="List the files that the runs enter.")] = False,
 ) -> None:
     """Print the table."""
     counts = list(rows())
     code = (path.relative_to(ROOT).as_posix() for path in product_files() if path.suffix == ".py")
     counts += [(f"Python files of {name}", f"{len(files)}") for name, files in of_packages(code).items()]
-    entered_by = of_packages(entered()) if run else {}
-    counts += [(f"files of {name} that `cellmodel cluster` enters", f"{len(on)}") for name, on in entered_by.items()]
+    found = [(command, *each) for command, on in (entered() if run else {}).items() for each in of_packages(on).items()]
+    counts += [(f"files of {name} that `{command}` enters", f"{len(files)}") for command, name, files in found]
     typer.echo("| what | count |\n| --- | --- |")
     for what, count in counts:
         typer.echo(f"| {what} | {count} |")
-    for name in ("cellmodel and cli", "genekb") if names and run else ():
-        typer.echo("\n".join(["", f"{name}:", *entered_by[name]]))
+    for command, name, files in found if names else ():
+        if name != "product":
+            typer.echo("\n".join(["", f"{command}, {name}:", *files]))
 
 
 if __name__ == "__main__":
