@@ -20,9 +20,10 @@ from genekb.core.plugins import installed_version
 from genekb.core.progress import Progress
 from genekb.core.resources import note_on_interrupt
 from genekb.encoders import EncoderSpec
+from genekb.encoders.base import GeneVectors
 from genekb.encoders.imported.terms import mix_vectors
 from genekb.files.atomic import TEMPORARY, canonical_json, share_file, write_json, write_text
-from genekb.schema import SCHEMA_VERSION, TABLES, FloatArray, IntArray, literal, numbers, vector_matrix
+from genekb.schema import SCHEMA_VERSION, TABLES, literal, numbers, vector_matrix
 from genekb.store.card import CROISSANT, describe_store, store_card
 from genekb.store.files import check_files, remember_places
 from genekb.store.home import find_home
@@ -63,15 +64,6 @@ class MixedVectors:
 
     spec: EncoderSpec
     weights: Mapping[str, float]  # by encoder_id of the part
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GeneVectors:
-    """Vectors of genes that were made elsewhere, or of their annotations."""
-
-    spec: EncoderSpec  # their provenance
-    gene_ids: IntArray  # (gene,) distinct, ascending
-    vectors: FloatArray  # (gene, dim) float32
 
 
 Vectors = EncodingJob | GeneVectors | MixedVectors

@@ -57,7 +57,7 @@ def encode_texts(
     else:
         share_folder(job.reuse, target, with_vectors=False)
     write_json(job.spec.to_dict(), target / RECIPE)
-    known = _KnownVectors(job.reuse)
+    known = _open_shards(job.reuse) if job.reuse else None
     shards = plan_shards(texts)
     total = sum(len(shard) for shard in shards)
 
@@ -98,19 +98,14 @@ def _open_shards(folder: Path) -> "ds.Dataset | None":
     return shards
 
 
-class _KnownVectors:
-    """Vectors in a folder of shards, read range by range: Parquet's statistics show which shards hold a range."""
+def _find_known(shards: "ds.Dataset", shard: Mapping[str, str]) -> tuple[list[str], EncodedTexts | None]:
+    """Find the texts of a shard among others: their ids, ascending, and their vectors.
 
-    def __init__(self, folder: Path | None) -> None:
-        self._shards = _open_shards(folder) if folder else None
-
-    def find(self, shard: Mapping[str, str]) -> tuple[list[str], EncodedTexts | None]:
-        """Find the known texts of a shard: their ids, ascending, and their vectors."""
-        if self._shards is None:
-            return [], None
-        is_near = (pc.field("text_id") >= min(shard)) & (pc.field("text_id") <= max(shard))
-        rows = self._shards.to_table(filter=is_near & pc.field("text_id").isin(list(shard))).sort_by("text_id")
-        return rows["text_id"].to_pylist(), read_encoded(rows) if rows.num_rows else None
+    The range of ids goes first: by Parquet's statistics few of the others are read for it.
+    """
+    is_near = (pc.field("text_id") >= min(shard)) & (pc.field("text_id") <= max(shard))
+    rows = shards.to_table(filter=is_near & pc.field("text_id").isin(list(shard))).sort_by("text_id")
+    return rows["text_id"].to_pylist(), read_encoded(rows) if rows.num_rows else None
 
 
 def share_folder(source: Path, target: Path, *, with_vectors: bool = True) -> None:
@@ -145,7 +140,7 @@ class _Run:
     """Writes the shards of one encoder, and counts its texts."""
 
     spec: EncoderSpec
-    known: _KnownVectors
+    known: "ds.Dataset | None"
     folder: Path
     vector_dtype: str
     report: Callable[[int], None]
@@ -159,7 +154,7 @@ class _Run:
             if _is_finished(self._path(number), shard):
                 self._count(number, n_kept=len(shard))
                 continue
-            found, known = self.known.find(shard)
+            found, known = _find_known(self.known, shard) if self.known else ([], None)
             new = sorted(shard.keys() - set(found))
             self.waiting[number] = _Waiting(new=new, found=found, known=known)
             if new:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genekb.builder.assemble import BuildResult, GeneVectors, MixedVectors, StoreContent, Vectors, assemble
+from genekb.builder.assemble import BuildResult, MixedVectors, StoreContent, Vectors, assemble
 from genekb.builder.engine import EncodingJob, Engine, EngineConfig, open_engine
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.core.progress import Progress, progress
@@ -226,8 +226,7 @@ def load_vectors(
             made[model] = job_of(encoder, model_folder=model_folder)
     for model in wanted:
         if model.startswith("terms:"):
-            fitted = fit_terms(model, terms or {}, gene_ids=gene_ids)
-            made[model] = GeneVectors(spec=fitted.spec, gene_ids=fitted.gene_ids, vectors=fitted.vectors)
+            made[model] = fit_terms(model, terms or {}, gene_ids=gene_ids)
     known = {spec.name: spec for spec in (*have, *(item.spec for item in made.values()))}
     for model in wanted:
         if model.startswith("mix:"):

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from genekb.builder.assemble import (
     BuildResult,
-    GeneVectors,
     MixedVectors,
     Vectors,
     assemble,
@@ -36,6 +35,7 @@ from genekb.builder.plan import (
 from genekb.core.errors import CoverageTooLow, NotAvailable, SourceUnusable
 from genekb.core.progress import Progress, progress
 from genekb.encoders import Encoder, EncoderSpec
+from genekb.encoders.base import GeneVectors
 from genekb.encoders.imported.vectors import ForeignVectors, Keys, foreign_spec, is_number
 from genekb.encoders.kinds import kind_of
 from genekb.genes.coverage import loss_reason

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from genekb.core.errors import EncoderFailed, SchemaMismatch
 from genekb.core.messages import check_choice
 from genekb.encoders.kinds import KINDS, EncoderKind, Kind, Pooling
-from genekb.schema import EncoderID, FloatArray
+from genekb.schema import EncoderID, FloatArray, IntArray
 
 VectorsAndTokens = tuple[np.ndarray, ArrayLike, ArrayLike]  # of each text: vector of any length, tokens, tokens cut off
 ComputeDtype = Literal["float32", "bfloat16"]
@@ -101,6 +101,15 @@ class EncodedTexts:
     # distinct words and word pairs, of ``wcp`` known ones: 0 marks a text without any
     n_tokens: NDArray[np.int32]
     n_tokens_cut: NDArray[np.int32]  # (text,) truncated tokens at the end of the text
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GeneVectors:
+    """Vectors of genes that were made elsewhere, or of their annotations."""
+
+    spec: EncoderSpec  # their provenance
+    gene_ids: IntArray  # (gene,) distinct, ascending
+    vectors: FloatArray  # (gene, dim) float32
 
 
 class Encoder(Protocol):

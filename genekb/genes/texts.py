@@ -1,7 +1,7 @@
 """The exact text of a gene, by numbered templates; fields that a gene lacks are left out."""
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Final, Literal
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from genekb import schema
 from genekb.core.resources import release_unused
+from genekb.core.words import without_brackets
 from genekb.schema import TextID, empty, in_order_of_genes, integers, literal, literals, strings
 
 Field = Literal[
@@ -34,6 +35,7 @@ _VOCABULARIES: Final = {
     "function": "functions",
     "description": "functions",
 }
+Section = tuple[str, str]  # source (NCBI, UniProt, the Alliance, ...) and text of a part of a gene's text
 FUNCTION_VOCABULARIES: Final = tuple(name for name, field in _VOCABULARIES.items() if field == "functions")
 
 
@@ -280,3 +282,32 @@ def _sentence(values: pa.StringArray) -> pa.StringArray:
 
 def _sentences(values: Sequence[str]) -> str:
     return " ".join(value if not value or value.endswith((".", "!", "?")) else f"{value}." for value in values)
+
+
+def cite(sentence: str, sections: Iterable[Section]) -> str:
+    """Add to a sentence the source of the section that holds it, such as ``[UniProt]``; nothing where there is none."""
+    wanted = sentence.strip().rstrip(".")
+    source = next((source for source, section in sections if wanted and wanted in without_brackets(section)), "")
+    return f"{sentence} [{source}]" if source else sentence
+
+
+def text_sections(
+    genes: pa.Table, texts: pa.Table, annotations: pa.Table, *, licences: Sequence[str]
+) -> dict[str, list[Section]]:
+    """Sections of each text; none at all where the store has no texts of functions, so that all are NCBI's."""
+    functions = _functions(annotations)
+    if not functions:
+        return {}
+    summaries = dict(zip(genes["gene_id"].to_pylist(), genes["summary"].to_pylist(), strict=True))
+    pairs = zip(texts["text"].to_pylist(), texts["gene_id"].to_pylist(), strict=True)
+    own = "NCBI" if any(licence.startswith("NCBI Gene") for licence in licences) else "summary"
+    return {text: [(own, summaries.get(gene) or ""), *functions.get(gene, [])] for text, gene in pairs}
+
+
+def _functions(annotations: pa.Table) -> dict[int, list[Section]]:
+    """Collect sources and texts of functions by gene."""
+    table = annotations.filter(pc.is_in(annotations["vocabulary"], strings(list(FUNCTION_VOCABULARIES))))
+    found: dict[int, list[Section]] = {}
+    for gene, source, text in zip(*(table[name].to_pylist() for name in ("gene_id", "evidence", "term")), strict=True):
+        found.setdefault(gene, []).append((source or "annotations", text))
+    return found

@@ -16,11 +16,10 @@ from genekb.core.messages import Names, html_table, several
 from genekb.core.plugins import require
 from genekb.core.python import for_python
 from genekb.encoders.kinds import stored_name
-from genekb.genes.citations import Section, cite, text_sections
 from genekb.genes.coverage import Coverage, explain_missing_texts, measure_coverage
 from genekb.genes.resolve import Resolution, resolve_names
 from genekb.genes.species import check_species, count_other_case
-from genekb.genes.texts import find_template
+from genekb.genes.texts import Section, cite, find_template, text_sections
 from genekb.genes.words import TextWords, split_texts
 from genekb.schema import FloatArray, IntArray
 from genekb.store.files import absent_encoders, check_files, read_columns, read_origin, recall_place

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -10,7 +9,7 @@ import pyarrow as pa
 
 from genekb.core.errors import EncoderFailed, NotAvailable
 from genekb.core.messages import did_you_mean
-from genekb.encoders.base import EncoderSpec
+from genekb.encoders.base import EncoderSpec, GeneVectors
 from genekb.encoders.kinds import stored_name
 from genekb.schema import FloatArray, IntArray, numbers
 
@@ -25,16 +24,7 @@ PARTS: Final = {
 }  # of ``best``, as far as they are there
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FittedTerms:
-    """Vectors of genes by their annotations."""
-
-    spec: EncoderSpec
-    gene_ids: IntArray  # (gene,) that have a term, ascending
-    vectors: FloatArray  # (gene, dim) of unit length
-
-
-def fit_terms(name: str, terms: Mapping[str, pa.Table], *, gene_ids: IntArray) -> FittedTerms:
+def fit_terms(name: str, terms: Mapping[str, pa.Table], *, gene_ids: IntArray) -> GeneVectors:
     """Fit ``terms:go,pubmed``: genes by terms of these kinds, TF-IDF at unit length, leading 300 directions.
 
     A term counts log((1 + N) / (1 + genes with it)) + 1, as in scikit-learn; one of a single gene is left out.
@@ -72,44 +62,47 @@ def fit_terms(name: str, terms: Mapping[str, pa.Table], *, gene_ids: IntArray) -
                 f"encoder {name!r} needs terms {kind!r}, which the source lacks ({have}){did_you_mean(kind, terms)}; "
                 "give files with terms of genes as `annotations`"
             )
+    rows, columns, n_terms, digest = _numbered({kind: terms[kind] for kind in kinds}, gene_ids)
+    counts = sp.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(len(gene_ids), n_terms))
+    n_genes = np.bincount(counts.indices, minlength=n_terms)
+    counts = counts[:, n_genes >= MIN_GENES]
+    has_term = np.diff(counts.indptr) > 0
+    if not has_term.any():
+        raise NotAvailable(f"encoder {name!r}: no term is of two genes that have a text")
+    rarity = np.log((1 + len(gene_ids)) / (1 + n_genes[n_genes >= MIN_GENES])) + 1
+    weighted = sp.csr_matrix(counts[has_term].multiply(rarity), dtype=np.float32)
+    lengths = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)))
+    weighted = sp.csr_matrix(weighted.multiply(1 / lengths), dtype=np.float32)
+    with threadpool_limits(limits=1):  # rounding depends on the number of threads
+        vectors = weighted @ right_vectors([weighted], DIM)[0]
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    usable = norms[:, 0] > 0
+    fitted = gene_ids[has_term][usable]
+    for array in (rows, columns, fitted):
+        digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+    spec = EncoderSpec(
+        name=stored_name(name), kind="terms", model_id=",".join(kinds), revision=REVISION, dim=vectors.shape[1],
+        state_sha256=digest.hexdigest(),
+    )  # fmt: skip
+    return GeneVectors(
+        spec=spec, gene_ids=fitted, vectors=np.asarray(vectors[usable] / norms[usable], dtype=np.float32)
+    )
+
+
+def _numbered(terms: Mapping[str, pa.Table], gene_ids: IntArray) -> tuple[IntArray, IntArray, int, "hashlib._Hash"]:
+    """Row of the gene and number of the term of each pair; how many terms there are, and a digest of them."""
     digest = hashlib.sha256()
     rows, columns, n_terms = [], [], 0
-    for kind in kinds:
-        genes = numbers(terms[kind]["gene_id"])
-        listed, codes = np.unique(
-            terms[kind]["term"].to_numpy(zero_copy_only=False).astype(np.str_), return_inverse=True
-        )
+    for kind, table in terms.items():
+        genes = numbers(table["gene_id"])
+        listed, codes = np.unique(table["term"].to_numpy(zero_copy_only=False).astype(np.str_), return_inverse=True)
         row = np.minimum(np.searchsorted(gene_ids, genes), len(gene_ids) - 1)
         kept = gene_ids[row] == genes
         rows.append(row[kept])
         columns.append(codes[kept] + n_terms)
         n_terms += len(listed)
         digest.update("\n".join([kind, *listed.tolist()]).encode())
-    pairs = np.concatenate(rows), np.concatenate(columns)
-    counts = sp.csr_matrix((np.ones(len(pairs[0]), dtype=np.float32), pairs), shape=(len(gene_ids), n_terms))
-    n_genes = np.bincount(counts.indices, minlength=n_terms)
-    counts = counts[:, n_genes >= MIN_GENES]
-    has_term = np.diff(counts.indptr) > 0
-    if not has_term.any():
-        raise NotAvailable(f"encoder {name!r}: no term is of two genes that have a text")
-    counts, shared = counts[has_term], n_genes[n_genes >= MIN_GENES]
-    weighted = sp.csr_matrix(counts.multiply(np.log((1 + len(gene_ids)) / (1 + shared)) + 1), dtype=np.float32)
-    lengths = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)))
-    weighted = sp.csr_matrix(weighted.multiply(1 / lengths), dtype=np.float32)
-    with threadpool_limits(limits=1):  # rounding depends on the number of threads
-        directions, _ = right_vectors([weighted], DIM)
-        vectors = weighted @ directions
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    usable = norms[:, 0] > 0
-    vectors = np.asarray(vectors[usable] / norms[usable], dtype=np.float32)
-    fitted = gene_ids[has_term][usable]
-    for array in (*pairs, fitted):
-        digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
-    spec = EncoderSpec(
-        name=stored_name(name), kind="terms", model_id=",".join(kinds), revision=REVISION, dim=vectors.shape[1],
-        state_sha256=digest.hexdigest(),
-    )  # fmt: skip
-    return FittedTerms(spec=spec, gene_ids=fitted, vectors=vectors)
+    return np.concatenate(rows), np.concatenate(columns), n_terms, digest
 
 
 def with_best(models: Sequence[str], terms: Collection[str]) -> list[str]:

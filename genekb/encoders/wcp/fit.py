@@ -11,22 +11,20 @@ from jaxtyping import Float, Float32, Int32
 
 from genekb.core.words import content_words
 from genekb.encoders.base import EncoderSpec, check_texts, unit_or_zero
-from genekb.encoders.wcp.counting import (
-    choose_terms,
-    columns_of,
-    count_terms,
-    piece_counts,
-    pieces,
-    with_pairs,
-)
 from genekb.encoders.wcp.encoder import (
     REVISION,
     View,
     WcpEncoder,
+    choose_terms,
+    columns_of,
+    count_terms,
     count_views,
     make_view,
+    piece_counts,
+    pieces,
     state_arrays,
     state_digest,
+    with_pairs,
 )
 from genekb.encoders.wcp.svd import leading_directions, right_vectors
 

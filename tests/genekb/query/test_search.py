@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import genekb
-from genekb.builder.assemble import GeneVectors, assemble
+from genekb.builder.assemble import assemble
 from genekb.builder.engine import EncodingJob
 from genekb.builder.plan import BuildConfig, build, plan_build, store_content
 from genekb.builder.update import add_encoders
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.encoders import EncoderSpec, load_encoder
+from genekb.encoders.base import GeneVectors
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.search import K1, B, score_bm25, search_genes
 
