@@ -126,11 +126,12 @@ class TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QualityConfig:
-    """Which cells a run leaves out; none unless a limit is set."""
+    """Which cells a run leaves out, none unless a limit is set; and whether it looks for doublets."""
 
     min_counts: int | None = None  # a cell has at least so many counts
     min_genes: int | None = None  # and so many genes with a count
     max_mito: float | None = None  # and at most so many % of its counts from mitochondrial genes
+    doublets: bool = False  # whether doublets are looked for; they are marked, and stay
 
     def __post_init__(self) -> None:
         for name in ("min_counts", "min_genes"):
@@ -289,7 +290,7 @@ def settings_of(
     """Give the settings of a run by arguments of the same names; one at its default leaves what ``base`` says."""
     base, defaults = base or RunConfig(), RunConfig()
     of_batches = {name: given.pop(name) for name in _OF_BATCHES if name in given}
-    of_quality = {name: value for name in _OF_QUALITY if (value := given.pop(name, None)) is not None}
+    of_quality = {name: value for name in _OF_QUALITY if (value := given.pop(name, None)) not in {None, False}}
     named = {_RENAMED.get(name, name): value for name, value in given.items()}
     changed = {name: value for name, value in named.items() if value != getattr(defaults, name)}
     if sentences != SemanticsConfig().sentences:

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from cellmodel.core.arrays import CellByGene
+from cellmodel.core.arrays import CellByGene, Labels
 from cellmodel.core.config import QualityConfig
 from cellmodel.core.errors import InputUnusable, NotCounts
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-TOTAL_COUNTS, N_GENES, PCT_MITO = "total_counts", "n_genes_by_counts", "pct_counts_mt"  # columns of obs, as in scanpy
+# columns of obs, as in scanpy
+TOTAL_COUNTS, N_GENES, PCT_MITO = "total_counts", "n_genes_by_counts", "pct_counts_mt"
+PREDICTED, SCORE = "predicted_doublet", "doublet_score"
+_ARE_DOUBLETS: Final = {"true", "1", "1.0", "doublet"}
+_MOSTLY: Final = 0.5  # of a cluster
 FEW_COUNTS: Final = 100  # of a droplet with a cell there are more
 MUCH_MITO: Final = 20.0  # % of the counts
 _WHOLE: Final = 2_000  # genes; a cell of a smaller panel may have few counts
@@ -39,6 +43,8 @@ class CellQuality:
     n_genes: Int[np.ndarray, " cell"]
     total_counts: Float[np.ndarray, " cell"] | None = None  # None where the values are no counts
     pct_mito: Float[np.ndarray, " cell"] | None = None  # None without counts, and without mitochondrial genes
+    doublets: Bool[np.ndarray, " cell"] | None = None  # None where nobody looked for them
+    doublet_score: Float[np.ndarray, " cell"] | None = None  # None where obs had the doublets
     n_measured: int = 0  # genes of the cells
     n_seen: int = 0  # cells before any was left out
     dropped: Mapping[str, int] = field(default_factory=dict)  # cells that each limit leaves out, by its argument
@@ -86,22 +92,55 @@ class CellQuality:
                     f"{share:.0%} of the cells have more than {MUCH_MITO:.0f} % of their counts from mitochondrial "
                     f"genes: damaged cells? max_mito={MUCH_MITO:.0f} leaves them out"
                 )
+        if self.doublets is not None and self.doublets.any():
+            yield f"{self.doublets.mean():.1%} of the cells are predicted doublets: adata[~adata.obs[{PREDICTED!r}]]"
+
+    def notes_on_clusters(self, labels: Labels | None, names: Sequence[str]) -> Iterator[str]:
+        """Name the clusters of which most cells are doublets."""
+        for name, share in self._doublet_shares(labels, names).items():
+            if share >= _MOSTLY:
+                yield f"cluster {name} is mostly doublets ({share:.0%} of its cells)"
+
+    def _doublet_shares(self, labels: Labels | None, names: Sequence[str]) -> dict[str, float]:
+        if self.doublets is None or labels is None:
+            return {}
+        n_cells = np.bincount(labels, minlength=len(names))
+        shares = np.bincount(labels, self.doublets, len(names)) / np.maximum(n_cells, 1)
+        return dict(zip(names, shares.round(4).tolist(), strict=True))
 
     def columns(self) -> dict[str, np.ndarray]:
         """Columns of obs, under the names of scanpy."""
         found = {TOTAL_COUNTS: self.total_counts, N_GENES: self.n_genes.astype(np.int32), PCT_MITO: self.pct_mito}
+        found |= {} if self.doublet_score is None else {SCORE: self.doublet_score, PREDICTED: self.doublets}
         return {name: values for name, values in found.items() if values is not None}
 
-    def record(self) -> dict[str, Any]:
-        """Medians, what was left out, and the notes."""
-        medians = {f"median_{name}": float(np.median(values)) for name, values in self.columns().items()}
-        return {
+    def record(self, labels: Labels | None = None, names: Sequence[str] = ()) -> dict[str, Any]:
+        """Medians, what was left out, doublets of all cells and of each cluster, and the notes."""
+        medians = {
+            f"median_{name}": float(np.median(values))
+            for name, values in self.columns().items()
+            if name not in {PREDICTED, SCORE}
+        }
+        found = {
             "n_cells_seen": self.n_seen,
             "n_cells": len(self.n_genes),
             "dropped": dict(self.dropped),
             **medians,
-            "notes": list(self.notes()),
+            "notes": [*self.notes(), *self.notes_on_clusters(labels, names)],
         }
+        if self.doublets is not None:
+            found |= {
+                "share_doublets": float(self.doublets.mean()),
+                "doublets_of_clusters": self._doublet_shares(labels, names),
+            }
+        return found
+
+
+def predicted_doublets(adata: "AnnData") -> Bool[np.ndarray, " cell"] | None:
+    """Cells that obs["predicted_doublet"] names as doublets; None where there is no such column."""
+    if PREDICTED not in adata.obs:
+        return None
+    return np.array([str(value).lower() in _ARE_DOUBLETS for value in adata.obs[PREDICTED]], dtype=bool)
 
 
 def mitochondrial_genes(names: Sequence[str]) -> Int[np.ndarray, " gene"]:

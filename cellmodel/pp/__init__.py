@@ -9,6 +9,7 @@ __all__ = [
     "moments",
     "neighbors",
     "normalize",
+    "quality",
     "spatial",
     "text",
 ]

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +14,6 @@ import scipy.sparse as sp
 from jaxtyping import Int
 
 from cellmodel.core.arrays import CellBlocks, CellByGene, Labels, ahead, in_order, row_blocks
-from cellmodel.core.config import RunConfig
 from cellmodel.core.stages import AnyStages, Arrays, InputStages, Stages
 from cellmodel.io.backed import (
     BACKED_ABOVE,
@@ -22,7 +21,6 @@ from cellmodel.io.backed import (
     BackedCells,
     BackedFile,
     BackedMatrix,
-    KeptMatrix,
     Scan,
     count_entries,
     open_backed,
@@ -40,7 +38,7 @@ from cellmodel.io.matrix import (
     name_genes,
     note_oddities,
 )
-from cellmodel.io.quality import figures_of_block, keep_rows, mitochondrial_genes, quality_of, rows_to_keep, table_of
+from cellmodel.io.quality import figures_of_block, mitochondrial_genes
 from cellmodel.io.writers import check_tables
 from cellmodel.pp.moments import GeneSums, GroupMoments, Transform, cluster_moments, without_zeros
 from cellmodel.pp.normalize import log_values, scaled_entries, size_factors
@@ -214,49 +212,18 @@ def open_cells(
         yield read_backed_cells(backed, read, Stages(Path(folder) / "work", key={"cells": str(path)}))
 
 
-def scan_joined(
+def scan_again(
     matrix: CellBlocks,
     names: Sequence[str],
     kind: ValueKind,
-    stages: Stages,
+    stages: AnyStages,
     *,
     batches: ObsCategories | None = None,
+    name: str = "scan",
 ) -> Scan:
-    """Read the matrices of several files once more, for figures of the genes that they share."""
+    """Read backed values once more: of the genes that several files share, or of the cells that are kept."""
     mito = mitochondrial_genes(names)
-    return _scan_stage("scan", stages, lambda: scan(matrix, kind=kind, batches=batches, mito=mito))
-
-
-def with_quality(cells: AnyCells, config: RunConfig, stages: AnyStages) -> AnyCells:
-    """Measure the quality of cells, and leave out those beyond the limits of ``config``: of the AnnData, in place.
-
-    ``InputUnusable`` if next to no cell is left, or the limits have nothing to compare with.
-    """
-    if cells.quality is not None:
-        return cells
-    mito = mitochondrial_genes(cells.names)
-    if isinstance(cells, BackedCells):
-        depth, n_genes, of_mito = cells.scan.depth, cells.scan.n_genes, cells.scan.mito
-    else:
-        found = [figures_of_block(block, mito) for block in row_blocks(cells.matrix)]
-        n_genes, of_mito = map(np.concatenate, zip(*found, strict=True))
-        depth = np.asarray(cells.matrix.sum(axis=1, dtype=np.float64)).ravel()
-    are_counts = cells.kind == ValueKind.COUNTS
-    quality = quality_of(depth=depth, n_genes=n_genes, mito=of_mito, names=cells.names, are_counts=are_counts)
-    rows = rows_to_keep(quality, config.quality, source=cells.source)
-    if len(rows) == quality.n_seen:
-        return replace(cells, quality=quality)
-    dropped = {name: int((~kept).sum()) for name, kept in quality.kept_by(config.quality).items()}
-    quality = quality.take(rows, dropped)
-    if not isinstance(cells, BackedCells):
-        keep_rows(cells.adata, rows)
-        return replace(cells, matrix=cells.matrix[rows], quality=quality)
-    matrix = KeptMatrix(matrix=cells.matrix, rows=rows)
-    adata = table_of(cells.adata, rows, columns=cells.var_rows, names=cells.names)
-    batches = None if config.batch is None else obs_categories(adata, config.batch.key, source=cells.source)
-    again = _scan_stage("scan of kept cells", stages, lambda: scan(matrix, kind=cells.kind, batches=batches, mito=mito))
-    var_rows = np.arange(len(cells.names))
-    return replace(cells, adata=adata, matrix=matrix, scan=again, var_rows=var_rows, quality=quality)
+    return _scan_stage(name, stages, lambda: scan(matrix, kind=kind, batches=batches, mito=mito))
 
 
 def _scan_place(

@@ -242,6 +242,7 @@ def run(  # noqa: PLR0913 - those of the tools that it does
     min_counts: int | None = None,
     min_genes: int | None = None,
     max_mito: float | None = None,
+    doublets: bool = False,
     key_added: str = "cellmodel",
     overwrite: bool = False,
     random_state: int = 0,
@@ -327,6 +328,9 @@ def run(  # noqa: PLR0913 - those of the tools that it does
         Cells with fewer genes are left out; none if None.
     max_mito
         Cells with more than so many % of their counts from mitochondrial genes are left out; none if None.
+    doublets
+        Whether doublets are looked for, as Scrublet does: ``obs["doublet_score"]``, ``obs["predicted_doublet"]``; they
+        are reported and stay. A column of that name that ``adata`` has is reported in any case.
     key_added
         Name of the slots.
     overwrite
@@ -354,7 +358,7 @@ def run(  # noqa: PLR0913 - those of the tools that it does
         batch_key=batch_key, use_rep=use_rep, spatial=spatial, random_state=random_state, min_coverage=min_coverage,
         orthologs=orthologs, sentences=sentences, low_data=low_data, integration=integration,
         confounded_ok=confounded_ok, harmony_theta=harmony_theta, head=head, smooth_labels=smooth_labels, device=device,
-        min_counts=min_counts, min_genes=min_genes, max_mito=max_mito,
+        min_counts=min_counts, min_genes=min_genes, max_mito=max_mito, doublets=doublets,
     )  # fmt: skip
     chain = ChainConfig(
         skip=names_of(skip), types=choose_types(candidates, tissue=tissue), level=level, gmt=paths_of(gmt)

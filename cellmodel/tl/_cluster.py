@@ -22,8 +22,8 @@ from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import ReadConfig
 from cellmodel.io.writers import MODEL, WriteConfig, check_targets
-from cellmodel.pp.blocks import with_quality
 from cellmodel.pp.integrate import integration_version
+from cellmodel.pp.quality import check_doublets, with_quality
 from cellmodel.recipes.registry import plugin_version
 from cellmodel.tl._run.pipeline import RunResult, check_settings, run
 from cellmodel.tl._run.slots import run_slots, run_values
@@ -86,6 +86,7 @@ class ClusterJob(Task[CellRun]):
     def check(self, write: WriteConfig, *, is_backed: bool) -> None:
         """Refuse settings that do not go together, or with cells that are backed."""
         check_settings(self.config, out_of_core=is_backed)
+        check_doublets(self.config, is_backed=is_backed)
         if write.model is not None:
             check_can_predict(self.config)
         if self.within is not None:
@@ -109,6 +110,8 @@ class ClusterJob(Task[CellRun]):
         if self.within is not None:
             given = cluster_within(cells, self.kb, self.config, self.within)
         result = run(cells, self.kb, self.config, with_clusters=self.with_clusters, given=given, stages=stages)
+        for note in cells.quality.notes_on_clusters(result.labels, result.names) if cells.quality else ():
+            log.warning("%s", note)
         return CellRun(cells=cells, result=result)
 
     def values(self, cells: AnyCells, result: CellRun, key_added: str) -> dict[Slot, Any]:
@@ -160,6 +163,7 @@ def embed(  # noqa: PLR0913 - those of the command
     min_counts: int | None = None,
     min_genes: int | None = None,
     max_mito: float | None = None,
+    doublets: bool = False,
     key_added: str = "cellmodel",
     overwrite: bool = False,
     random_state: int = 0,
@@ -224,6 +228,9 @@ def embed(  # noqa: PLR0913 - those of the command
         Cells with fewer genes are left out; none if None.
     max_mito
         Cells with more than so many % of their counts from mitochondrial genes are left out; none if None.
+    doublets
+        Whether doublets are looked for, as Scrublet does: ``obs["doublet_score"]``, ``obs["predicted_doublet"]``; they
+        are reported and stay. A column of that name that ``adata`` has is reported in any case.
     key_added
         Name of the slots: ``obsm["X_<key>"]``, the embedding for neighbors, maps and clusters; its views
         ``obsm["X_<key>_expr"]`` and ``obsm["X_<key>_text"]``; ``obsm["X_<key>_joint"]``, where genes and free text can
@@ -253,7 +260,7 @@ def embed(  # noqa: PLR0913 - those of the command
         batch_key=batch_key, use_rep=use_rep, random_state=random_state, min_coverage=min_coverage,
         orthologs=orthologs, sentences=sentences, low_data=low_data, integration=integration,
         confounded_ok=confounded_ok, harmony_theta=harmony_theta, head=head, smooth_labels=smooth_labels, device=device,
-        min_counts=min_counts, min_genes=min_genes, max_mito=max_mito,
+        min_counts=min_counts, min_genes=min_genes, max_mito=max_mito, doublets=doublets,
     )  # fmt: skip
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
     task = ClusterJob(open_kb(kb), config, with_clusters=False)
@@ -293,6 +300,7 @@ def cluster(  # noqa: PLR0913 - what users of a clustering tool look for among i
     min_counts: int | None = None,
     min_genes: int | None = None,
     max_mito: float | None = None,
+    doublets: bool = False,
     key_added: str = "cellmodel",
     overwrite: bool = False,
     random_state: int = 0,
@@ -370,6 +378,9 @@ def cluster(  # noqa: PLR0913 - what users of a clustering tool look for among i
         Cells with fewer genes are left out; none if None.
     max_mito
         Cells with more than so many % of their counts from mitochondrial genes are left out; none if None.
+    doublets
+        Whether doublets are looked for, as Scrublet does: ``obs["doublet_score"]``, ``obs["predicted_doublet"]``; they
+        are reported and stay. A column of that name that ``adata`` has is reported in any case.
     key_added
         Name of the slots.
     overwrite
@@ -397,7 +408,7 @@ def cluster(  # noqa: PLR0913 - what users of a clustering tool look for among i
         batch_key=batch_key, use_rep=use_rep, spatial=spatial, random_state=random_state, min_coverage=min_coverage,
         orthologs=orthologs, sentences=sentences, low_data=low_data, integration=integration,
         confounded_ok=confounded_ok, harmony_theta=harmony_theta, head=head, smooth_labels=smooth_labels, device=device,
-        min_counts=min_counts, min_genes=min_genes, max_mito=max_mito,
+        min_counts=min_counts, min_genes=min_genes, max_mito=max_mito, doublets=doublets,
     )  # fmt: skip
     check_targets([model_target(save_model)], overwrite=overwrite)
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)

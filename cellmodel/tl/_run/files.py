@@ -29,7 +29,7 @@ from cellmodel.io.concat import (
 )
 from cellmodel.io.matrix import note_oddities
 from cellmodel.io.writers import WriteConfig
-from cellmodel.pp.blocks import read_backed_cells, scan_joined
+from cellmodel.pp.blocks import read_backed_cells, scan_again
 from cellmodel.pp.gene_match import GeneTable, SharedGenes, match_genes
 from cellmodel.tl._run.task import (
     Result,
@@ -135,7 +135,7 @@ def _read_backed(
     shared, facts = _match(files, parts, [cells.scan.totals for cells in parts], notes)
     matrix = JoinedMatrix(matrices=tuple(each.matrix for each in parts), columns=shared.columns)
     batches = None if batch_key is None else obs_categories(adata, batch_key, source=facts["source"])
-    scan = scan_joined(matrix, shared.names, facts["kind"], stages, batches=batches)
+    scan = scan_again(matrix, shared.names, facts["kind"], stages, batches=batches)
     note_oddities(notes, genes=shared.names, cells=adata.obs_names, totals=scan.totals, depth=scan.depth)
     return BackedCells(adata=with_genes(adata, shared.names), matrix=matrix, scan=scan, notes=tuple(notes), **facts)
 

@@ -127,7 +127,7 @@ def _record(cells: AnyCells, result: RunResult) -> dict[str, Any]:
         "device": device_used(result.config.device),
         **input_record(cells),
         "knn_recall": result.features.knn_recall,
-        **({} if cells.quality is None else {"quality": cells.quality.record()}),
+        **({} if cells.quality is None else {"quality": cells.quality.record(result.labels, result.names)}),
         "history": pd.DataFrame(list(result.representation.history)),
     }
     record["versions"] |= plugin_version(result.config.recipe)

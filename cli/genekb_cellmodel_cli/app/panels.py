@@ -8,7 +8,7 @@ from typer.core import TyperCommand
 _FIRST: Final = ("kb", "output", "in_place", "n_clusters", "batch_key", "report", "json")
 _PANELS: Final[Mapping[str, Sequence[str]]] = {  # by the name of the parameter; others stand with the first
     "Input": ("layer", "use_raw", "gene_key", "values", "transpose", "sample_key", "out_of_core", "cluster_key"),
-    "Quality": ("min_counts", "min_genes", "max_mito"),
+    "Quality": ("min_counts", "min_genes", "max_mito", "doublets"),
     "Clusters": ("resolution", "within", "recipe", "head", "no_clusters", "spatial", "smooth_labels", "use_rep"),
     "Knowledge": (
         "home", "knowledge", "encoder", "min_coverage", "orthologs", "sentences", "low_data", "other_store",

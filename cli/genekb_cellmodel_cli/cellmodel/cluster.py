@@ -179,7 +179,7 @@ def summarize(outcome: "CellRun", output: Path, report: Path | None = None) -> d
         "output": str(output),
         "report": str(report or ""),
         "seconds": result.seconds,
-        "quality": cells.quality.record() if cells.quality else {},
+        "quality": cells.quality.record(result.labels, result.names) if cells.quality else {},
     }
     if cells.files:
         content["files"] = [asdict(each) for each in cells.files]

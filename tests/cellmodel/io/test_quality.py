@@ -14,7 +14,7 @@ from cellmodel.core.stages import MemoryStages
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
 from cellmodel.io.quality import mitochondrial_genes
 from cellmodel.io.writers import WriteConfig
-from cellmodel.pp.blocks import with_quality
+from cellmodel.pp.quality import with_quality
 from cellmodel.tl._cluster import ClusterJob
 from cellmodel.tl._run.task import StreamConfig, run_on_file
 
@@ -78,6 +78,8 @@ def test_limits_that_leave_nothing_or_have_nothing_to_compare_with_are_refused(a
         quality(logs, min_counts=100)
     with pytest.raises(InputUnusable, match="`max_mito` needs raw counts and mitochondrial genes"):
         quality(adata[:, :2_000].copy(), max_mito=5.0)
+    with pytest.raises(NotCounts, match="`doublets` needs raw counts of at least 500 cells"):
+        quality(adata, doublets=True)
     with pytest.raises(ValueError, match="`max_mito` is in percent"):
         quality(adata, max_mito=101.0)
 
@@ -104,3 +106,43 @@ def test_output_holds_the_kept_cells_and_their_figures(adata, tmp_path, mode):
 def test_mitochondrial_genes_are_known_by_symbol_and_by_identifier():
     names = ["MT-ND1", "mt-Co1", "mt:ND1", "ENSG00000198888.2", "ENSMUSG00000064341", "MTOR", "MTX1", "ENSG00000000003"]
     assert mitochondrial_genes(names).tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.fixture(scope="module")
+def with_doublets():
+    """Three kinds of 300 cells, and 90 doublets, 30 of each two kinds."""
+    rng = np.random.default_rng(0)
+    rates = rng.gamma(0.3, 1.0, (3, 400))
+    kinds = np.repeat(np.arange(3), 300)
+    counts = rng.poisson(rates[kinds] * rng.lognormal(0, 0.2, (900, 1)))
+    pairs = np.repeat([[0, 1], [0, 2], [1, 2]], 30, axis=0) * 300 + rng.integers(0, 300, (90, 2))
+    mixed = counts[pairs].sum(axis=1)
+    made = anndata.AnnData(sp.csr_matrix(np.vstack([counts, mixed]), dtype=np.float32))
+    made.obs["is_doublet"] = np.arange(990) >= 900
+    made.var_names, made.obs_names = [f"G{i}" for i in range(400)], [f"cell{i}" for i in range(990)]
+    return made
+
+
+def test_doublets_are_found_where_they_are_asked_for_and_stay(with_doublets):
+    adata = cm.tl.cluster(
+        with_doublets, recipe="pca-leiden", knowledge="none", doublets=True, random_state=1, copy=True
+    )
+    predicted, is_doublet = adata.obs["predicted_doublet"], adata.obs["is_doublet"]
+    assert len(adata) == 990
+    assert predicted[is_doublet].mean() > 0.8
+    assert predicted[~is_doublet].mean() < 0.05
+    assert adata.obs["doublet_score"][is_doublet].median() > adata.obs["doublet_score"][~is_doublet].quantile(0.9)
+    record = adata.uns["cellmodel"]["quality"]
+    assert record["share_doublets"] == pytest.approx(predicted.mean())
+    assert "predicted doublets" in record["notes"][0]
+    assert set(record["doublets_of_clusters"]) == set(adata.obs["cellmodel"].cat.categories)
+
+
+def test_doublets_that_the_file_names_are_reported_by_cluster(with_doublets):
+    adata = with_doublets.copy()
+    adata.obs["predicted_doublet"] = np.where(adata.obs["is_doublet"], "True", "False")
+    cm.tl.cluster(adata, recipe="pca-leiden", knowledge="none")
+    record = adata.uns["cellmodel"]["quality"]
+    assert record["share_doublets"] == pytest.approx(90 / 990)
+    assert any("is mostly doublets" in note for note in record["notes"])
+    assert adata.obs["predicted_doublet"].iloc[-1] == "True"

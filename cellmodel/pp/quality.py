@@ -1,0 +1,155 @@
+"""Quality of cells before a run: figures of each, those beyond the limits left out, doublets."""
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from cellmodel.core import random as seeding
+from cellmodel.core.arrays import CellByGene, row_blocks
+from cellmodel.core.config import GraphConfig, RunConfig
+from cellmodel.core.errors import InputUnusable, NotCounts
+from cellmodel.core.stages import AnyStages
+from cellmodel.io.backed import AnyCells, BackedCells, KeptMatrix
+from cellmodel.io.cells import Cells, obs_categories
+from cellmodel.io.matrix import ValueKind
+from cellmodel.io.quality import (
+    CellQuality,
+    figures_of_block,
+    keep_rows,
+    mitochondrial_genes,
+    predicted_doublets,
+    quality_of,
+    rows_to_keep,
+    table_of,
+)
+from cellmodel.pp.blocks import LogExpression, scan, scan_again
+from cellmodel.pp.neighbors import approximate_search, exact_search
+from cellmodel.pp.normalize import fit_components, variable_by_moments
+
+_SIMULATED: Final = 2  # doublets a cell
+_EXPECTED: Final = 0.05  # rate of doublets before any is seen
+_TAIL: Final = 0.1  # fraction of the simulated doublets by which the rate is estimated, at least
+_LEAST: Final = 500  # cells: of fewer the rate is a guess
+
+
+def with_quality(cells: AnyCells, config: RunConfig, stages: AnyStages) -> AnyCells:
+    """Measure the quality of cells, and leave out those beyond the limits of ``config``: of the AnnData, in place.
+
+    ``InputUnusable`` if next to no cell is left, or the limits have nothing to compare with.
+    """
+    if cells.quality is not None:
+        return cells
+    mito = mitochondrial_genes(cells.names)
+    if isinstance(cells, BackedCells):
+        depth, n_genes, of_mito = cells.scan.depth, cells.scan.n_genes, cells.scan.mito
+    else:
+        found = [figures_of_block(block, mito) for block in row_blocks(cells.matrix)]
+        n_genes, of_mito = map(np.concatenate, zip(*found, strict=True))
+        depth = np.asarray(cells.matrix.sum(axis=1, dtype=np.float64)).ravel()
+    are_counts = cells.kind == ValueKind.COUNTS
+    quality = quality_of(depth=depth, n_genes=n_genes, mito=of_mito, names=cells.names, are_counts=are_counts)
+    kept = _without(replace(cells, quality=quality), quality, config, stages)
+    return _with_doublets(kept, config)
+
+
+def _without(cells: AnyCells, quality: CellQuality, config: RunConfig, stages: AnyStages) -> AnyCells:
+    """Leave out the cells beyond the limits."""
+    rows = rows_to_keep(quality, config.quality, source=cells.source)
+    if len(rows) == quality.n_seen:
+        return cells
+    dropped = {name: int((~kept).sum()) for name, kept in quality.kept_by(config.quality).items()}
+    quality = quality.take(rows, dropped)
+    if not isinstance(cells, BackedCells):
+        keep_rows(cells.adata, rows)
+        return replace(cells, matrix=cells.matrix[rows], quality=quality)
+    matrix = KeptMatrix(matrix=cells.matrix, rows=rows)
+    adata = table_of(cells.adata, rows, columns=cells.var_rows, names=cells.names)
+    batches = None if config.batch is None else obs_categories(adata, config.batch.key, source=cells.source)
+    again = scan_again(matrix, cells.names, cells.kind, stages, batches=batches, name="scan of kept cells")
+    var_rows = np.arange(len(cells.names))
+    return replace(cells, adata=adata, matrix=matrix, scan=again, var_rows=var_rows, quality=quality)
+
+
+def _with_doublets(cells: AnyCells, config: RunConfig) -> AnyCells:
+    """Add the doublets that obs names already, or those that are found where that is asked for."""
+    assert cells.quality is not None
+    known = predicted_doublets(cells.adata)
+    if known is not None or not config.quality.doublets:
+        return replace(cells, quality=replace(cells.quality, doublets=known))
+    check_doublets(config, is_backed=isinstance(cells, BackedCells))
+    assert isinstance(cells, Cells)
+    if cells.kind != ValueKind.COUNTS or cells.shape[0] < _LEAST:
+        raise NotCounts(f"`doublets` needs raw counts of at least {_LEAST} cells; leave it out")
+    groups = np.zeros(cells.shape[0], dtype=np.int64)
+    if config.batch is not None:
+        groups = obs_categories(cells.adata, config.batch.key, source=cells.source).codes
+    score = doublet_scores(cells, groups, seed=config.seed)
+    called = call_doublets(*score)
+    return replace(cells, quality=replace(cells.quality, doublets=called, doublet_score=score[0]))
+
+
+def check_doublets(config: RunConfig, *, is_backed: bool) -> None:
+    """Refuse to look for doublets among cells that are backed."""
+    if config.quality.doublets and is_backed:
+        raise InputUnusable('`doublets` needs all cells in memory; give out_of_core="no" where memory allows')
+
+
+def doublet_scores(
+    cells: Cells, groups: Int[np.ndarray, " cell"], *, seed: int
+) -> tuple[Float[np.ndarray, " cell"], Float[np.ndarray, " simulated"]]:
+    """Score cells, and doublets that are simulated of pairs of a group, as Scrublet does :cite:`wolock2019scrublet`.
+
+    The score is the probability of being a doublet, by the simulated ones among the nearest cells.
+    """
+    n_cells = cells.shape[0]
+    rng = seeding.generator(seed, "doublets")
+    partners = [rng.permutation(np.flatnonzero(groups == group)) for group in np.unique(groups)]
+    order = np.concatenate([np.sort(each) for each in partners])
+    simulated = [cells.matrix[order] + cells.matrix[np.concatenate(partners)]]
+    for _ in range(1, _SIMULATED):
+        partners = [rng.permutation(each) for each in partners]
+        simulated.append(cells.matrix[order] + cells.matrix[np.concatenate(partners)])
+    points = _components(cells, simulated)
+    n_neighbors = round((1 + _SIMULATED) * max(5.0, 0.5 * n_cells**0.5))
+    if len(points) <= GraphConfig().exact_up_to:
+        nearest = exact_search(points, points, n_neighbors=n_neighbors + 1)[1]
+    else:
+        nearest = approximate_search(points, n_neighbors=n_neighbors + 1)[1]
+    is_self = nearest == np.arange(len(points))[:, None]
+    share = (((nearest >= n_cells) & ~is_self).sum(axis=1) + 1) / (n_neighbors + 2)
+    odds = share * _EXPECTED / _SIMULATED
+    scores = odds / (1 - _EXPECTED - share * (1 - _EXPECTED - _EXPECTED / _SIMULATED))
+    return scores[:n_cells], scores[n_cells:]
+
+
+def _components(cells: Cells, simulated: list[CellByGene]) -> Float[np.ndarray, "cell component"]:
+    """Principal components of the highly variable genes of the cells, of these and of simulated doublets."""
+    figures = scan(cells.matrix, kind=cells.kind)
+    seen = np.flatnonzero(figures.n_cells >= 3)  # noqa: PLR2004 - as for a run
+    top = seen[variable_by_moments(figures.mean[seen], figures.variance[seen], n_top=2_000)]
+    expression = [
+        LogExpression(matrix=each, kind=cells.kind, columns=top).of(each) for each in (cells.matrix, *simulated)
+    ]
+    components = fit_components(expression[0], n_components=30)
+    return np.vstack([components(each) for each in expression]).astype(np.float64)
+
+
+def call_doublets(
+    score: Float[np.ndarray, " cell"], simulated: Float[np.ndarray, " simulated"]
+) -> Bool[np.ndarray, " cell"]:
+    """Call as many cells of the highest scores as the estimated rate says.
+
+    The rate is how much rarer scores above a limit are among the cells than among the simulated doublets: the lowest
+    of all limits that a tenth of these exceed, since cells that are none exceed low ones.
+    """
+    limits = np.unique(simulated)
+    above, expected = (
+        1 - np.searchsorted(np.sort(each), limits, side="right") / len(each) for each in (score, simulated)
+    )
+    is_exceeded = expected >= _TAIL
+    rate = float((above[is_exceeded] / expected[is_exceeded]).min(initial=1.0))
+    called = np.zeros(len(score), dtype=bool)
+    called[np.argsort(-score, kind="stable")[: round(rate * len(score))]] = True
+    return called
