@@ -7,10 +7,11 @@ from typing import Final, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.linalg import orth
 
 from cellmodel.core.arrays import Labels
 from cellmodel.core.errors import InputUnusable
-from cellmodel.explain.samples.moderated_t import orthonormal
+from cellmodel.explain.samples.moderated_t import RANK
 from cellmodel.io.cells import ObsCategories
 from genekb.core.messages import counted, known_names, listed
 
@@ -181,7 +182,7 @@ class Design:
     @property
     def df(self) -> int:
         """Residual degrees of freedom."""
-        return len(self.units) - orthonormal(self.nuisance).shape[1] - 1
+        return len(self.units) - orth(self.nuisance, rcond=RANK).shape[1] - 1
 
     @property
     def least_p(self) -> float:
@@ -258,7 +259,7 @@ def dummies(codes: Int[np.ndarray, " unit"]) -> Float[np.ndarray, "unit column"]
 
 def _is_estimable(side: Bool[np.ndarray, " unit"], nuisance: Float[np.ndarray, "unit column"]) -> bool:
     """Whether a condition is no combination of the intercept and nuisance columns."""
-    basis = orthonormal(np.hstack([np.ones((len(side), 1)), nuisance]))
+    basis = orth(np.hstack([np.ones((len(side), 1)), nuisance]), rcond=RANK)
     effect = side.astype(np.float64)
     rest = effect - basis @ (basis.T @ effect)
     return bool(rest @ rest > 1e-9)  # noqa: PLR2004 - 0 but for rounding

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from cellmodel.core.errors import InputUnusable, NotAvailable
 from cellmodel.explain.p_values import adjusted_p
 from cellmodel.explain.samples.design import Design, Replicates, SampleConfig, design_of, limits_of, paired_design
-from cellmodel.explain.samples.moderated_t import ALIKE, fit_effects, moderate, orthonormal
+from cellmodel.explain.samples.moderated_t import ALIKE, RANK, fit_effects, moderate
 from cellmodel.explain.samples.pseudobulk import Libraries, Pseudobulk
 from genekb.core.plugins import require
 
@@ -203,7 +203,7 @@ def _full_rank(nuisance: Float[np.ndarray, "unit column"]) -> Float[np.ndarray, 
     """Leave out the columns that those before them determine."""
     kept: list[int] = []
     for column in range(nuisance.shape[1]):
-        if orthonormal(nuisance[:, [*kept, column]]).shape[1] > len(kept):
+        if np.linalg.matrix_rank(nuisance[:, [*kept, column]], rtol=RANK) > len(kept):
             kept.append(column)
     return nuisance[:, kept]
 

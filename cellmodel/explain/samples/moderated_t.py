@@ -5,8 +5,10 @@ from typing import Final
 
 import numpy as np
 from jaxtyping import Float
+from scipy.linalg import orth
 
 ALIKE: Final = "samples do not vary within a condition, so no p values: are some of them copies of others?"
+RANK: Final = 1e-9  # singular values of columns below this share of the largest are 0
 _SPLINE_DF: Final = 4  # coefficients of the trend, its intercept among them
 _MOST_KNOT_SHARE: Final = 10  # genes for each coefficient of the trend at least
 _LEAST_VARIANCE: Final = 1e-5  # of the median: below it a variance is that of values that are equal by chance
@@ -47,7 +49,7 @@ def fit_effects(
     nuisance: Float[np.ndarray, "unit column"],
 ) -> Effects:
     """Regress every gene on an effect and nuisance columns; ``ValueError`` if these determine the effect."""
-    basis = orthonormal(nuisance)
+    basis = orth(nuisance, rcond=RANK)
     own = effect - basis @ (basis.T @ effect)
     size = float(own @ own)
     if size <= 1e-9 * float(effect @ effect):
@@ -58,12 +60,6 @@ def fit_effects(
     rest = ((residual - np.outer(estimate, own)) ** 2).sum(axis=1)
     rest[rest <= _ROUNDING * (values**2).sum(axis=1)] = 0.0
     return Effects(estimate=estimate, error=size**-0.5, variance=rest / df if df else np.zeros_like(rest), df=df)
-
-
-def orthonormal(columns: Float[np.ndarray, "unit column"]) -> Float[np.ndarray, "unit rank"]:
-    """Give an orthonormal basis of what the columns span."""
-    left, singular, _ = np.linalg.svd(columns, full_matrices=False)
-    return np.asarray(left[:, singular > 1e-9 * max(singular.max(initial=0.0), 1e-300)])
 
 
 def moderate(effects: Effects, *, trend: Float[np.ndarray, " gene"] | None = None) -> ModeratedT:
@@ -104,7 +100,7 @@ def prior_of(
         return 0.0, variance
     e = np.log(variance) - digamma(df / 2) + np.log(df / 2)
     columns = _spline(trend) if trend is not None else np.ones((len(e), 1))
-    basis = orthonormal(columns)
+    basis = orth(columns, rcond=RANK)
     mean = basis @ (basis.T @ e)
     spread = float(((e - mean) ** 2).sum() / (len(e) - basis.shape[1]) - polygamma(1, df / 2))
     if spread <= 0:
