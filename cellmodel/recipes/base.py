@@ -104,13 +104,10 @@ Head = Callable[[Representation, CellViews, int], Labels]  # representation, vie
 class Recipe:
     """A named composition."""
 
-    # name, summary: what the command line shows
     name: str
-    summary: str
     represent: Represent  # views → representation
     head: Head  # representation → clusters
     uses_text: bool  # whether knowledge changes anything
-    source: str  # paper or study that it follows
     needs_text: bool = False  # whether it cannot do without
     uses_coordinates: bool = False  # whether coordinates of the cells change its clusters
     train: Train | None = None  # the same as ``represent``, with options; None where nothing is trained

@@ -1,4 +1,4 @@
-"""Baselines: principal components with k-means or Leiden, and the two ways of GenePT."""
+"""Baselines: principal components with k-means or Leiden, and both ways of GenePT, doi:10.1101/2023.10.16.562533."""
 
 import logging
 from typing import Final
@@ -55,43 +55,35 @@ def _placed(cells: CellViews | NewCells, vectors: Embedding) -> Representation:
 
 PCA_KMEANS: Final = Recipe(
     name="pca-kmeans",
-    summary="principal components, k-means",
     represent=represent_pcs,
     head=kmeans_head,
     uses_text=False,
-    source="textbook",
     out_of_core=True,
     embed=represent_pcs,
 )
 PCA_LEIDEN: Final = Recipe(
     name="pca-leiden",
-    summary="principal components, shared-neighbor graph, Leiden",
     represent=represent_pcs,
     head=leiden_head,
     uses_text=False,
-    source="Traag 2019, doi:10.1038/s41598-019-41695-z",
     out_of_core=True,
     embed=represent_pcs,
 )
 GENEPT_W: Final = Recipe(
     name="genept-w",
-    summary="gene vectors weighted by expression, k-means",
     represent=represent_genept_w,
     head=kmeans_head,
     uses_text=True,
     needs_text=True,
-    source="GenePT, doi:10.1101/2023.10.16.562533",
     out_of_core=True,
     embed=represent_genept_w,
 )
 GENEPT_S: Final = Recipe(
     name="genept-s",
-    summary="each cell's genes by rank as a sentence, k-means",
     represent=represent_genept_s,
     head=kmeans_head,
     uses_text=True,
     needs_text=True,
-    source="GenePT, doi:10.1101/2023.10.16.562533",
     out_of_core=True,
     embed=represent_genept_s,
 )

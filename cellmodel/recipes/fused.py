@@ -278,13 +278,11 @@ TERMS: Final[tuple[AlignmentTerm, ...]] = (
 )
 RECIPE: Final = Recipe(
     name="fused",
-    summary="expression clusters, and a joint space of cells and words",
     represent=represent,
     head=leiden_head,
     uses_text=True,
     uses_coordinates=True,
     out_of_core=True,
-    source="this project: docs/method/method.md",
     train=represent,
     objectives=tuple(term.name for term in TERMS),
     embed=embed,

@@ -141,11 +141,9 @@ def _dropped(weights: CellByGene, rng: np.random.Generator) -> Callable[[np.ndar
 
 RECIPE: Final = Recipe(
     name="lowsample",
-    summary="text of each cell's own genes, refined by contrast, k-means",
     represent=represent,
     head=kmeans_head,
     uses_text=True,
-    source="arXiv 2509.23543",
     out_of_core=True,
     uses_counts=True,
     embed=embed,

@@ -232,11 +232,9 @@ def _encode(model: nn.Module, cells: Batch) -> dict[str, Tensor]:
 
 RECIPE: Final = Recipe(
     name="scllm-dsc",
-    summary="text and expression aligned, normalized cut, clusters that train themselves",
     represent=represent,
     head=assignment_head,
     uses_text=True,
-    source="scLLM-DSC, arXiv:2606.13007",
     train=represent,
     objectives=tuple(term.name for term in TERMS),
     out_of_core=True,

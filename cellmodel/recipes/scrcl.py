@@ -244,12 +244,10 @@ def gene_graph(expression: CellByGene, *, n_neighbors: int) -> sp.csr_matrix:
 
 RECIPE: Final = Recipe(
     name="scrcl",
-    summary="two views aligned over the cell graph, refined through genes coded by their loadings",
     represent=represent,
     head=kmeans_head,
     uses_text=False,
     uses_coordinates=True,
-    source="scRCL, AAAI 2026",
     out_of_core=True,
     train=represent,
     embed=embed,
@@ -259,10 +257,8 @@ _represent_text: Final = partial(represent, features_of=_text_vectors)
 RECIPE_TEXT: Final = replace(
     RECIPE,
     name="scrcl-text",
-    summary="scrcl with genes coded by the vectors of their texts",
     represent=_represent_text,
     uses_text=True,
     needs_text=True,
-    source="scRCL, AAAI 2026; gene vectors of this project",
     train=_represent_text,
 )

@@ -385,11 +385,9 @@ def _siamese_graphs(graph: HeteroData, *, device: torch.device) -> SiameseGraphs
 
 RECIPE: Final = Recipe(
     name="scsiameseclu",
-    summary="noisy and diffused views in siamese autoencoders, counts, clusters that train themselves",
     represent=represent,
     head=assignment_head,
     uses_text=False,
-    source="scSiameseClu, IJCAI 2025",
     train=represent,
     objectives=tuple(term.name for term in TERMS),
     out_of_core=True,

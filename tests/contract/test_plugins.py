@@ -172,7 +172,7 @@ def test_names_stay_with_whoever_has_them_first(beside, caplog):
         "genekb.encoders: 'auto' of worse 0.1 is left out: a built-in has that name",
         "genekb.encoders: 'wcp-256' of worse 0.1 is left out: a built-in has that name",
     ]
-    assert recipes.find_recipe("nmf").source == "Lee and Seung 1999"
+    assert recipes.find_recipe("nmf").represent.__module__ == "nmf_recipe"
 
 
 @pytest.mark.parametrize(

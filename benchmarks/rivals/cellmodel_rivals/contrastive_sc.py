@@ -74,11 +74,9 @@ def _forward(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
 
 RECIPE: Final = Recipe(
     name="contrastive-sc",
-    summary="contrast of two views by dropout of genes, k-means",
     represent=represent,
     head=kmeans_head,
     uses_text=False,
-    source="contrastive-sc, doi:10.1186/s12859-021-04210-8",
     out_of_core=True,
     train=represent,
     objectives=tuple(term.name for term in TERMS),

@@ -139,11 +139,9 @@ def _self_train(model: _SelfTrained, genes: ScaledGenes, config: TrainConfig, rn
 
 RECIPE: Final = Recipe(
     name="desc",
-    summary="autoencoder whose clusters train themselves",
     represent=represent,
     head=assignment_head,
     uses_text=False,
-    source="DESC, doi:10.1038/s41467-020-15851-3; scDCC, doi:10.1038/s41467-021-22008-3",
     out_of_core=True,
     train=represent,
     objectives=tuple(term.name for term in TERMS),

@@ -99,11 +99,9 @@ def _forward(model: nn.Module, batch: Batch, *, rng: torch.Generator) -> Mapping
 
 RECIPE: Final = Recipe(
     name="scmae",
-    summary="masked autoencoder of genes, k-means",
     represent=represent,
     head=kmeans_head,
     uses_text=False,
-    source="scMAE, doi:10.1093/bioinformatics/btae020",
     out_of_core=True,
     train=represent,
     objectives=tuple(term.name for term in TERMS),
