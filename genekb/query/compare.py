@@ -264,49 +264,78 @@ class Comparison:
     not_pulled: tuple[str, ...] = ()
 
 
-def compare_encoders(
-    store: Store,
+@for_python
+def compare(
+    kb: str | Store,
     *,
-    encoders: Sequence[str] | None = None,
-    n_neighbors: int = 10,
-    n_genes: int | None = None,
-    seed: int = 0,
-    vocabularies: Sequence[str] | None = None,
+    encoder: Names | None = None,
+    neighbors: int = 10,
+    genes: int = 10_000,
+    vocabulary: Names | None = None,
+    random_state: int = 0,
 ) -> Comparison:
-    """Compare encoders of a store on the genes that all of them have; time grows with the square of their number.
+    """Compare encoders of a store, as `genekb compare` does, on the genes that all of them have.
 
-    ``encoders``: as for :meth:`genekb.store.reader.Store.encoder_id`; all that are here if left out, controls too.
-    ``n_genes``: size of a sample; all if left out. ``seed``: of sample, controls and intervals. Raises ``NotAvailable``
-    if the store has no such encoder; ``SourceUnusable`` if the encoders share too few genes, or the store has no such
-    vocabulary; ``ValueError`` if ``n_neighbors`` is below 1, or ``n_genes`` not above it.
+    Time grows with the square of their number.
+
+    Parameters
+    ----------
+    kb
+        Name, digest, path, or opened.
+    encoder
+        Encoder of the store; all that are here if None; one or several.
+    neighbors
+        Nearest genes looked at.
+    genes
+        Compare a sample of so many genes; 0 takes all.
+    vocabulary
+        go_process, go_function, go_component, gene_group, name_family; all if None; one or several.
+    random_state
+        Seed of sample, controls and intervals.
+
+    Raises
+    ------
+    NotAvailable
+        If the store has no such encoder.
+    SourceUnusable
+        If the encoders share too few genes, or the store has no such vocabulary.
+
+    Examples
+    --------
+    >>> import genekb as gk
+    >>> kb = gk.build(name="pair", model="wcp-32")
+    >>> found = gk.compare(gk.encode("pair", "hash-8"), neighbors=5)
+    >>> len(found.pairs), found.pairs[0].neighbor_overlap > found.chance_overlap
+    (1, True)
     """
-    if n_neighbors < 1 or (n_genes is not None and n_genes <= n_neighbors):
-        raise ValueError(f"n_neighbors must be >= 1 and < n_genes, got {n_neighbors} and {n_genes}")
-    ids = chosen_encoders(store, encoders, to="compare")
-    terms = read_gene_terms(store, vocabularies)
-    gene_ids, n_equal_texts = _shared_genes(store, ids, n_neighbors=n_neighbors)
-    if n_genes is not None and n_genes < len(gene_ids):
-        gene_ids = np.sort(_stream(seed, 0).choice(gene_ids, size=n_genes, replace=False))
+    if neighbors < 1 or 0 < genes <= neighbors:
+        raise ValueError(f"neighbors must be >= 1 and < genes, got {neighbors} and {genes}")
+    store, seed = open(kb), random_state
+    ids = chosen_encoders(store, several(encoder), to="compare")
+    terms = read_gene_terms(store, several(vocabulary) or None)
+    gene_ids, n_equal_texts = _shared_genes(store, ids, n_neighbors=neighbors)
+    if 0 < genes < len(gene_ids):
+        gene_ids = np.sort(_stream(seed, 0).choice(gene_ids, size=genes, replace=False))
     vectors = {name: store.vectors(gene_ids, encoder=name).vectors for name in ids}
     tasks = []
-    for vocabulary, name in product(terms, ids):  # the same permutation for every encoder
-        score = score_gene_task(vectors[name], gene_ids, vocabulary, n_neighbors=n_neighbors, rng=_stream(seed, 1))
+    for of_terms, name in product(terms, ids):  # the same permutation for every encoder
+        score = score_gene_task(vectors[name], gene_ids, of_terms, n_neighbors=neighbors, rng=_stream(seed, 1))
         if score is not None:
-            held_out = _is_held_out(store, name, vocabulary.vocabulary)
-            tasks.append(EncoderTask(encoder=name, vocabulary=vocabulary.vocabulary, held_out=held_out, score=score))
+            held_out = _is_held_out(store, name, of_terms.vocabulary)
+            tasks.append(EncoderTask(encoder=name, vocabulary=of_terms.vocabulary, held_out=held_out, score=score))
     scored = {task.vocabulary for task in tasks}
     return Comparison(
         store_id=store.store_id,
         encoders={name: len(store.vector_table(name).gene_ids) for name in ids},
         n_genes=len(gene_ids),
         n_equal_texts=n_equal_texts,
-        n_neighbors=n_neighbors,
+        n_neighbors=neighbors,
         seed=seed,
-        chance_overlap=n_neighbors / (len(gene_ids) - 1),
-        pairs=_pairs(vectors, n_neighbors=n_neighbors),
+        chance_overlap=neighbors / (len(gene_ids) - 1),
+        pairs=_pairs(vectors, n_neighbors=neighbors),
         tasks=tuple(tasks),
-        skipped=tuple(vocabulary.vocabulary for vocabulary in terms if vocabulary.vocabulary not in scored),
-        not_pulled=() if encoders else store.not_pulled,
+        skipped=tuple(each.vocabulary for each in terms if each.vocabulary not in scored),
+        not_pulled=() if encoder else store.not_pulled,
     )
 
 
@@ -364,45 +393,3 @@ def _pairs(vectors: Mapping[str, FloatArray], *, n_neighbors: int) -> tuple[Enco
         )
         for first, second in combinations(vectors, 2)
     )
-
-
-@for_python
-def compare(
-    kb: str | Store,
-    *,
-    encoder: Names | None = None,
-    neighbors: int = 10,
-    genes: int = 10_000,
-    vocabulary: Names | None = None,
-    random_state: int = 0,
-) -> Comparison:
-    """Compare encoders of a store, as `genekb compare` does; see :func:`compare_encoders`.
-
-    Parameters
-    ----------
-    kb
-        Name, digest, path, or opened.
-    encoder
-        Encoder of the store; all that are here if None; one or several.
-    neighbors
-        Nearest genes looked at.
-    genes
-        Compare a sample of so many genes; 0 takes all.
-    vocabulary
-        go_process, go_function, go_component, gene_group, name_family; all if None; one or several.
-    random_state
-        Seed of sample, controls and intervals.
-
-    Examples
-    --------
-    >>> import genekb as gk
-    >>> kb = gk.build(name="pair", model="wcp-32")
-    >>> found = gk.compare(gk.encode("pair", "hash-8"), neighbors=5)
-    >>> len(found.pairs), found.pairs[0].neighbor_overlap > found.chance_overlap
-    (1, True)
-    """
-    encoders, vocabularies = several(encoder) or None, several(vocabulary) or None
-    return compare_encoders(
-        open(kb), encoders=encoders, n_neighbors=neighbors, n_genes=genes or None, seed=random_state,
-        vocabularies=vocabularies,
-    )  # fmt: skip

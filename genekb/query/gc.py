@@ -14,7 +14,7 @@ from typing import Final
 
 from genekb.core.errors import GeneKBError, SourceUnusable, StoreBusy
 from genekb.core.python import for_python
-from genekb.files.atomic import TEMPORARY, is_digest
+from genekb.files.atomic import TEMPORARY, is_digest, user_path
 from genekb.store.files import PLACES, PULLED
 from genekb.store.home import CURRENT, check_name, current_folder, find_home
 from genekb.store.lockfile import existing_lock, find_lock_file, noted_lock_files, read_pins
@@ -85,6 +85,9 @@ def gc(
 ) -> Collected:
     """Remove unfinished builds, caches of stores that are gone, and on request superseded stores, as `genekb gc` does.
 
+    A name that another process is writing is skipped. Symbolic links are not followed, and what genekb did not make
+    stays, as do stores that a lock file pins.
+
     Parameters
     ----------
     superseded
@@ -104,32 +107,14 @@ def gc(
     >>> gk.gc(dry_run=True, home="home-of-a-colleague").removed
     ()
     """
-    folder, project = find_home(None if home is None else Path(home)), find_lock_file()
+    where, project = find_home(user_path(home)), find_lock_file()
     files = [lock] if isinstance(lock, str | Path) else lock or ()
     given = [existing_lock(file, hint="give `lock` a file that `genekb lock` wrote") for file in files]
-    return collect_garbage(
-        folder,
-        superseded=superseded or keep_newest is not None,
-        dry_run=dry_run,
-        keep_newest=keep_newest or 1,
-        locks=[*given, *([project] if project else []), *noted_lock_files(folder)],
-    )
-
-
-def collect_garbage(
-    home: Path, *, superseded: bool, dry_run: bool, keep_newest: int = 1, locks: Sequence[Path] = ()
-) -> Collected:
-    """Remove interrupted builds, unfinished files, caches of stores that are gone, and leftovers of removals.
-
-    A name that another process is writing is skipped. Symbolic links are not followed, and what genekb did not make
-    stays.
-
-    ``superseded``: also remove stores that are not the current one of their name, but for the ``keep_newest`` of each
-    name (the current one included) and those that the lock files ``locks`` pin. ``dry_run``: write nothing.
-    """
+    locks = [*given, *([project] if project else []), *noted_lock_files(where)]
     pinned = {pin.digest: path for path in locks for pin in read_pins(path)}
-    wanted = _Wanted(n_newest=keep_newest if superseded else None, pinned=pinned)
-    stores = home / "stores"
+    is_removed = superseded or keep_newest is not None
+    wanted = _Wanted(n_newest=(keep_newest or 1) if is_removed else None, pinned=pinned)
+    stores = where / "stores"
     found: list[Removed | Left] = []
     if stores.is_symlink():
         found.append(Left(path=stores, reason=_LINK))

@@ -40,6 +40,9 @@ from genekb.share.open import open
 from genekb.store.reader import Store
 
 SetKnowledge = Literal["real", "shuffled", "masked", "name"]
+_MAX_NAME_P: Final = 0.5  # share of random sets whose best name fits them as well, up to which a name is given
+_MAX_GENE_P: Final = 0.1  # share of other genes that are as near to the theme, up to which a gene carries it
+_MIN_GENES: Final = 3  # with a text; fewer are not named
 _DRAWS_KEPT: Final = 64  # compositions of sets whose random sets are kept
 
 
@@ -48,10 +51,6 @@ class NameSetConfig:
     """When a set is named, and how much of it is reported."""
 
     max_p: float = 0.05  # share of random sets that are as coherent, up to which a set has a common theme
-    # share of random sets whose best name fits them as well, up to which a name is given
-    max_name_p: float = 0.5
-    max_gene_p: float = 0.1  # share of other genes that are as near to the theme, up to which a gene carries it
-    min_genes: int = 3  # with a text; fewer are not named
     n_random: int = 1000  # random sets; the least p value is 1 / (1 + n)
     n_names: int = 5  # names of a set that are reported, best first
     n_sentences: int = 10  # genes of a set that are reported with a sentence of their text
@@ -59,13 +58,12 @@ class NameSetConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("max_p", "max_name_p", "max_gene_p"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in (0, 1], got {getattr(self, name)}")
+        if not 0 < self.max_p <= 1:
+            raise ValueError(f"max_p must lie in (0, 1], got {self.max_p}")
         if self.seed < 0:
             raise ValueError(f"a seed of random sets must be >= 0, got {self.seed}")
-        if min(self.min_genes, self.n_random) < 2 or min(self.n_names, self.n_sentences) < 1:  # noqa: PLR2004 - a pair
-            raise ValueError(f"min_genes and n_random >= 2, n_names and n_sentences >= 1 are needed, got {self}")
+        if self.n_random < 2 or min(self.n_names, self.n_sentences) < 1:  # noqa: PLR2004 - a pair
+            raise ValueError(f"n_random >= 2, n_names and n_sentences >= 1 are needed, got {self}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,51 +147,14 @@ def name_sets(
     genes, standardized over the universe, as a random set of that size has it. Genes that are near to the others carry
     the theme; of a set that only in part has one, they are that part. Which genes a GO term annotates is not used.
 
-    Parameters
-    ----------
-    store
-        Opened store.
-    sets
-        Genes of each set, by symbol, identifier or GeneID.
-    vocabulary
-        Names to choose from, or ``phrases``: words and phrases that two texts or more, and a tenth of them, share. If
-        left out, the names of the GO terms and gene groups of the store, where it has any, else phrases.
-    universe
-        Genes that the sets were chosen from, such as those measured. If left out, all with a text, and random sets are
-        drawn with as many genes of each third of text length. Genes of a set that are not among them are left out.
-    expression
-        A value of each gene of the universe, any unit: random sets are drawn with as many genes of each tenth.
-    encoder
-        Encoder of the store, as for :meth:`genekb.store.reader.Store.encoder_id`, which reads genes and names; if left
-        out, the first that reads new texts here.
-    knowledge
-        ``real``, or a control: ``shuffled`` texts, or the full ``name`` of each gene alone.
-    config
-        When a set is named.
-    progress
-        Called with the number of names read, after each batch.
-
-    Returns
-    -------
-    Names of the sets in their order, with genes, sentences and p values; the same for the same arguments.
-
-    Raises
-    ------
-    SourceUnusable
-        If no gene of the sets is known, or the universe has fewer than 20 genes with a text.
-    SpeciesMismatch
-        If the genes are those of another species.
-    NotAvailable
-        If the encoder is not on this machine, or reads no text.
-    ValueError
-        If ``expression`` is not finite, has another length than the universe, or comes without one.
-
-    Examples
-    --------
-    >>> import genekb as gk
-    >>> found = name_sets(gk.open("demo"), {"mine": ["CD3D", "CD3E", "CD3G", "LCK"]})
-    >>> found.sets[0].name, round(found.sets[0].p_value, 6)
-    ('cd3 epsilon', 0.000999)
+    Arguments are those of :func:`name_set`, and: ``vocabulary``: names, or ``phrases``: words and phrases that two
+    texts or more, and a tenth of them, share. ``universe``: without one, random sets are drawn with as many genes of
+    each third of text length, and with one genes of a set that are not among them are left out. ``expression``: a value
+    of each gene of the universe, any unit: random sets are drawn with as many genes of each tenth. ``progress``: called
+    with the number of names read, after each batch. Names, genes, sentences and p values are the same for the same
+    arguments. Raises ``SourceUnusable`` if no gene of the sets is known, or the universe has fewer than 20 genes with a
+    text; ``SpeciesMismatch`` if the genes are those of another species; ``NotAvailable`` if the encoder is not on this
+    machine, or reads no text; ``ValueError`` if ``expression`` is not finite, or not of each gene of a universe.
     """
     settings = config or NameSetConfig()
     check_expression(universe, expression)
@@ -294,8 +255,8 @@ def _vocabulary(
 def _name_set(namer: _Namer, unnamed: NamedSet, rows: IntArray) -> NamedSet:
     """Test a set for a common theme, and name it."""
     config, n = namer.config, len(rows)
-    if n < config.min_genes:
-        return replace(unnamed, reason=f"{counted(n, 'gene')} with a text, {config.min_genes} are needed")
+    if n < _MIN_GENES:
+        return replace(unnamed, reason=f"{counted(n, 'gene')} with a text, {_MIN_GENES} are needed")
     scale, names = _names_of(namer, unnamed.set_name)
     coherences, means = namer.draw(tuple(np.bincount(namer.universe.strata[rows]).tolist()))
     p_value = share_reaching(float(coherence(namer.universe.centered[rows].sum(axis=0), n=n)), coherences)
@@ -303,11 +264,11 @@ def _name_set(namer: _Namer, unnamed: NamedSet, rows: IntArray) -> NamedSet:
     order = np.argsort(-z, kind="stable")[: config.n_names].tolist()
     best = tuple(FittingName(name=names[at].name, name_id=names[at].name_id, z=float(z[at])) for at in order)
     name_p = share_reaching(best[0].z, np.max(by_chance, axis=1)) if best else None
-    gene_p, is_carrier = find_carriers(namer.universe, rows, max_p=config.max_gene_p)
+    gene_p, is_carrier = find_carriers(namer.universe, rows, max_p=_MAX_GENE_P)
     found = replace(unnamed, p_value=p_value, name_p=name_p, names=best)
     if p_value > config.max_p or is_carrier.sum() < 2:  # noqa: PLR2004 - one gene shares nothing
         return replace(found, reason="no common theme")
-    if name_p is None or name_p > config.max_name_p:
+    if name_p is None or name_p > _MAX_NAME_P:
         return replace(found, reason="a common theme, and no name of the vocabulary that fits it")
     given = unnamed.others
     theme = [

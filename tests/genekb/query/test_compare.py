@@ -14,7 +14,7 @@ from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.genes.texts import find_template
 from genekb.query.compare import (
     GeneTerms,
-    compare_encoders,
+    compare,
     linear_cka,
     name_families,
     nearest_rows,
@@ -50,7 +50,7 @@ def kb(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def comparison(kb):
-    return compare_encoders(kb)
+    return compare(kb)
 
 
 def points(n, dim, seed):
@@ -182,9 +182,9 @@ def test_families_of_names_are_marked_where_the_text_holds_the_name(comparison, 
     assert held_out == {"name_family": False, "go_process": True, "gene_group": True}
     config = BuildConfig(name="symbols", models=("hash-32",), template=find_template("symbol"))
     symbols = genekb.open(build(genekb.read_demo_table(), config, home=tmp_path).folder)
-    assert [task.held_out for task in compare_encoders(symbols).tasks] == [True]
+    assert [task.held_out for task in compare(symbols).tasks] == [True]
     go = BuildConfig(name="go", models=("hash-32",), template=find_template("go"))
-    with_terms = compare_encoders(genekb.open(build(annotated_demo(), go, home=tmp_path).folder))
+    with_terms = compare(genekb.open(build(annotated_demo(), go, home=tmp_path).folder))
     assert {task.vocabulary: task.held_out for task in with_terms.tasks}["go_process"] is False
 
 
@@ -200,11 +200,11 @@ def test_pairs_say_how_far_encoders_agree(comparison, kb):
 
 
 def test_a_comparison_repeats_itself_and_depends_on_the_seed(kb, comparison):
-    assert compare_encoders(kb) == comparison
-    sampled = compare_encoders(kb, n_genes=300, vocabularies=["go_process"])
+    assert compare(kb) == comparison
+    sampled = compare(kb, genes=300, vocabulary=["go_process"])
     assert sampled.n_genes == 300
-    assert sampled == compare_encoders(kb, n_genes=300, vocabularies=["go_process"])
-    assert sampled.pairs != compare_encoders(kb, n_genes=300, vocabularies=["go_process"], seed=1).pairs
+    assert sampled == compare(kb, genes=300, vocabulary=["go_process"])
+    assert sampled.pairs != compare(kb, genes=300, vocabulary=["go_process"], random_state=1).pairs
     assert json.loads(json.dumps(asdict(sampled)))["tasks"][0]["vocabulary"] == "go_process"
 
 
@@ -215,20 +215,20 @@ def test_genes_with_equal_texts_are_compared_once(tmp_path):
     genes = source.genes.set_column(column, source.genes.schema.field("summary"), pa.array(summaries))
     config = BuildConfig(name="twins", models=("random-16",), template=find_template("summary-only"))
     kb = genekb.open(build(replace(source, genes=genes), config, home=tmp_path).folder)
-    result = compare_encoders(kb)
+    result = compare(kb)
     assert (result.n_genes, result.n_equal_texts) == (376, 376)
 
 
 def test_what_cannot_be_compared_is_said(kb):
     with pytest.raises(SourceUnusable, match="has no vocabulary 'tissue'; it has name_family, go_process, gene_group"):
-        compare_encoders(kb, vocabularies=["tissue"])
+        compare(kb, vocabulary=["tissue"])
     with pytest.raises(NotAvailable, match="no encoder 'nix'"):
-        compare_encoders(kb, encoders=["nix"])
+        compare(kb, encoder=["nix"])
     with pytest.raises(SourceUnusable, match="more than 1000 are needed"):
-        compare_encoders(kb, n_neighbors=1000)
-    with pytest.raises(ValueError, match="n_neighbors must be >= 1 and < n_genes, got 10 and 10"):
-        compare_encoders(kb, n_genes=10)
-    few = compare_encoders(kb, n_genes=12, vocabularies=["gene_group"])
+        compare(kb, neighbors=1000)
+    with pytest.raises(ValueError, match="neighbors must be >= 1 and < genes, got 10 and 10"):
+        compare(kb, genes=10)
+    few = compare(kb, genes=12, vocabulary=["gene_group"])
     assert (few.tasks, few.skipped) == ((), ("gene_group",))
 
 

@@ -15,7 +15,6 @@ from genekb.builder.plan import BuildConfig, build
 from genekb.builder.update import add_encoders
 from genekb.core.errors import SourceUnusable
 from genekb.encoders import load_encoder
-from genekb.query.gc import collect_garbage
 from genekb.share.lock import pin_store, write_pins
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.home import find_store, list_store_folders
@@ -81,7 +80,7 @@ def make_leftovers(folder):
 def test_leftovers_go_and_stores_stay_whole(home, folder):
     before = snapshot(home)
     leftovers = make_leftovers(folder)
-    result = collect_garbage(home, superseded=False, dry_run=False)
+    result = genekb.gc(home=home, superseded=False)
     assert names(result.removed, home) == leftovers
     assert result.n_bytes == 187
     assert snapshot(home) == before
@@ -93,16 +92,16 @@ def test_a_dry_run_tells_the_same_and_writes_nothing(home, folder):
     make_leftovers(folder)
     (folder / ".lock").unlink(missing_ok=True)
     before = snapshot(home)
-    told = collect_garbage(home, superseded=True, dry_run=True)
+    told = genekb.gc(home=home, superseded=True, dry_run=True)
     assert snapshot(home) == before
-    assert collect_garbage(home, superseded=True, dry_run=False).removed == told.removed
-    assert collect_garbage(home, superseded=True, dry_run=False).removed == ()
+    assert genekb.gc(home=home, superseded=True).removed == told.removed
+    assert genekb.gc(home=home, superseded=True).removed == ()
 
 
 def test_superseded_stores_go_with_their_caches_on_request(home, folder):
     current = find_store("human", home)
     old = next(path for path in folder.iterdir() if len(path.name) == 64 and path != current)
-    result = collect_garbage(home, superseded=True, dry_run=False)
+    result = genekb.gc(home=home, superseded=True)
     assert names(result.removed, home) == {
         old.name: "a superseded store",
         f".cache/{old.name[:16]}": "a cache of a store that is gone",
@@ -117,7 +116,7 @@ def test_a_name_that_is_being_written_is_passed_over(home, folder):
     with locked(folder):
         before = snapshot(home)
         for dry_run in (True, False):
-            result = collect_garbage(home, superseded=True, dry_run=dry_run)
+            result = genekb.gc(home=home, superseded=True, dry_run=dry_run)
             assert result.removed == ()
             assert [item.path for item in result.left] == [folder]
             assert "another process is writing human@2022-11" in result.left[0].reason
@@ -133,7 +132,7 @@ def test_what_genekb_did_not_make_stays_and_is_told(home, folder):
         else:
             path.mkdir()
             (path / "file").write_text("mine")
-    result = collect_garbage(home, superseded=False, dry_run=False)
+    result = genekb.gc(home=home, superseded=False)
     assert all(path.exists() for path in mine)
     assert {item.path for item in result.left if item.reason == "not made by genekb"} == set(mine)
 
@@ -142,7 +141,7 @@ def test_a_superseded_store_with_a_file_of_the_user_stays(home, folder):
     current = find_store("human", home)
     old = next(path for path in folder.iterdir() if len(path.name) == 64 and path != current)
     (old / "embeddings" / "notes.txt").write_text("mine")
-    result = collect_garbage(home, superseded=True, dry_run=False)
+    result = genekb.gc(home=home, superseded=True)
     assert result.removed == ()
     assert names(result.left, home)[old.name] == "it holds embeddings/notes.txt, not made by genekb"
 
@@ -158,7 +157,7 @@ def test_links_are_not_followed(home, folder, tmp_path):
     building = folder / ".building-00000000000000ff"
     building.mkdir()
     (building / "out").symlink_to(outside)
-    result = collect_garbage(home, superseded=True, dry_run=False)
+    result = genekb.gc(home=home, superseded=True)
     assert (outside / "precious").read_text() == "mine"
     assert all(link.is_symlink() for link in links)
     assert set(links) <= {item.path for item in result.left}
@@ -169,7 +168,7 @@ def test_links_are_not_followed(home, folder, tmp_path):
 def test_nothing_is_superseded_where_no_store_is_current(home, folder, pointer):
     shutil.copytree(find_store("human", home), folder.parent / "elsewhere")
     (folder / "current").write_text(pointer)
-    result = collect_garbage(home, superseded=True, dry_run=False)
+    result = genekb.gc(home=home, superseded=True)
     assert [item for item in result.removed if item.reason == "a superseded store"] == []
     assert len([path for path in folder.iterdir() if len(path.name) == 64]) == 2
 
@@ -184,8 +183,8 @@ def test_a_kill_in_the_middle_leaves_whole_stores_and_the_next_run_ends_it(home,
         "def slow(*args, **kwargs):\n"
         "    unlink(*args, **kwargs); print('removed one', flush=True); time.sleep(60)\n"
         "os.unlink = slow\n"
-        "from genekb.query.gc import collect_garbage\n"
-        "collect_garbage(Path(sys.argv[1]), superseded=True, dry_run=False)\n"
+        "import genekb\n"
+        "genekb.gc(home=sys.argv[1], superseded=True)\n"
     )
     environment = dict(os.environ, PYTHONPATH=str(ROOT))
     process = subprocess.Popen(
@@ -197,13 +196,13 @@ def test_a_kill_in_the_middle_leaves_whole_stores_and_the_next_run_ends_it(home,
     assert not old.exists()
     assert list_store_folders(home) == [current]
     assert verify_store(current).faults == ()
-    result = collect_garbage(home, superseded=True, dry_run=False)
+    result = genekb.gc(home=home, superseded=True)
     assert names(result.removed, home)[f".removing-{old.name}"] == "a removal that was interrupted"
     assert [path.name for path in folder.iterdir() if path.name.startswith(".removing-")] == []
 
 
 def test_a_home_that_is_not_there_holds_nothing(tmp_path):
-    assert collect_garbage(tmp_path / "none", superseded=True, dry_run=False).removed == ()
+    assert genekb.gc(home=tmp_path / "none", superseded=True).removed == ()
     assert not (tmp_path / "none").exists()
 
 
@@ -239,28 +238,28 @@ def kept(line):
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_bytes_are_those_that_are_freed(line, generations, tmp_path, dry_run):
     before = disk_use(tmp_path / "home")
-    result = collect_garbage(tmp_path / "home", superseded=True, dry_run=dry_run)
+    result = genekb.gc(home=tmp_path / "home", superseded=True, dry_run=dry_run)
     assert len(result.removed) == 3
     own = ("manifest.json", "README.md", "croissant.json")  # the rest is shared with the current store
     assert result.n_bytes == sum((folder / name).stat().st_size for folder in generations[:3] for name in own)
     if dry_run:
         assert disk_use(tmp_path / "home") == before
-        result = collect_garbage(tmp_path / "home", superseded=True, dry_run=False)
+        result = genekb.gc(home=tmp_path / "home", superseded=True)
     assert before - disk_use(tmp_path / "home") == result.n_bytes
     assert verify_store(line[-1]).faults == ()
 
 
 def test_what_superseded_stores_take_is_reported_without_removing_them(line, tmp_path):
-    report = collect_garbage(tmp_path / "home", superseded=False, dry_run=False)
+    report = genekb.gc(home=tmp_path / "home", superseded=False)
     assert (report.removed, report.n_superseded, kept(line)) == ((), 3, [True] * 4)
-    removed = collect_garbage(tmp_path / "home", superseded=True, dry_run=False)
+    removed = genekb.gc(home=tmp_path / "home", superseded=True)
     assert report.n_bytes_superseded == removed.n_bytes
     assert (removed.n_superseded, removed.n_bytes_superseded) == (0, 0)
 
 
 @pytest.mark.parametrize("n_newest", [1, 2, 3, 9])
 def test_the_newest_of_each_name_stay(line, tmp_path, n_newest):
-    result = collect_garbage(tmp_path / "home", superseded=True, keep_newest=n_newest, dry_run=False)
+    result = genekb.gc(home=tmp_path / "home", superseded=True, keep_newest=n_newest)
     assert kept(line) == [number + n_newest >= 4 for number in range(4)]
     reasons = [item.reason for item in result.left]
     assert reasons == [f"superseded, but among the {n_newest} newest of its name"] * (min(n_newest, 4) - 1)
@@ -268,13 +267,13 @@ def test_the_newest_of_each_name_stay(line, tmp_path, n_newest):
 
 def test_what_a_lock_file_pins_stays(line, tmp_path):
     lock = tmp_path / "first.lock"
-    result = collect_garbage(tmp_path / "home", superseded=True, dry_run=False, locks=[lock])
+    result = genekb.gc(home=tmp_path / "home", superseded=True, lock=lock)
     assert kept(line) == [True, False, False, True]
     assert [item.reason for item in result.left] == [f"superseded, but pinned by {lock}"]
     assert verify_store(line[0]).faults == ()
     lock.write_text("version = 99\n")
     with pytest.raises(SourceUnusable, match="no lock file"):
-        collect_garbage(tmp_path / "home", superseded=True, dry_run=False, locks=[lock])
+        genekb.gc(home=tmp_path / "home", superseded=True, lock=lock)
 
 
 def test_the_command_finds_lock_files_and_says_which_option_removes_what(line, tmp_path, capsys, monkeypatch):

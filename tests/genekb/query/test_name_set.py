@@ -139,7 +139,7 @@ def test_arguments_that_cannot_be_used(kb):
         name_sets(kb, {"a": ["BILE0"]}, universe=["BILE0"], expression=[float("nan")])
     with pytest.raises(NotAvailable, match="no encoder 'other'"):
         name_sets(kb, {"a": ["BILE0"]}, encoder="other")
-    for wrong in ({"max_p": 0.0}, {"max_gene_p": 2.0}, {"n_random": 1}, {"n_names": 0}, {"seed": -1}):
+    for wrong in ({"max_p": 0.0}, {"n_random": 1}, {"n_names": 0}, {"seed": -1}):
         with pytest.raises(ValueError, match=r"needed|must lie|must be >= 0"):
             NameSetConfig(**wrong)
 

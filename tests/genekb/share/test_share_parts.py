@@ -10,7 +10,7 @@ import genekb
 from genekb.builder.diff import diff_stores
 from genekb.builder.plan import BuildConfig, build
 from genekb.core.errors import NotAvailable
-from genekb.query.compare import compare_encoders
+from genekb.query.compare import compare
 from genekb.query.export import export_store
 from genekb.share.lock import check_pin, pin_store, sync, write_pins
 from genekb.share.pull import PullConfig, pull_store
@@ -54,15 +54,15 @@ def left(whole):
 
 
 def test_a_comparison_is_one_of_the_encoders_that_are_here(whole, part, left):
-    found = compare_encoders(part)
-    expected = compare_encoders(whole, encoders=["wcp-16"])
+    found = compare(part)
+    expected = compare(whole, encoder=["wcp-16"])
     assert found.not_pulled == left
     assert (found.encoders, found.n_genes, found.tasks) == (expected.encoders, expected.n_genes, expected.tasks)
-    assert compare_encoders(part, encoders=["wcp-16"]).not_pulled == compare_encoders(whole).not_pulled == ()
+    assert compare(part, encoder=["wcp-16"]).not_pulled == compare(whole).not_pulled == ()
     with pytest.raises(
         NotAvailable, match=r"hash-32-.* was not pulled; `genekb pull .*` with encoder=.hash-32. brings it"
     ):
-        compare_encoders(part, encoders=["hash-32"])
+        compare(part, encoder=["hash-32"])
 
 
 def test_a_diff_compares_the_encoders_that_both_have_here(whole, part, left):
@@ -99,7 +99,7 @@ def test_a_store_of_which_no_encoder_is_here_asks_for_one(shared, tmp_path):
     for path in sorted((pulled.path / "embeddings").rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
     with pytest.raises(NotAvailable, match=r"bring all of it with `genekb pull"):
-        compare_encoders(genekb.open(pulled.path))
+        compare(genekb.open(pulled.path))
 
 
 def test_the_commands_say_what_they_left_out(whole, home, left, tmp_path, capsys, monkeypatch):
