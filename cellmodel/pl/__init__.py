@@ -243,7 +243,7 @@ def composition(
     >>> cm.tl.composition(adata, sample_key="donor")
     >>> axes = cm.pl.composition(adata, save="shares.svg")
     """
-    from cellmodel.pl._composition import draw_shares
+    from cellmodel.pl._grids import draw_shares
 
     shares = stored_table(adata.uns, key, "shares", columns=("sample", "condition", "cluster", "share"))
     if shares is None or not len(shares):

@@ -15,7 +15,6 @@ from genekb.files.replace import Target
 
 if TYPE_CHECKING:
     import pandas as pd
-    from anndata import AnnData
     from matplotlib.axes import Axes
 
 Kind = Literal["umap", "embedding", "dotplot", "confusion", "sankey", "heatmap", "composition"]
@@ -47,11 +46,11 @@ def plot_file(path: Path, output: Path, choice: PlotChoice, *, overwrite: bool =
     """
     check_format(output)
     check_targets([Target(output)], inputs=(path,), overwrite=overwrite)
-    adata, key = read_anndata(path), choice.key
+    adata, key, split_by = read_anndata(path), choice.key, choice.split_by
     pair = (choice.rows or key, choice.columns or key)
     draw: Mapping[Kind, Callable[[], Any]] = {
-        "umap": lambda: _umap(adata, choice),
-        "embedding": lambda: _embedding(adata, choice),
+        "umap": lambda: pl.umap(adata, color=choice.color, split_by=split_by, key=key, random_state=choice.seed),
+        "embedding": lambda: pl.embedding(adata, choice.basis, color=choice.color or key, split_by=split_by),
         "dotplot": lambda: pl.dotplot(adata, choice.genes or None, choice.rows or key, n_genes=choice.n_genes),
         "confusion": lambda: pl.confusion(adata, *pair),
         "sankey": lambda: pl.sankey(adata, *pair),
@@ -60,23 +59,12 @@ def plot_file(path: Path, output: Path, choice: PlotChoice, *, overwrite: bool =
             _contributions(adata.uns, path, key=f"{key}_attribution"), n_genes=choice.n_genes
         ),
     }
-    draw_file(draw[choice.kind], output, overwrite=overwrite)
 
+    def draw_one() -> "Axes":
+        axes = draw[choice.kind]()
+        return axes[0] if isinstance(axes, list) else axes
 
-def _umap(adata: "AnnData", choice: PlotChoice) -> "Axes":
-    """Draw the map, or the small ones, of which the first is given."""
-    if choice.split_by is None:
-        return pl.umap(adata, color=choice.color, key=choice.key, random_state=choice.seed)
-    maps = pl.umap(adata, color=choice.color, split_by=choice.split_by, key=choice.key, random_state=choice.seed)
-    return maps[0] if isinstance(maps, list) else maps
-
-
-def _embedding(adata: "AnnData", choice: PlotChoice) -> "Axes":
-    color = choice.color or choice.key
-    if choice.split_by is None:
-        return pl.embedding(adata, choice.basis, color=color)
-    maps = pl.embedding(adata, choice.basis, color=color, split_by=choice.split_by)
-    return maps[0] if isinstance(maps, list) else maps
+    draw_file(draw_one, output, overwrite=overwrite)
 
 
 def _contributions(uns: Mapping[str, Any], path: Path, *, key: str) -> "pd.DataFrame":

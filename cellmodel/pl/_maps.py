@@ -1,18 +1,34 @@
-"""Maps of cells: UMAP and any other embedding, by categories and by numbers, one panel a color."""
+"""Maps of cells: UMAP and any other embedding, by categories and by numbers, a panel a color or a category."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from cellmodel.core.colors import cluster_color
 from cellmodel.core.errors import InputUnusable, NotAvailable
 from cellmodel.io.cells import ReadConfig, cells_from_anndata, obs_columns
-from cellmodel.pl._canvas import Look, drawn, label_axes, scatter_categories, scatter_values
-from cellmodel.pl._panels import grid, split_maps
+from cellmodel.pl._canvas import (
+    COLUMN,
+    MISSING,
+    Look,
+    Points,
+    add_to_legend,
+    category_colors,
+    color_bar,
+    draw_dots,
+    drawn,
+    figure_of,
+    label_axes,
+    legend_size,
+    scatter_categories,
+    scatter_values,
+)
 from cellmodel.pp.normalize import log_expression
-from genekb.core.messages import did_you_mean, listed
+from genekb.core.messages import counted, did_you_mean, listed
 from genekb.core.plugins import require
 from genekb.core.python import for_python
 
@@ -21,38 +37,16 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
+log = logging.getLogger(__name__)
+MOST_PANELS: Final = 12
+_OTHERS: Final = "#e6e6e6"  # cells of other categories: paler than those without a color
+_SIDE: Final = 1.45  # inches
+_INK: Final = 0.35  # of a map of one column: less than its area, so that few cells of a category are seen
+_IN_A_ROW: Final = 3  # panels that stand beside each other; more are put in rows, of at most four
+_MOST_IN_ROW: Final = 4
 Palette = str | Sequence[str] | Mapping[str, str]
 
 
-class _Looks(TypedDict, total=False):
-    palette: Palette | None
-    cmap: str | None
-    size: float | None
-    legend_loc: str | None
-    title: str | Sequence[str] | None
-    ncols: int
-    ax: "Axes | None"
-    show: bool | None
-    save: Path | str | None
-
-
-class _UmapLooks(_Looks, total=False):
-    key: str
-    random_state: int
-
-
-@overload
-def umap(
-    adata: "AnnData", *, color: str | None = None, split_by: None = None, **looks: Unpack[_UmapLooks]
-) -> "Axes": ...
-@overload
-def umap(
-    adata: "AnnData",
-    *,
-    color: str | Sequence[str] | None = None,
-    split_by: str | None = None,
-    **looks: Unpack[_UmapLooks],
-) -> "Axes | list[Axes]": ...
 @for_python
 def umap(
     adata: "AnnData",
@@ -113,19 +107,6 @@ def umap(
     )  # fmt: skip
 
 
-@overload
-def embedding(
-    adata: "AnnData", basis: str, *, color: str = "cellmodel", split_by: None = None, **looks: Unpack[_Looks]
-) -> "Axes": ...
-@overload
-def embedding(
-    adata: "AnnData",
-    basis: str,
-    *,
-    color: str | Sequence[str] = "cellmodel",
-    split_by: str | None = None,
-    **looks: Unpack[_Looks],
-) -> "Axes | list[Axes]": ...
 @for_python
 def embedding(
     adata: "AnnData",
@@ -230,13 +211,134 @@ def embedding(
                 split_maps(points, values[0], split, basis=basis, color=colors[0], split_by=split_by, look=looks[0])
             )
         elif several:
-            maps.extend(draw_one(number, axes) for number, axes in enumerate(grid(len(colors), n_columns=ncols)))
+            n_columns = max(1, min(ncols, len(colors)))
+            several_axes = panels(len(colors), n_columns=n_columns, size=(COLUMN * 1.2, COLUMN * 0.9))
+            maps.extend(draw_one(number, axes) for number, axes in enumerate(several_axes))
         else:
             maps.append(draw_one(0, ax))
         return maps[0]
 
     drawn(draw, save, show=show)
     return maps if several else maps[0]
+
+
+def split_maps(
+    points: Points,
+    values: "pd.Categorical[str] | Float[np.ndarray, ' cell']",
+    split: "pd.Categorical[str]",
+    *,
+    basis: str,
+    color: str,
+    split_by: str,
+    look: Look,
+) -> "list[Axes]":
+    """Draw a map for each category of ``split``, those with most cells where there are many, in a figure of its own.
+
+    ``values``: category or number of each cell, by which it is colored. ``basis``, ``color`` and ``split_by`` name the
+    axes, the scale and what is split. Raises ``InputUnusable`` if no cell has a category.
+    """
+    shown = _shown(split, split_by)
+    n_columns = len(shown) if len(shown) <= _IN_A_ROW else min(int(np.ceil(np.sqrt(len(shown)))), _MOST_IN_ROW)
+    limits = _limits(values) if isinstance(values, np.ndarray) else (0.0, 1.0)
+    beside = 0.7 if isinstance(values, np.ndarray) else legend_size(list(values.categories))[1] + 0.3
+    maps = panels(len(shown), n_columns=n_columns, size=(_SIDE, _SIDE + 0.12), beside=beside, share_axes=True)
+    for axes, code in zip(maps, shown, strict=True):
+        own = split.codes == code
+        draw_dots(axes, points[~own], np.full(int((~own).sum()), _OTHERS), n_all=len(points), ink=_INK)
+        _draw_own(axes, points, values, own, limits=limits, look=look)
+        axes.set_title(f"{split.categories[code]} ({int(own.sum()):,})", fontsize=7)
+        label_axes(axes, basis)
+        axes.label_outer()
+    if isinstance(values, np.ndarray):
+        color_bar(maps, maps[0].collections[-1], color, shrink=0.6, aspect=18)
+    else:
+        _add_legend(maps[0], values, look)
+    return maps
+
+
+def _shown(split: "pd.Categorical[str]", split_by: str) -> list[int]:
+    """Give the codes of the categories that have a map, in their order; what has none is logged."""
+    names, known = split.categories, split.codes >= 0
+    sizes = np.bincount(split.codes[known], minlength=len(names))
+    if not len(names):
+        raise InputUnusable(f"no cell has a value in {split_by!r}; name another column to split by")
+    if not known.all():
+        log.warning("%s without a value in %r: gray in every map", counted(int((~known).sum()), "cell"), split_by)
+    largest = np.argsort(-sizes, kind="stable")
+    if len(names) > MOST_PANELS:
+        rest = [f"{names[code]} ({sizes[code]:,})" for code in largest[MOST_PANELS:].tolist()]
+        log.warning(
+            "%r has %d values; the %d with most cells are drawn, not %s",
+            split_by,
+            len(names),
+            MOST_PANELS,
+            listed(rest),
+        )
+    return sorted(largest[:MOST_PANELS].tolist())
+
+
+def panels(
+    n_maps: int, *, n_columns: int, size: tuple[float, float], beside: float = 0.0, share_axes: bool = False
+) -> "list[Axes]":
+    """Make a figure of maps in rows; ``size``: of one, in inches; ``beside``: inches of what stands beside them."""
+    import matplotlib.pyplot as plt
+
+    n_rows = -(-n_maps // n_columns)
+    _, grid = plt.subplots(
+        n_rows, n_columns, figsize=(n_columns * size[0] + beside, n_rows * size[1]), sharex=share_axes,
+        sharey=share_axes, squeeze=False, layout="constrained",
+    )  # fmt: skip
+    for unused in grid.flat[n_maps:]:
+        unused.remove()
+    return list(grid.flat[:n_maps])
+
+
+def _limits(values: Float[np.ndarray, " cell"]) -> tuple[float, float]:
+    """Give the ends of the scale of all maps."""
+    known = values[np.isfinite(values)]
+    return (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+
+
+def _draw_own(
+    axes: "Axes",
+    points: Points,
+    values: "pd.Categorical[str] | Float[np.ndarray, ' cell']",
+    own: Bool[np.ndarray, " cell"],
+    *,
+    limits: tuple[float, float],
+    look: Look,
+) -> None:
+    """Draw the cells of one map in their colors; numbers highest on top."""
+    n_all = len(points)
+    if not isinstance(values, np.ndarray):
+        draw_dots(
+            axes,
+            points[own],
+            category_colors(values, look.colors)[values.codes[own]],
+            n_all=n_all,
+            ink=_INK,
+            size=look.size,
+        )
+        return
+    known = own & np.isfinite(values)
+    gray = own & ~known
+    draw_dots(axes, points[gray], np.full(int(gray.sum()), MISSING), n_all=n_all, ink=_INK)
+    order = np.flatnonzero(known)[np.argsort(values[known], kind="stable")]
+    draw_dots(
+        axes, points[order], values[order], n_all=n_all, ink=_INK, size=look.size, vmin=limits[0], vmax=limits[1],
+        cmap=look.cmap,
+    )  # fmt: skip
+
+
+def _add_legend(axes: "Axes", categories: "pd.Categorical[str]", look: Look) -> None:
+    """Add one legend for all maps, on their right."""
+    names = list(categories.categories)
+    if not names or look.legend_loc in {None, "none"}:
+        return
+    add_to_legend(axes, categories, look.colors)
+    figure_of(axes).legend(
+        loc="outside right center", frameon=False, ncols=legend_size(names)[0], handletextpad=0.1, columnspacing=0.8
+    )
 
 
 def _make_umap(adata: "AnnData", *, key: str, seed: int) -> None:

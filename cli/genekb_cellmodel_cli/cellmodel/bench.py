@@ -74,7 +74,7 @@ def bench(
         n_clusters = parse_n_clusters(n_clusters) or "auto"  # type: ignore[assignment]  # a number, or a word
     from cellmodel.bench.api import bench as run_bench
     from cellmodel.bench.changes import default_of, parse_changes
-    from cellmodel.pl._sweep import check_figure, draw_sweep
+    from cellmodel.pl._benchmarks import check_figure, draw_sweep
 
     fractions = {"thin": thin, "drop_cells": drop_cells, "dropout": dropout}
     changed = [*(settings or ()), *(f"{name}={text}" for name, text in fractions.items() if text is not None)]

@@ -94,7 +94,7 @@ def compare_on_tasks(
     if given.output is not None:
         write_task_table(found, given.output, overwrite=given.overwrite)
     if given.plot is not None:
-        from cellmodel.pl._tasks import draw_tasks
+        from cellmodel.pl._benchmarks import draw_tasks
 
         draw_tasks(_shown(found), given.plot, overwrite=given.overwrite)
     written = {name: str(path) for name, path in (("table", given.output), ("plot", given.plot)) if path is not None}
