@@ -3,6 +3,7 @@
 import gzip
 import os
 import signal
+from functools import cache
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the commands do; before any numerical library is loaded
@@ -65,21 +66,28 @@ def old_ncbi_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def demo_home(tmp_path_factory):
-    """A folder of stores with the demo store, encoded by wcp-32; tests that share it add nothing to it."""
+def demo_store(tmp_path_factory):
+    """Give the store of the demo's genes with some encoders, built once; tests that share it add nothing to it."""
     import genekb
 
-    folder = tmp_path_factory.mktemp("demo-home")
-    genekb.build(genekb.read_demo_table(), genekb.BuildConfig(name="demo", models=("wcp-32",)), home=folder)
-    return folder
+    @cache
+    def opened(*models):
+        config = genekb.BuildConfig(name="demo", models=models)
+        return genekb.open(genekb.build(genekb.read_demo_table(), config, home=tmp_path_factory.mktemp("demo")).folder)
+
+    return opened
 
 
 @pytest.fixture(scope="session")
-def demo_kb(demo_home):
-    """The demo store itself."""
-    import genekb
+def demo_kb(demo_store):
+    """The demo store, encoded by wcp-32."""
+    return demo_store("wcp-32")
 
-    return genekb.open("demo", home=demo_home)
+
+@pytest.fixture(scope="session")
+def demo_home(demo_kb):
+    """The folder of stores that holds the demo store alone."""
+    return demo_kb.folder.parents[2]
 
 
 @pytest.fixture(scope="session")

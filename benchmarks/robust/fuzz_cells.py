@@ -47,10 +47,6 @@ def write_h5ad(folder: Path) -> None:
     cells().write_h5ad(folder / "cells.h5ad")
 
 
-def read_h5ad(folder: Path) -> Any:
-    return read_stored(folder / "cells.h5ad")
-
-
 def write_h5mu(folder: Path) -> None:
     import mudata
 
@@ -59,10 +55,6 @@ def write_h5mu(folder: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of columns that both modalities have
         mudata.MuData({"rna": cells(), "prot": proteins}).write(folder / "cells.h5mu")
-
-
-def read_h5mu(folder: Path) -> Any:
-    return read_stored(folder / "cells.h5mu")
 
 
 def write_zarr(folder: Path, *, version: int) -> None:
@@ -75,16 +67,21 @@ def write_zarr(folder: Path, *, version: int) -> None:
     (folder / "cells.zarr" / ".zmetadata").unlink(missing_ok=True)
 
 
-def read_zarr(folder: Path) -> Any:
-    return read_stored(folder / "cells.zarr")
+def read_whole(folder: Path, *, name: str = "") -> Any:
+    """Read cells; all loom files are refused where loompy is missing."""
+    from cellmodel.io.cells import read_cells
+
+    return read_cells(folder / name)
 
 
-def read_stored(path: Path) -> Any:
+def read_stored(folder: Path, *, name: str) -> Any:
     """Read cells whole, and by blocks."""
     from cellmodel.core.stages import Stages
     from cellmodel.io.backed import count_entries, open_backed
     from cellmodel.io.cells import ReadConfig, read_cells, spatial_coordinates
     from cellmodel.io.gene_names import read_gene_totals
+
+    path = folder / name
 
     def use(how: str) -> Any:
         if how == "blocks":
@@ -117,12 +114,6 @@ def write_10x_h5(folder: Path) -> None:
         features["genome"] = np.array([b"GRCh38"] * N_GENES)
 
 
-def read_10x_h5(folder: Path) -> Any:
-    from cellmodel.io.cells import read_cells
-
-    return read_cells(folder / "cells.h5")
-
-
 def write_10x_mtx(folder: Path) -> None:
     from scipy.io import mmwrite
 
@@ -130,12 +121,6 @@ def write_10x_mtx(folder: Path) -> None:
     (folder / "barcodes.tsv").write_text("".join(f"cell{number}\n" for number in range(N_CELLS)))
     rows = (f"ENSG{number:011d}\t{name}\tGene Expression\n" for number, name in enumerate(gene_names()))
     (folder / "features.tsv").write_text("".join(rows))
-
-
-def read_10x_mtx(folder: Path) -> Any:
-    from cellmodel.io.cells import read_cells
-
-    return read_cells(folder)
 
 
 def write_loom(folder: Path) -> None:
@@ -153,13 +138,6 @@ def write_loom(folder: Path) -> None:
         file["col_attrs/spatial"] = np.arange(2.0 * N_CELLS).reshape(-1, 2)
         file.create_group("row_graphs")
         file.create_group("col_graphs")
-
-
-def read_loom(folder: Path) -> Any:
-    """Read a loom file; all are refused where loompy is missing."""
-    from cellmodel.io.cells import read_cells
-
-    return read_cells(folder / "cells.loom")
 
 
 def write_model(folder: Path) -> None:

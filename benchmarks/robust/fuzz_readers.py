@@ -8,30 +8,29 @@ exception, a process that dies, more than 10 s, or memory over the limit; its in
 ``fuzz.json`` and ``fuzz.md``; exits with 1 where there is a finding.
 """
 
-import argparse
-import json
 import multiprocessing
 import os
 import random
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
+from itertools import count, islice
 from pathlib import Path
 
+from benchmarks.lib.protocol import command_line, markdown, write_results
 from benchmarks.robust.fuzz_base import own_errors
 from benchmarks.robust.fuzz_targets import TARGETS
 from benchmarks.robust.mutations import harm
 
 MEMORY = 6 << 30  # bytes of address space of a process that reads; libraries and their threads take 3.6 GB of it
-CASE_S = 10.0
+CASE_S = 10
 PROMISED = 0.8  # share of cases with checksums in which they are made right again
 OUT_OF_MEMORY = ("malloc", "out of memory", "unable to allocate", "cannot allocate", "bad_alloc")
 
@@ -64,8 +63,8 @@ def outcome(name: str, case: Path) -> tuple[bool, str]:
         TARGETS[name].read(case)
     except own_errors() as error:
         text = f"{error} {error.__cause__}".lower()
-        short = next((words for words in OUT_OF_MEMORY if words in text), None)
-        return short is None, f"memory: {str(error)[:200]}" if short else type(error).__name__
+        short = any(words in text for words in OUT_OF_MEMORY)
+        return not short, f"memory: {str(error)[:200]}" if short else type(error).__name__
     except Exception as error:  # noqa: BLE001 - whatever else a reader raises is a finding
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_ours(frame.filename)]
         place = f"{Path(frames[-1].filename).name}:{frames[-1].name}" if frames else "?"
@@ -78,74 +77,49 @@ def is_ours(file_name: str) -> bool:
     return {"genekb", "cellmodel"} & set(Path(file_name).parts[-3:-1]) != set()
 
 
-def work(pipe: Connection, name: str, case: Path) -> None:
-    """Read a case whenever the pipe asks for it, and tell how it ended."""
-    warnings.simplefilter("ignore")
-    quiet = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(quiet, 1)
-    os.dup2(quiet, 2)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    while pipe.recv():
-        pipe.send(outcome(name, case))
+def read_apart(name: str, case: Path) -> tuple[bool, str]:
+    """Read a case in a fork of this process, under limits of time and memory; see :func:`outcome`."""
+
+    def work() -> None:
+        warnings.simplefilter("ignore")
+        signal.alarm(CASE_S)
+        for stream in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        sending.send(outcome(name, case))
+
+    fork = multiprocessing.get_context("fork")
+    receiving, sending = fork.Pipe(duplex=False)
+    process = fork.Process(target=work, daemon=True)
+    process.start()
+    sending.close()
+    try:
+        return receiving.recv()
+    except EOFError:
+        process.join()
+        number = -(process.exitcode or 0)
+        return False, f"hangs for more than {CASE_S} s" if number == signal.SIGALRM else f"died of signal {number}"
+    finally:
+        process.kill()
+        process.join()
 
 
-class Reader:
-    """A process that reads cases; a new one takes its place when it has died or hangs."""
-
-    def __init__(self, name: str, case: Path) -> None:
-        self._args = (name, case)
-        self._start()
-
-    def _start(self) -> None:
-        self._pipe, end = multiprocessing.Pipe()
-        self._process = multiprocessing.get_context("fork").Process(target=work, args=(end, *self._args), daemon=True)
-        self._process.start()
-        end.close()
-
-    def read(self) -> tuple[bool, str]:
-        """Read a case; see :func:`outcome`."""
-        try:
-            self._pipe.send("read")
-            if self._pipe.poll(CASE_S):
-                return self._pipe.recv()
-            self.stop()
-            self._start()
-        except (EOFError, OSError):
-            self._process.join()
-            died = f"died of signal {-(self._process.exitcode or 0)}"
-            self._start()
-            return False, died
-        return False, f"hangs for more than {CASE_S:.0f} s"
-
-    def stop(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.join()
-
-
-def numbers(first: int, n_cases: int | None, seconds: float) -> Iterator[int]:
-    """Count cases until so many have been, or so much time has gone since the first."""
-    number, until = first, time.monotonic() + seconds
-    while (n_cases is None or number < first + n_cases) and time.monotonic() < until:
-        yield number
-        number += 1
-
-
-def fuzz(name: str, output: Path, *, seed: int, cases: Iterator[int]) -> Tally:
-    """Read cases with one reader; keep the input of the first case of each finding."""
-    tally = Tally()
+def fuzz(name: str, output: Path, *, seed: int, first: int, n_cases: int | None, seconds: float) -> Tally:
+    """Read that many cases, or for so long; keep the input of the first case of each finding."""
+    tally, started = Tally(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         good, case = Path(folder) / "good" / "input", Path(folder) / "case" / "input"
         good.mkdir(parents=True)
         case.parent.mkdir()
         TARGETS[name].write(good)
-        reader = Reader(name, case)
-        started = time.monotonic()
-        for number in cases:
-            make_case(name, good, case, seed=seed, number=number)
+        TARGETS[name].read(good)  # which loads what the forks then share
+        for number in islice(count(first), n_cases):
             before = time.monotonic()
-            is_well, how = reader.read()
+            if before - started > seconds:
+                break
+            make_case(name, good, case, seed=seed, number=number)
+            is_well, how = read_apart(name, case)
             tally.slowest_s = max(tally.slowest_s, time.monotonic() - before)
             tally.n_cases += 1
             tally.outcomes[how if is_well else "finding"] += 1
@@ -154,51 +128,43 @@ def fuzz(name: str, output: Path, *, seed: int, cases: Iterator[int]) -> Tally:
                 tally.findings[how] = number
                 kept = output / "findings" / f"{name.replace(' ', '-')}-{number}"
                 shutil.copytree(case, kept, dirs_exist_ok=True)
-        tally.seconds = time.monotonic() - started
-        reader.stop()
+    tally.seconds = time.monotonic() - started
     return tally
 
 
-def table(tallies: dict[str, Tally]) -> str:
+def page(tallies: dict[str, Tally]) -> str:
     """Markdown: one line a reader, then the findings."""
-    lines = ["| reader | cases | minutes | read | refused | slowest s | findings |", "| --- |" + " --- |" * 6]
+    columns = ("reader", "cases", "minutes", "read", "refused", "slowest s", "findings")
+    rows = []
     for name, tally in tallies.items():
         refused = ", ".join(f"{key} {n}" for key, n in tally.outcomes.most_common() if key not in {"read", "finding"})
-        lines.append(
-            f"| {name} | {tally.n_cases:,} | {tally.seconds / 60:.1f} | {tally.outcomes['read']:,} | {refused} | "
-            f"{tally.slowest_s:.1f} | {len(tally.findings)} |"
-        )
+        shown = (name, tally.n_cases, tally.seconds / 60, tally.outcomes["read"], refused, tally.slowest_s)
+        rows.append((*shown, len(tally.findings)))
     found = [f"- {name}, case {n}: {what}" for name, tally in tallies.items() for what, n in tally.findings.items()]
-    return "\n".join([*lines, "", *(found or ["No finding."])]) + "\n"
+    return "\n".join([*markdown(columns, rows, digits=1), "", *(found or ["No finding."])]) + "\n"
 
 
 def main() -> int:
     """Fuzz, and write what was found."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, with_home=False)
     parser.add_argument("--minutes", type=float, default=10.0, help="over all readers that are asked for")
     parser.add_argument("--reader", choices=["all", *TARGETS], default="all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--cases", type=int, help="of each reader; as many as the time allows if left out")
-    parser.add_argument("--output", type=Path, default=Path("results"))
     options = parser.parse_args()
     own_errors()  # before any process is started: what is not installed is no finding
     names = list(TARGETS) if options.reader == "all" else [options.reader]
-    options.output.mkdir(parents=True, exist_ok=True)
     tallies = {}
     for name in names:
-        cases = numbers(options.first, options.cases, 60 * options.minutes / len(names))
-        tallies[name] = fuzz(name, options.output, seed=options.seed, cases=cases)
+        seconds = 60 * options.minutes / len(names)
+        tallies[name] = fuzz(
+            name, options.output, seed=options.seed, first=options.first, n_cases=options.cases, seconds=seconds
+        )
         sys.stderr.write(f"{name}: {tallies[name].n_cases} cases, {len(tallies[name].findings)} findings\n")
-    content = {
-        name: {"cases": tally.n_cases, "seconds": tally.seconds, "slowest_s": tally.slowest_s}
-        | {"outcomes": dict(tally.outcomes), "findings": tally.findings}
-        for name, tally in tallies.items()
-    }
-    (options.output / "fuzz.json").write_text(json.dumps({"seed": options.seed, "readers": content}, indent=1))
-    (options.output / "fuzz.md").write_text(table(tallies))
-    sys.stdout.write(table(tallies))
-    return 1 if any(tally.findings for tally in tallies.values()) else 0
+    found = {name: vars(tally) for name, tally in tallies.items()}
+    write_results(options.output, "fuzz", {"seed": options.seed, "readers": found}, page(tallies))
+    return int(any(tally.findings for tally in tallies.values()))
 
 
 if __name__ == "__main__":

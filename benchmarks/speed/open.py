@@ -6,33 +6,27 @@ Builds the store of all human genes (wcp) in a temporary home. Each way gives th
 first 2,000 genes of a real set by total counts: from the store; from a pickle of {symbol: list of floats}, as GenePT
 is shared; from a pickle of {symbol: array}. Each way has a process of its own that has imported its libraries before
 the clock starts: the first of 20 repeats is reported apart, and memory is that of the first. ``genekb search`` is timed
-from the shell, the median of three. Writes ``open.json`` and ``open.md``; fails where the median or the first of the
-store or the search is over its budget (the smaller of wall and processor time), or where giving the vectors allocates
-half of the table: the rows asked for are copied, the table is mapped.
+from the shell, the median of three. Giving the vectors may not allocate half of the table: the rows asked for are
+copied, the table is mapped.
 """
 
-import argparse
 import json
 import pickle
 import re
-import resource
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.lib.protocol import command_line, data_folder, write_results
+from benchmarks.lib.protocol import data_folder
+from benchmarks.speed.frame import Figure, clocked, in_process, main, shell, time_command
 
 N_GENES = 2000
 N_REPEATS = 20
-BUDGET_MS, BUDGET_FIRST_MS = 50, 100
-BUDGET_SEARCH_S = 1.0
-SEARCH = ("search", "T cell receptor signalling", "--kb", "human", "--encoder", "wcp")
+BUDGET_MS, BUDGET_FIRST_MS, BUDGET_SEARCH_S = 50, 100, 1.0
 BUDGET_SHARE = 0.5  # of the table may be allocated while the vectors are given; a copy of it would be 1
 WAYS = ("store", "pickle of lists", "pickle of arrays")
 
@@ -45,92 +39,62 @@ def prepare(folder: Path) -> None:
 
     source = read_ncbi_folder(data_folder() / "ncbi" / "2022-11", taxa=["human"])
     store = open_store(build(source, BuildConfig(name="human", models=("wcp",)), home=folder).folder)
-    table = store.vector_table()
-    genes = store.table("genes")
+    gene_ids, genes = store.vector_table().gene_ids, store.table("genes")
     symbols = dict(zip(genes["gene_id"].to_pylist(), genes["symbol"].to_pylist(), strict=True))
-    vectors = store.vectors(table.gene_ids).vectors
-    arrays = {
-        symbols[gene_id]: np.array(vector) for gene_id, vector in zip(table.gene_ids.tolist(), vectors, strict=True)
-    }
-    with (folder / "arrays.pickle").open("wb") as stream:
-        pickle.dump(arrays, stream, protocol=pickle.HIGHEST_PROTOCOL)
-    with (folder / "lists.pickle").open("wb") as stream:
-        pickle.dump({name: array.tolist() for name, array in arrays.items()}, stream, pickle.HIGHEST_PROTOCOL)
+    vectors = store.vectors(gene_ids).vectors
+    arrays = {symbols[gene]: np.array(vector) for gene, vector in zip(gene_ids.tolist(), vectors, strict=True)}
+    (folder / "pickle of arrays").write_bytes(pickle.dumps(arrays, pickle.HIGHEST_PROTOCOL))
+    lists = {name: array.tolist() for name, array in arrays.items()}
+    (folder / "pickle of lists").write_bytes(pickle.dumps(lists, pickle.HIGHEST_PROTOCOL))
     names, totals = read_gene_totals(data_folder() / "scrna" / "pbmc_facs.h5ad")
     first = np.argsort(-np.asarray(totals), kind="stable")[:N_GENES]
     (folder / "names.json").write_text(json.dumps([names[row] for row in first]))
 
 
-def from_store(folder: Path, names: list[str]) -> np.ndarray:
-    """Open, resolve, take the vectors."""
-    from genekb import open as open_store
+def take(way: str, folder: Path, names: list[str]) -> np.ndarray:
+    """Give the vectors of the names in one of the ways; a pickle is loaded whole, and nothing is resolved."""
+    if way == "store":
+        from genekb import open as open_store
 
-    store = open_store("human", home=folder)
-    resolution = store.resolve(names)
-    selection = store.vectors(resolution.gene_ids)
-    return selection.vectors[selection.has_vector]
-
-
-def from_pickle(path: Path, names: list[str]) -> np.ndarray:
-    """Load the whole table and look the names up, without any resolving."""
-    with path.open("rb") as stream:
+        store = open_store("human", home=folder)
+        selection = store.vectors(store.resolve(names).gene_ids)
+        return selection.vectors[selection.has_vector]
+    with (folder / way).open("rb") as stream:
         table = pickle.load(stream)
     return np.array([table[name] for name in names if name in table], dtype=np.float32)
 
 
-def run_way(way: str, folder: Path, *, traced: bool) -> dict[str, float]:
+def run_way(way: str, folder: Path) -> dict[str, float]:
     """Measure one way in this process, libraries imported before."""
     import genekb.genes.resolve
     import genekb.store.reader  # noqa: F401 - imported before the clock starts
 
     names = json.loads((folder / "names.json").read_text())
     before = resident_mb()
-    if traced:
-        tracemalloc.start()
-        take(way, folder, names)
-        allocated = {"allocated_mb": tracemalloc.get_traced_memory()[1] / 2**20}
-        return allocated | (share_copied(folder, names) if way == "store" else {})
-    first, first_cpu, vectors = timed(way, folder, names)
+    seconds, cpu_s, _ = clocked(lambda: take(way, folder, names))
     resident = resident_mb() - before
-    rest = [timed(way, folder, names)[:2] for _ in range(N_REPEATS - 1)]
-    times, cpu_times = zip((first, first_cpu), *rest, strict=True)
-    return {
-        "n_found": len(vectors),
-        "ms_first": first,
-        "ms_first_cpu": first_cpu,
-        "ms_median": statistics.median(times),
-        "ms_median_cpu": statistics.median(cpu_times),
-        "ms_max": max(times),
-        "resident_mb": resident,
-    }
+    rest = [clocked(lambda: take(way, folder, names))[:2] for _ in range(N_REPEATS - 1)]
+    medians = map(statistics.median, zip((seconds, cpu_s), *rest, strict=True))
+    found = {"first": seconds, "first_cpu": cpu_s, "median": next(medians), "median_cpu": next(medians)}
+    return {name: 1000 * value for name, value in found.items()} | {"resident_mb": resident}
 
 
-def timed(way: str, folder: Path, names: list[str]) -> tuple[float, float, np.ndarray]:
-    """Milliseconds that one repeat takes, those of the processor, and what it gives."""
-    start, start_cpu = time.perf_counter(), time.process_time()
-    vectors = take(way, folder, names)
-    return (time.perf_counter() - start) * 1000, (time.process_time() - start_cpu) * 1000, vectors
-
-
-def share_copied(folder: Path, names: list[str]) -> dict[str, float]:
-    """Measure what an opened store allocates while it gives the vectors, over the size of the whole table."""
+def allocated(way: str, folder: Path) -> tuple[float, float]:
+    """Peak MB that Python and NumPy allocate; of the store, what giving vectors does, over the size of the table."""
     from genekb import open as open_store
 
+    names = json.loads((folder / "names.json").read_text())
+    tracemalloc.start()
+    take(way, folder, names)
+    peak = tracemalloc.get_traced_memory()[1] / 2**20
+    if way != "store":
+        return peak, 1.0
     store = open_store("human", home=folder)
-    gene_ids = store.resolve(names).gene_ids
-    table = store.vector_table().vectors
+    gene_ids, table = store.resolve(names).gene_ids, store.vector_table().vectors
     tracemalloc.reset_peak()
     before = tracemalloc.get_traced_memory()[0]
     store.vectors(gene_ids)
-    return {"share_of_table_copied": (tracemalloc.get_traced_memory()[1] - before) / table.nbytes}
-
-
-def take(way: str, folder: Path, names: list[str]) -> np.ndarray:
-    """Give the vectors of the names in one of the ways."""
-    if way == "store":
-        return from_store(folder, names)
-    pickles = {"pickle of lists": "lists.pickle", "pickle of arrays": "arrays.pickle"}
-    return from_pickle(folder / pickles[way], names)
+    return peak, (tracemalloc.get_traced_memory()[1] - before) / table.nbytes
 
 
 def resident_mb() -> float:
@@ -138,82 +102,35 @@ def resident_mb() -> float:
     return int(re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
 
-def measure_all() -> list[dict[str, float | str]]:
-    """Measure every way, the store first, with it the search from the shell."""
-    with tempfile.TemporaryDirectory() as temporary:
-        prepare(Path(temporary))
-        rows = [measure(way, Path(temporary)) for way in WAYS]
-        return [rows[0] | search_seconds(Path(temporary)), *rows[1:]]
-
-
-def search_seconds(folder: Path) -> dict[str, float]:
-    """Median of the seconds that a search from the shell takes, and of those of the processor."""
-    command = [sys.executable, "-c", "from genekb_cellmodel_cli.entry import genekb; genekb()", *SEARCH]
-    found = []
-    for _ in range(3):
-        before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        subprocess.run([*command, "--home", str(folder)], check=True, capture_output=True)
-        seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
-        found.append((seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime))
-    return {
-        name: statistics.median(each)
-        for name, each in zip(("search_s", "search_cpu_s"), zip(*found, strict=True), strict=True)
-    }
-
-
-def measure(way: str, folder: Path) -> dict[str, float | str]:
-    """Run one way in a fresh process; the memory that Python and NumPy allocate in one more."""
-    return {"way": way, **in_process(way, folder, traced=False), **in_process(way, folder, traced=True)}
-
-
-def in_process(way: str, folder: Path, *, traced: bool) -> dict[str, float]:
-    command = [
-        sys.executable,
-        "-m",
-        __spec__.name,
-        "--way",
-        way,
-        "--folder",
-        str(folder),
-        *(["--traced"] if traced else []),
-    ]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def table(rows: list[dict[str, float | str]]) -> str:
-    lines = [
-        "| way | names found | first ms | median ms | its processor ms | largest ms | resident MB | allocated MB |"
-    ]
-    lines += ["| --- | --- | --- | --- | --- | --- | --- | --- |"]
-    lines += [
-        f"| {row['way']} | {row['n_found']} | {row['ms_first']:.0f} | {row['ms_median']:.0f} "
-        f"| {row['ms_median_cpu']:.0f} | {row['ms_max']:.0f} | {row['resident_mb']:.1f} | {row['allocated_mb']:.1f} |"
-        for row in rows
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def main() -> int:
-    """Measure, write, and compare with the budget."""
-    parser = command_line(__doc__, with_home=False)
-    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--traced", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.way:
-        sys.stdout.write(json.dumps(run_way(options.way, options.folder, traced=options.traced)))
-        return 0
-    rows = measure_all()
-    write_results(options.output, "open", rows, table(rows))
-    store = rows[0]
-    sys.stdout.write(
-        f"genekb search from the shell: {store['search_s']:.2f} s ({store['search_cpu_s']:.2f} processor)\n"
+def figures(folder: Path) -> Iterator[Figure]:
+    """Give the time to open, align and take vectors, the memory of it, and the time of a search."""
+    in_process(prepare, folder)
+    found = {way: in_process(run_way, way, folder) for way in WAYS}
+    held = {way: in_process(allocated, way, folder) for way in WAYS}
+    for name, what, limit in (
+        ("median", "open, align 2,000 names, give vectors (median)", BUDGET_MS),
+        ("first", "the first time in a process", BUDGET_FIRST_MS),
+    ):
+        peers = {way: found[way][name] for way in WAYS[1:]}
+        own = found["store"]
+        yield Figure(
+            what=what, unit="ms", limit=limit, value=own[name], processor=own[f"{name}_cpu"], peers=peers
+        )  # fmt: skip
+    for what, values in (
+        ("resident memory", {way: one["resident_mb"] for way, one in found.items()}),
+        ("allocated memory", {way: one[0] for way, one in held.items()}),
+    ):
+        yield Figure(what=what, unit="MB", value=values.pop("store"), peers=values)
+    yield Figure(
+        what="share of the table that this allocates", unit="share", limit=BUDGET_SHARE, value=held["store"][1]
     )
-    is_fast = min(store["ms_median"], store["ms_median_cpu"]) <= BUDGET_MS
-    is_fast &= min(store["ms_first"], store["ms_first_cpu"]) <= BUDGET_FIRST_MS
-    is_fast &= min(store["search_s"], store["search_cpu_s"]) <= BUDGET_SEARCH_S
-    return 0 if is_fast and store["share_of_table_copied"] <= BUDGET_SHARE else 1
+    words = ("search", "T cell receptor signalling", "--kb", "human", "--encoder", "wcp", "--home", folder)
+    taken = time_command(shell("genekb", *words), n_runs=3)
+    yield Figure(
+        what="genekb search, from the shell, wcp", unit="s", limit=BUDGET_SEARCH_S, value=taken.seconds,
+        processor=taken.cpu_s,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, figures, name="open"))

@@ -11,7 +11,6 @@ from pathlib import Path
 import anyio
 import pytest
 
-import genekb
 from genekb_cellmodel_cli.assistants import make_server
 from tests.robust.bad_files.cells import cells as make_cells
 from tests.support.in_process import call_json
@@ -21,10 +20,8 @@ PROGRAM = "import sys; from genekb_cellmodel_cli.entry import cellmodel; sys.arg
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    home = tmp_path_factory.mktemp("home")
-    genekb.build(genekb.read_demo_table(), genekb.BuildConfig(name="demo", models=("hash-16",)), home=home)
-    return home
+def home(demo_store):
+    return demo_store("hash-16").folder.parents[2]
 
 
 @pytest.fixture

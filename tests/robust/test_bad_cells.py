@@ -23,7 +23,7 @@ from tests.support.processes import call
 
 CATALOG = tomllib.loads((Path(__file__).parents[1] / "data" / "bad" / "cells.toml").read_text())
 KINDS = CATALOG["kind"]
-QUICK_OUT_OF_CORE = 12  # of the kinds that are tried out of core too, the first ones are tried in the quick tests
+QUICK_OUT_OF_CORE = 4  # of the kinds that are tried out of core too, the first ones are tried in the quick tests
 NEED_A_USER = {"unreadable", "output-into-a-locked-folder"}
 
 
@@ -112,8 +112,8 @@ def test_a_wrong_input_gives_one_line_and_stays_as_it_is(kind, more, message, pl
 def test_the_catalog_is_complete_and_each_maker_is_used():
     used = {kind.get("input", kind["id"].replace("-", "_")) for kind in KINDS}
     assert used == set(MAKERS)
-    assert len({kind["id"] for kind in KINDS}) == len(KINDS) >= 55
-    assert sum(bool(kind.get("out_of_core")) for kind in KINDS) >= 12
+    assert len({kind["id"] for kind in KINDS}) == len(KINDS) >= 100
+    assert sum(bool(kind.get("out_of_core")) for kind in KINDS) >= 10
     assert all(kind["exit"] in {0, 2, 3, 4, 5} and kind["wrong"] and kind["message"] for kind in KINDS)
 
 

@@ -117,7 +117,7 @@ def test_a_bad_input_ends_in_one_line_and_changes_nothing(kind, base, tmp_path, 
 
 def test_the_catalog_and_the_makers_name_the_same_kinds():
     assert sorted(kind["id"] for kind in KINDS) == sorted(MAKERS)
-    assert len({kind["wrong"] for kind in KINDS}) == len(KINDS) >= 100
+    assert len({kind["wrong"] for kind in KINDS}) == len(KINDS) >= 80
 
 
 @pytest.mark.slow

@@ -7,23 +7,23 @@ Builds the store of the old release and updates it to the new one, for human and
 from its text encoded anew by more than float16 explains.
 """
 
-import argparse
-import json
 import sys
-import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks.lib.protocol import data_folder
+from benchmarks.speed.frame import Figure, main
 
 OLD, NEW = "2020-01", "2022-11"
 MIN_COSINE = 0.9999
 N_CHECKED = 500
 
 
-def measure(taxon: str, model: str, home: Path) -> dict[str, object]:
+def measure(taxon: str, model: str, home: Path) -> dict[str, Any]:
     """Build, update and build afresh; every step timed, parsing included."""
     from genekb import BuildConfig, build, read_ncbi_folder
     from genekb import open as open_store
@@ -42,15 +42,12 @@ def measure(taxon: str, model: str, home: Path) -> dict[str, object]:
     seconds["update"] = time.perf_counter() - start
     (planned,) = plan.n_to_encode.values()
     return {
-        "taxon": taxon,
-        "model": model,
-        **plan.changes.counts(),
+        "counts": plan.changes.counts() | {"vectors reused": result.n_reused},
         "n_texts": len(plan.plan.texts),
         "n_new_texts": planned,
         "n_encoded": result.n_encoded,
-        "n_taken_over": result.n_reused,
-        "lowest_cosine_to_encoding_anew": lowest_cosine(open_store(result.folder)),
-        "seconds": {key: round(value, 1) for key, value in seconds.items()},
+        "lowest_cosine": lowest_cosine(open_store(result.folder)),
+        "seconds": seconds,
     }
 
 
@@ -63,28 +60,23 @@ def lowest_cosine(updated) -> float:
     return float(cosine.min())
 
 
-def main() -> None:
-    """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="minilm")
-    parser.add_argument("--taxon", nargs="+", default=["human", "mouse"])
-    parser.add_argument("--output", type=Path, default=Path("results"))
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        rows = [measure(taxon, arguments.model, Path(folder) / taxon) for taxon in arguments.taxon]
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "update.json").write_text(json.dumps(rows, indent=1))
-    lines = [
-        f"| {OLD} to {NEW} | " + " | ".join(str(row["taxon"]) for row in rows) + " |",
-        "| --- |" + " --- |" * len(rows),
-    ]
-    lines += [f"| {key} | " + " | ".join(str(row[key]) for row in rows) + " |" for key in list(rows[0])[1:]]
-    (arguments.output / "update.md").write_text("\n".join(lines) + "\n")
-    sys.stdout.write("\n".join(lines) + "\n")
-    exact = all(row["n_encoded"] == row["n_new_texts"] for row in rows)
-    close = all(row["lowest_cosine_to_encoding_anew"] >= MIN_COSINE for row in rows)
-    sys.exit(0 if exact and close else 1)
+def figures(folder: Path, *, model: str = "minilm", taxa: str = "human,mouse") -> Iterator[Figure]:
+    """Give what changed, the texts that an update encodes, and how near its vectors are to encoding anew."""
+    for taxon in taxa.split(","):
+        row = measure(taxon, model, folder / "update" / taxon)
+        for what, value in row["counts"].items():
+            yield Figure(what=f"{taxon}, {OLD} to {NEW}: {what}", value=value, unit="texts")
+        yield Figure(
+            what=f"{taxon}: texts encoded by an update {OLD} to {NEW}", unit="texts", limit=row["n_new_texts"],
+            value=row["n_encoded"], peers={"all texts of the new release": row["n_texts"]},
+        )  # fmt: skip
+        for step, seconds in row["seconds"].items():
+            yield Figure(what=f"{taxon}: {step}", value=seconds, unit="s")
+        yield Figure(
+            what=f"{taxon}: its vectors, lowest cosine to encoding anew", unit="cosine", is_floor=True,
+            limit=MIN_COSINE, value=row["lowest_cosine"],
+        )  # fmt: skip
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(__doc__, figures, name="update"))

@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 
 import cellmodel as cm
-import genekb
 from cellmodel.annotate.classify import ClassifyConfig, classify_cells
 from cellmodel.annotate.label_transfer import Labeled, TransferConfig, held_out_limit, read_labels, transfer_labels
 from cellmodel.core.config import RunConfig
@@ -21,9 +20,8 @@ TYPES = ("B", "NK", "T")
 
 
 @pytest.fixture(scope="module")
-def kb(tmp_path_factory):
-    config = genekb.BuildConfig(name="demo", models=("hash-64",))
-    return genekb.open(genekb.build(genekb.read_demo_table(), config, home=tmp_path_factory.mktemp("home")).folder)
+def kb(demo_store):
+    return demo_store("hash-64")
 
 
 @pytest.fixture(scope="module")

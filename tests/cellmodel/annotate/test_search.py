@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 import cellmodel as cm
-import genekb
 from cellmodel.annotate.search.cells import SearchConfig, search_cells
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable, SlotTaken
@@ -14,9 +13,8 @@ from cellmodel.tl._demo import find_demo_cells
 
 
 @pytest.fixture(scope="module")
-def kb(tmp_path_factory):
-    config = genekb.BuildConfig(name="demo", models=("wcp-64",))
-    return genekb.open(genekb.build(genekb.read_demo_table(), config, home=tmp_path_factory.mktemp("home")).folder)
+def kb(demo_store):
+    return demo_store("wcp-64")
 
 
 @pytest.fixture(scope="module")

@@ -4,16 +4,14 @@ import numpy as np
 import pytest
 
 import cellmodel as cm
-import genekb
 from cellmodel.core.arrays import unit_rows
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.tl._demo import find_demo_cells
 
 
 @pytest.fixture(scope="module")
-def kb(tmp_path_factory):
-    config = genekb.BuildConfig(name="demo", models=("wcp-128",))
-    return genekb.open(genekb.build(genekb.read_demo_table(), config, home=tmp_path_factory.mktemp("home")).folder)
+def kb(demo_store):
+    return demo_store("wcp-128")
 
 
 def nearest_cells(kb, knowledge, symbols, n_cells=40):

@@ -5,7 +5,6 @@ import tomllib
 
 import pytest
 
-import genekb
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable, LineageMismatch
 from cellmodel.io.cells import cells_from_anndata
@@ -26,9 +25,8 @@ from tests.support.loopback import Fault, serving
 
 
 @pytest.fixture(scope="module")
-def kb(tmp_path_factory):
-    config = genekb.BuildConfig(name="demo", models=("hash-16",))
-    return genekb.open(genekb.build(genekb.read_demo_table(), config, home=tmp_path_factory.mktemp("home")).folder)
+def kb(demo_store):
+    return demo_store("hash-16")
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,6 @@ from cellmodel.tl._run import task as running
 from cellmodel.tl._run.pipeline import run as pipeline
 from cellmodel.tl._run.task import StreamConfig, run_on_file
 from cellmodel.tl.model.fitted import load_model, predict
-from genekb import BuildConfig
 from tests.support.grids import mostly_slow
 from tests.support.processes import start
 
@@ -334,11 +333,8 @@ def test_settings_give_out_of_core_what_they_give_in_memory(change, small_blocks
 
 
 @pytest.fixture(scope="module")
-def kb(tmp_path_factory):
-    home = tmp_path_factory.mktemp("home")
-    return genekb.open(
-        genekb.build(genekb.read_demo_table(), BuildConfig(name="demo", models=("hash-64",)), home=home).folder
-    )
+def kb(demo_store):
+    return demo_store("hash-64")
 
 
 @pytest.fixture(scope="module")

@@ -24,11 +24,9 @@ from tests.support.loopback import Fault, serving
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
+def model(tmp_path_factory, demo_store):
     """Folder of a fitted model."""
-    home = tmp_path_factory.mktemp("home")
-    config = genekb.BuildConfig(name="demo", models=("hash-16",))
-    kb = genekb.open(genekb.build(genekb.read_demo_table(), config, home=home).folder)
+    kb = demo_store("hash-16")
     cells = cells_from_anndata(read_anndata(find_demo_cells()).raw.to_adata()[:200].copy())
     fitted = fit_model(cells, run(cells, kb, RunConfig(recipe="pca-kmeans", n_words=0, n_clusters=3)))
     folder = tmp_path_factory.mktemp("models") / "blood"

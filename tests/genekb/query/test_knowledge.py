@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 import genekb
-from genekb.builder.plan import BuildConfig, build
 from genekb.builder.update import import_vectors
 from genekb.core.errors import NotAvailable
 from genekb.encoders.imported.vectors import read_foreign
@@ -10,9 +9,8 @@ from genekb.query.knowledge import KNOWLEDGE, knowledge_vectors
 
 
 @pytest.fixture(scope="module")
-def kb(tmp_path_factory):
-    config = BuildConfig(name="demo", models=("wcp-32", "hash-16"))
-    return genekb.open(build(genekb.read_demo_table(), config, home=tmp_path_factory.mktemp("home")).folder)
+def kb(demo_store):
+    return demo_store("wcp-32", "hash-16")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import pytest
 
 import genekb
 from cellmodel.io.formats.gene_anndata import write_perturbations_h5ad
-from genekb.builder.plan import BuildConfig, build
 from genekb.core.errors import OutputUnusable, SourceUnusable
 from genekb.query.export import N_SIMILAR, export_for, named_vectors, output_files, read_names
 from tests.support.in_process import call, call_json
@@ -19,10 +18,8 @@ GENES = ("CD3D", "CD3E", "MS4A1", "NKG7", "CD79A")
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    home = tmp_path_factory.mktemp("home")
-    build(genekb.read_demo_table(), BuildConfig(name="demo", models=("wcp-32",)), home=home)
-    return home
+def home(demo_home):
+    return demo_home
 
 
 @pytest.fixture(scope="module")

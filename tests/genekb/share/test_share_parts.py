@@ -8,7 +8,6 @@ import pytest
 
 import genekb
 from genekb.builder.diff import diff_stores
-from genekb.builder.plan import BuildConfig, build
 from genekb.core.errors import NotAvailable
 from genekb.query.compare import compare
 from genekb.query.export import export_store
@@ -23,9 +22,8 @@ from tests.support.in_process import call_here
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    config = BuildConfig(name="demo", models=("hash-32", "wcp-16", "random-16"))
-    return genekb.open(build(genekb.read_demo_table(), config, home=tmp_path_factory.mktemp("home")).folder)
+def whole(demo_store):
+    return demo_store("hash-32", "wcp-16", "random-16")
 
 
 @pytest.fixture(scope="module")

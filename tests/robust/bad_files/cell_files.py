@@ -1,6 +1,5 @@
 """HDF5 files, zarr stores and paths with something wrong in them; see tests/robust/bad_files/cells.py."""
 
-import gzip
 import os
 
 import h5py
@@ -10,15 +9,6 @@ import scipy.sparse as sp
 from tests.robust.bad_files.cells import cells, changed, counts, kind, replaced, save, written
 
 # HDF5 and zarr
-
-
-@kind
-def wide_indices(folder):
-    def change(file):
-        for part in ("indices", "indptr"):
-            replaced(file, f"X/{part}", file[f"X/{part}"][:].astype(np.int64))
-
-    return changed(folder, change)
 
 
 @kind
@@ -59,11 +49,6 @@ def with_entries(folder, more):
 @kind
 def unsorted(folder):
     return with_entries(folder, lambda _: [])
-
-
-@kind
-def repeated_entries(folder):
-    return with_entries(folder, lambda row: [(row.indices[0], 2.0)])
 
 
 @kind
@@ -139,12 +124,6 @@ def mudata(folder):
 
 
 @kind
-def empty_hdf5(folder):
-    h5py.File(folder / "cells.h5ad", "w").close()
-    return folder / "cells.h5ad"
-
-
-@kind
 def empty_file(folder):
     return written(folder, "cells.h5ad")
 
@@ -156,27 +135,8 @@ def cut_off_h5ad(folder):
 
 
 @kind
-def text_named_h5ad(folder):
-    return written(folder, "cells.h5ad", b"cell,CD3D\nA,1\n")
-
-
-@kind
 def page_named_h5ad(folder):
     return written(folder, "cells.h5ad", b"<!DOCTYPE html><html><body>403 Forbidden</body></html>")
-
-
-@kind
-def pointer_named_h5ad(folder):
-    text = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 123\n"
-    return written(folder, "cells.h5ad", text.encode())
-
-
-@kind
-def zipped_h5ad(folder):
-    path = save(cells(), folder)
-    zipped = written(folder, "cells.h5ad.gz", gzip.compress(path.read_bytes(), mtime=0))
-    path.unlink()
-    return zipped
 
 
 @kind
@@ -273,11 +233,6 @@ def zarr_of_a_huge_chunk(folder):
 
 
 @kind
-def excel(folder):
-    return written(folder, "cells.xlsx", b"PK\x03\x04")
-
-
-@kind
 def seurat(folder):
     return written(folder, "cells.rds", b"X\n")
 
@@ -312,20 +267,9 @@ def nothing_there(folder):
 
 
 @kind
-def link_to_nothing(folder):
-    (folder / "cells.h5ad").symlink_to(folder / "gone.h5ad")
-    return folder / "cells.h5ad"
-
-
-@kind
 def link_to_itself(folder):
     (folder / "cells.h5ad").symlink_to(folder / "cells.h5ad")
     return folder / "cells.h5ad"
-
-
-@kind
-def endless_name(folder):
-    return folder / ("c" * 400 + ".h5ad")
 
 
 @kind
@@ -339,11 +283,6 @@ def unreadable(folder):
     path = save(cells(), folder)
     path.chmod(0)
     return path
-
-
-@kind
-def odd_name(folder):
-    return save(cells(), folder, "my cells µ.h5ad").rename(folder / os.fsdecode(b"my cells \xe9\xff.h5ad"))
 
 
 @kind

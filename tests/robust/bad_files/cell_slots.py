@@ -34,16 +34,6 @@ def labels_all_missing(folder):
 
 
 @kind
-def one_label(folder):
-    return save(with_labels("T"), folder)
-
-
-@kind
-def unused_categories(folder):
-    return save(with_labels(pd.Categorical(["T", "B"] * 12, categories=["NK", "T", "B", "mono"])), folder)
-
-
-@kind
 def repeated_categories(folder):
     adata = with_labels(pd.Categorical(["T", "B"] * 12))
     return changed(
@@ -52,23 +42,10 @@ def repeated_categories(folder):
 
 
 @kind
-def code_without_category(folder):
-    adata = with_labels(pd.Categorical(["T", "B"] * 12))
-    return changed(folder, lambda file: file["obs/type/codes"].__setitem__(3, 9), adata=adata)
-
-
-@kind
 def slot_in_obs(folder):
     adata = cells()
     adata.obs["cellmodel"] = "mine"
     adata.obsm["X_cellmodel"] = counts()[:, :3]
-    return save(adata, folder)
-
-
-@kind
-def slot_in_uns(folder):
-    adata = cells()
-    adata.uns["cellmodel"] = {"mine": 1}
     return save(adata, folder)
 
 
@@ -90,13 +67,6 @@ def layers_without_counts(folder):
     adata = cells(scaled_values(), stored=np.asarray)
     adata.layers["spliced"] = sp.csr_matrix(log_normalized())
     return save(adata, folder)
-
-
-@kind
-def raw_of_other_genes(folder):
-    adata = cells()
-    adata.raw = adata
-    return save(adata[:, :12].copy(), folder)
 
 
 @kind

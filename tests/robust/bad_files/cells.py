@@ -135,13 +135,6 @@ def scaled_with_raw(folder):
 
 
 @kind
-def scaled_with_a_layer_of_counts(folder):
-    adata = cells(scaled_values(), stored=np.asarray)
-    adata.layers["umi"] = sp.csr_matrix(counts())
-    return save(adata, folder)
-
-
-@kind
 def log1p_in_the_layer_of_counts(folder):
     adata = cells(log_normalized())
     adata.layers["counts"] = sp.csr_matrix(log_normalized())
@@ -169,11 +162,6 @@ def rpkm(folder):
 
 
 @kind
-def float64_counts(folder):
-    return save(cells(counts().astype(np.float64), stored=np.asarray), folder)
-
-
-@kind
 def a_few_corrected_counts(folder):
     values = counts()
     values[::6, ::9] *= 0.75
@@ -186,20 +174,6 @@ def zeros(folder):
 
 
 @kind
-def empty_cells(folder):
-    values = counts()
-    values[[0, 5, 9]] = 0
-    return save(cells(values), folder)
-
-
-@kind
-def empty_genes(folder):
-    values = counts()
-    values[:, [1, 2]] = 0
-    return save(cells(values), folder)
-
-
-@kind
 def complex_values(folder):
     return save(cells(counts().astype(np.complex64), stored=np.asarray), folder)
 
@@ -207,13 +181,6 @@ def complex_values(folder):
 @kind
 def yes_or_no(folder):
     return save(cells(counts() > 3, stored=np.asarray), folder)
-
-
-@kind
-def numbers_as_text(folder):
-    text = counts().astype(int).astype(str).astype(object)
-    shape = h5py.string_dtype()
-    return changed(folder, lambda file: replaced(file, "X", text.astype(shape)), adata=cells(stored=np.asarray))
 
 
 @kind
@@ -246,11 +213,6 @@ def one_cell(folder):
 
 
 @kind
-def two_cells(folder):
-    return save(cells(counts()[:2]), folder)
-
-
-@kind
 def one_gene(folder):
     return save(cells(counts()[:, :1]), folder)
 
@@ -260,24 +222,7 @@ def genes_in_rows(folder):
     return save(cells().T, folder)
 
 
-@kind
-def no_x(folder):
-    adata = cells()
-    adata.layers["umi"] = adata.X
-    return changed(folder, lambda file: file.__delitem__("X"), adata=adata)
-
-
-@kind
-def obs_shorter_than_x(folder):
-    return changed(folder, lambda file: replaced(file, "obs/_index", np.array(CELLS[:20], dtype=object)))
-
-
 # Names
-
-
-@kind
-def repeated_cells(folder):
-    return save(cells(names=["A", "A", "A", *CELLS[3:]]), folder)
 
 
 @kind
@@ -288,11 +233,6 @@ def repeated_genes(folder):
 @kind
 def blank_genes(folder):
     return save(cells(genes=["", " ", *GENES[2:]]), folder)
-
-
-@kind
-def missing_genes(folder):
-    return save(cells(genes=["nan", "None", "NA", *GENES[3:]]), folder)
 
 
 @kind
@@ -352,13 +292,3 @@ def dates(folder):
 def cyrillic(folder):
     look_alike = str.maketrans("ACEKMOPT", "\u0410\u0421\u0415\u041a\u041c\u041e\u0420\u0422")
     return save(cells(genes=[name.translate(look_alike) for name in GENES]), folder)
-
-
-@kind
-def spaces_around_genes(folder):
-    return save(cells(genes=[f" {name} " for name in GENES]), folder)
-
-
-@kind
-def quoted_genes(folder):
-    return save(cells(genes=[f'"{name}"' for name in GENES]), folder)

@@ -18,11 +18,6 @@ def table_without_text(here, base):
 
 
 @kind
-def table_empty(here, base):
-    (here / "genes.tsv").write_bytes(b"")
-
-
-@kind
 def table_only_header(here, base):
     (here / "genes.tsv").write_text("gene_id\tsymbol\tsummary\n")
 
@@ -30,11 +25,6 @@ def table_only_header(here, base):
 @kind
 def table_gene_id_repeated(here, base):
     (here / "genes.csv").write_text("gene_id,symbol,summary\n3630,INS,hormone\n3630,INS,again\n")
-
-
-@kind
-def table_gene_id_as_float(here, base):
-    (here / "genes.csv").write_text("gene_id,symbol,summary\n3630.0,INS,hormone\n")
 
 
 @kind
@@ -80,13 +70,6 @@ def table_json_a_list(here, base):
 @kind
 def table_json_deep(here, base):
     (here / "genes.json").write_text("[" * 100_000)
-
-
-@kind
-def table_parquet_truncated(here, base):
-    path = here / "genes.parquet"
-    pq.write_table(pa.table({"gene_id": [3630], "symbol": ["INS"], "summary": ["hormone"]}), path)
-    path.write_bytes(path.read_bytes()[:-20])
 
 
 @kind
@@ -151,11 +134,6 @@ def store_name_with_a_slash(here, base):
 
 @kind
 def store_name_upwards(here, base):
-    pass
-
-
-@kind
-def update_name_with_a_slash(here, base):
     pass
 
 
@@ -230,11 +208,6 @@ def candidates_latin_1(here, base):
 
 
 @kind
-def markers_no_json(here, base):
-    (here / "panel.json").write_text('{"B cell": ["CD19"')
-
-
-@kind
 def markers_gene_is_a_list(here, base):
     (here / "panel.json").write_text('{"B cell": [["CD19"], ["MS4A1"]]}')
 
@@ -247,8 +220,3 @@ def markers_without_gene_column(here, base):
 @kind
 def markers_row_cut(here, base):
     (here / "panel.csv").write_text("cell_type,gene\nB cell,CD19\nT cell\n")
-
-
-@kind
-def markers_field_of_a_megabyte(here, base):
-    (here / "panel.csv").write_text(f'cell_type,gene\nB cell,"{"x" * 1_000_000}"\n')

@@ -76,25 +76,6 @@ def gene_info_no_header(here, base):
 
 
 @kind
-def gene_info_old_columns(here, base):
-    lines = [line[:15] for line in rows()[1:]]
-    header = (
-        f"#Format: {' '.join(rows()[0][:15]).lstrip('#')} (tab is used as a separator, pound sign - start of a comment)"
-    )
-    gene_info(here, joined([[header], *lines]))
-
-
-@kind
-def gene_info_crlf(here, base):
-    gene_info(here, joined(rows(), end="\r\n"))
-
-
-@kind
-def gene_info_byte_order_mark(here, base):
-    gene_info(here, b"\xef\xbb\xbf" + joined(rows()))
-
-
-@kind
 def gene_info_gzip_truncated(here, base):
     packed = gzip.compress(joined(rows()), mtime=0)
     (here / "Homo_sapiens.gene_info.gz").write_bytes(packed[: len(packed) // 2])
@@ -118,11 +99,6 @@ def gene_info_empty(here, base):
 
 
 @kind
-def gene_info_empty_gzip(here, base):
-    (here / "Homo_sapiens.gene_info.gz").write_bytes(gzip.compress(b"", mtime=0))
-
-
-@kind
 def gene_info_only_header(here, base):
     gene_info(here, joined(rows()[:1]))
 
@@ -133,35 +109,8 @@ def gene_info_other_species(here, base):
 
 
 @kind
-def gene_info_line_cut(here, base):
-    gene_info(here, joined(rows())[:-400])
-
-
-@kind
-def gene_info_line_too_long(here, base):
-    lines = rows()
-    lines[3].append("one too many")
-    gene_info(here, joined(lines))
-
-
-@kind
 def gene_id_no_number(here, base):
     gene_info(here, with_field(2, 1, "9I6"))
-
-
-@kind
-def gene_id_negative(here, base):
-    gene_info(here, with_field(2, 1, "-916"))
-
-
-@kind
-def gene_id_zero(here, base):
-    gene_info(here, with_field(2, 1, "0"))
-
-
-@kind
-def gene_id_of_21_digits(here, base):
-    gene_info(here, with_field(2, 1, "1" + "0" * 20))
 
 
 @kind
@@ -197,59 +146,8 @@ def gene_info_is_a_folder(here, base):
 
 
 @kind
-def folder_without_gene_info(here, base):
-    (here / "gene_summary").write_text("#tax_id\tGeneID\tSource\tSummary\n")
-
-
-@kind
-def folder_of_two_releases(here, base):
-    for release in ("2020-01", "2022-11"):
-        (here / release).mkdir()
-        gene_info(here / release, joined(rows()))
-
-
-@kind
 def source_does_not_exist(here, base):
     pass
-
-
-@kind
-def source_of_unknown_kind(here, base):
-    (here / "genes.xlsx").write_bytes(b"PK\x03\x04 not a table that is read here")
-
-
-@kind
-def gene_summary_without_header(here, base):
-    beside_gene_info(here, "gene_summary", "9606\t3630\tRefSeq\tHormone of beta cells.\n")
-
-
-@kind
-def gene_summary_id_no_number(here, base):
-    beside_gene_info(here, "gene_summary", "#tax_id\tGeneID\tSource\tSummary\n9606\tINS\tRefSeq\tHormone.\n")
-
-
-@kind
-def gene_summary_tab_in_text(here, base):
-    beside_gene_info(here, "gene_summary", "#tax_id\tGeneID\tSource\tSummary\n9606\t3630\tRefSeq\tHormone\tof\n")
-
-
-@kind
-def gene_summary_truncated(here, base):
-    gene_info(here, joined(rows()))
-    packed = gzip.compress(b"#tax_id\tGeneID\tSource\tSummary\n" + b"9606\t3630\tRefSeq\tHormone.\n" * 9, mtime=0)
-    (here / "gene_summary.gz").write_bytes(packed[:-12])
-
-
-@kind
-def gene_orthologs_id_no_number(here, base):
-    header = "#tax_id\tGeneID\trelationship\tOther_tax_id\tOther_GeneID\n"
-    (here / "Mus_musculus.gene_info").write_bytes((DATA / "ncbi" / "mouse_gene_info_2022-11.tsv").read_bytes())
-    (here / "gene_orthologs").write_text(f"{header}9606\tINS\tOrtholog\t10090\t16334\n")
-
-
-@kind
-def gene2go_other_columns(here, base):
-    beside_gene_info(here, "gene2go", "#tax_id\tGeneID\tGO_ID\tEvidence\n9606\t3630\tGO:0005179\tIDA\n")
 
 
 @kind

@@ -60,29 +60,8 @@ def vectors_without_header(here, base):
 
 
 @kind
-def vectors_line_too_short(here, base):
-    word2vec(here, "2 3", "INS 1 2 3", "GCG 3 4")
-
-
-@kind
 def vectors_all_nan(here, base):
     word2vec(here, "2 2", "INS nan 2", "GCG inf 4")
-
-
-@kind
-def vectors_repeated_names(here, base):
-    word2vec(here, "3 2", "INS 1 2", "INS 3 4", "GCG 5 6")
-
-
-@kind
-def vectors_binary_word2vec(here, base):
-    floats = np.arange(1, 5, dtype="<f4").tobytes()
-    (here / "words.txt").write_bytes(b"2 2\nINS " + floats[:8] + b"\nGCG " + floats[8:])
-
-
-@kind
-def vectors_empty(here, base):
-    word2vec(here)
 
 
 @kind
@@ -245,26 +224,6 @@ def store_of_a_future_version(here, base):
 
 
 @kind
-def store_version_is_a_list(here, base):
-    with_manifest(copied(here, base), lambda content: content.update(schema_version=[2]))
-
-
-@kind
-def store_files_are_texts(here, base):
-    with_manifest(copied(here, base), lambda content: content.update(files=["genes.parquet"]))
-
-
-@kind
-def store_file_size_is_a_text(here, base):
-    with_manifest(copied(here, base), lambda content: content["files"][0].update(n_bytes="many"))
-
-
-@kind
-def store_encoders_are_a_list(here, base):
-    with_manifest(copied(here, base), lambda content: content.update(encoders=["hash-16"]))
-
-
-@kind
 def store_file_outside(here, base):
     with_manifest(copied(here, base), lambda content: content["files"][0].update(path="../../etc/passwd"))
 
@@ -285,22 +244,9 @@ def store_vectors_byte_flipped(here, base):
 
 
 @kind
-def store_table_truncated(here, base):
-    path = copied(here, base) / "texts.parquet"
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-@kind
 def store_table_truncated_and_promised(here, base):
     store = copied(here, base)
     (store / "names.parquet").write_bytes((store / "names.parquet").read_bytes()[:-100])
-    with_files(store)
-
-
-@kind
-def store_table_lacks_a_column(here, base):
-    store = copied(here, base)
-    pq.write_table(pq.read_table(store / "names.parquet").drop_columns(["kind"]), store / "names.parquet")
     with_files(store)
 
 
@@ -368,11 +314,6 @@ def saved_model_without_description(here, base):
 
 
 @kind
-def saved_model_no_json(here, base):
-    (saved(here, base) / "model.json").write_text("{")
-
-
-@kind
 def saved_model_deep(here, base):
     (saved(here, base) / "model.json").write_text("[" * 100_000)
 
@@ -386,24 +327,6 @@ def saved_model_of_a_future_format(here, base):
 def saved_model_arrays_truncated(here, base):
     path = saved(here, base) / "arrays.safetensors"
     path.write_bytes(path.read_bytes()[:-64])
-
-
-@kind
-def saved_model_arrays_truncated_and_promised(here, base):
-    model = saved(here, base)
-    path = model / "arrays.safetensors"
-    path.write_bytes(path.read_bytes()[:-64])
-    described(model, lambda content: content.update(sha256=sha256_file(path)))
-
-
-@kind
-def saved_model_unknown_setting(here, base):
-    described(saved(here, base), lambda content: content["config"].update(magic=True))
-
-
-@kind
-def saved_model_without_names(here, base):
-    described(saved(here, base), lambda content: content.pop("names"))
 
 
 @kind

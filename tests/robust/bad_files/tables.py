@@ -1,7 +1,5 @@
 """Text tables with something wrong in them; see tests/robust/bad_files/cells.py."""
 
-import gzip
-
 from tests.robust.bad_files.cells import CELLS, GENES, counts, kind, written
 
 ROWS = counts().astype(int)
@@ -27,18 +25,6 @@ def csv_of_a_header(folder):
 
 
 @kind
-def csv_with_numbers_in_quotes(folder):
-    rows = [[f'"{value}"' for value in row] for row in ROWS]
-    return written(folder, "cells.csv", table(rows=rows).encode())
-
-
-@kind
-def csv_with_names_in_quotes(folder):
-    header = ['"cell"', *(f'"{name}"' for name in GENES)]
-    return written(folder, "cells.csv", table(header=header, names=[f'"{name}"' for name in CELLS]).encode())
-
-
-@kind
 def csv_with_decimal_commas(folder):
     rows = [[f'"{value},5"' for value in row] for row in ROWS]
     return written(folder, "cells.csv", table(rows=rows).encode())
@@ -50,44 +36,10 @@ def csv_with_semicolons(folder):
 
 
 @kind
-def csv_with_semicolons_and_decimal_commas(folder):
-    rows = [[f"{value},5" for value in row] for row in ROWS]
-    return written(folder, "cells.csv", table(";", rows=rows).encode())
-
-
-@kind
-def csv_with_tabs(folder):
-    return written(folder, "cells.csv", table("\t").encode())
-
-
-@kind
-def tsv_with_commas(folder):
-    return written(folder, "cells.tsv", table().encode())
-
-
-@kind
-def csv_with_thousands(folder):
-    rows = [[f'"{value},000"' for value in row] for row in ROWS]
-    return written(folder, "cells.csv", table(rows=rows).encode())
-
-
-@kind
 def csv_ragged(folder):
     lines = table().splitlines()
     lines[4] += ",7,7"
     return written(folder, "cells.csv", "\n".join(lines).encode())
-
-
-@kind
-def csv_with_a_short_row(folder):
-    lines = table().splitlines()
-    lines[4] = lines[4].rsplit(",", 3)[0]
-    return written(folder, "cells.csv", "\n".join(lines).encode())
-
-
-@kind
-def csv_cut_off(folder):
-    return written(folder, "cells.csv", table().encode()[:-30])
 
 
 @kind
@@ -98,11 +50,6 @@ def csv_without_header(folder):
 @kind
 def csv_with_a_title(folder):
     return written(folder, "cells.csv", b"Counts of 2021\n" + table().encode())
-
-
-@kind
-def csv_with_a_comment(folder):
-    return written(folder, "cells.csv", b"# made by a tool\n" + table().encode())
 
 
 @kind
@@ -128,12 +75,6 @@ def csv_in_latin1(folder):
 
 
 @kind
-def csv_with_a_column_of_text(folder):
-    rows = [[*row, "T cell"] for row in ROWS]
-    return written(folder, "cells.csv", table(rows=rows, header=["cell", *GENES, "type"]).encode())
-
-
-@kind
 def csv_with_gaps(folder):
     rows = ROWS.astype(str).astype(object)
     rows[3, 4], rows[5, 6] = "", "NA"
@@ -147,27 +88,10 @@ def csv_with_genes_in_rows(folder):
 
 
 @kind
-def csv_with_genes_in_rows_of_one_more_column(folder):
-    rows = [["protein", *row] for row in ROWS.T]
-    text = table(rows=rows, header=["gene", "kind", *CELLS], names=GENES)
-    return written(folder, "cells.csv", text.encode())
-
-
-@kind
 def csv_with_repeated_genes(folder):
     return written(folder, "cells.csv", table(header=["cell", "CD3D", "CD3D", *GENES[2:]]).encode())
 
 
 @kind
-def csv_with_zero_bytes(folder):
-    return written(folder, "cells.csv", table().encode()[:200] + bytes(4000))
-
-
-@kind
 def csv_named_gz(folder):
     return written(folder, "cells.csv.gz", table().encode())
-
-
-@kind
-def csv_gz_cut_off(folder):
-    return written(folder, "cells.csv.gz", gzip.compress(table().encode(), mtime=0)[:400])

@@ -33,18 +33,8 @@ def mtx_of_cell_ranger_2(folder):
 
 
 @kind
-def mtx_of_antibodies(folder):
-    return ten_x(folder, kinds=["Antibody Capture"] * 40)
-
-
-@kind
 def mtx_of_genes_and_antibodies(folder):
     return ten_x(folder, kinds=["Gene Expression"] * 36 + ["Antibody Capture"] * 4)
-
-
-@kind
-def mtx_with_fewer_barcodes(folder):
-    return ten_x(folder, names=CELLS[:20])
 
 
 @kind
@@ -65,22 +55,10 @@ def mtx_without_barcodes(folder):
 
 
 @kind
-def mtx_without_features(folder):
-    path = ten_x(folder)
-    (path / "features.tsv").unlink()
-    return path
-
-
-@kind
 def mtx_without_matrix(folder):
     path = ten_x(folder)
     (path / "matrix.mtx").unlink()
     return path
-
-
-@kind
-def mtx_file_in_place_of_its_folder(folder):
-    return ten_x(folder) / "matrix.mtx"
 
 
 @kind
@@ -118,33 +96,9 @@ def mtx_huge_array(folder):
 
 
 @kind
-def mtx_out_of_range(folder):
-    path = ten_x(folder)
-    (path / "matrix.mtx").write_text(
-        f"%%MatrixMarket matrix coordinate integer general\n{len(GENES)} {N_CELLS} 1\n99 99 5\n"
-    )
-    return path
-
-
-@kind
-def mtx_cut_off(folder):
-    path = ten_x(folder)
-    content = (path / "matrix.mtx").read_bytes()
-    (path / "matrix.mtx").write_bytes(content[: len(content) // 2])
-    return path
-
-
-@kind
 def mtx_of_words(folder):
     path = ten_x(folder)
     (path / "matrix.mtx").write_text("gene,cell,count\n1,1,5\n")
-    return path
-
-
-@kind
-def mtx_named_gz(folder):
-    path = ten_x(folder)
-    (path / "matrix.mtx").rename(path / "matrix.mtx.gz")
     return path
 
 
@@ -234,11 +188,3 @@ def h5_huge_shape(folder):
 @kind
 def h5ad_named_h5(folder):
     return save(cells(), folder).rename(folder / "cells.h5")
-
-
-@kind
-def pandas_h5(folder):
-    with h5py.File(folder / "cells.h5", "w") as file:
-        file["df/block0_values"] = ROWS
-        file["df/axis0"] = np.array(GENES, dtype="S")
-    return folder / "cells.h5"

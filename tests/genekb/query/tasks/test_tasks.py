@@ -20,9 +20,8 @@ N_FOLDS = 3
 
 
 @pytest.fixture(scope="module")
-def kb(tmp_path_factory):
-    config = BuildConfig(name="demo", models=("wcp-32", "random-16"))
-    return genekb.open(build(genekb.read_demo_table(), config, home=tmp_path_factory.mktemp("home")).folder)
+def kb(demo_store):
+    return demo_store("wcp-32", "random-16")
 
 
 @pytest.fixture(scope="module")
