@@ -12,10 +12,8 @@ KEY = ("--cluster-key", "bulk_labels")
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    home = tmp_path_factory.mktemp("home")
-    call_json("genekb", "build", "--model", "wcp-64", "--home", home)
-    return ("--kb", "demo", "--home", home)
+def store(demo_store):
+    return ("--kb", demo_store("wcp-64").folder)
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,8 @@ from tests.support.in_process import call, call_json
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("home")
-    call_json("genekb", "build", "--model", "wcp-64", "--home", folder)
-    return folder
+def home(demo_store):
+    return demo_store("wcp-64").folder.parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """`cellmodel compare` and `cellmodel plot` as their users run them, on real cells that ship with a dependency."""
 
 import csv
+import shutil
 import sys
 from dataclasses import replace
 
@@ -21,10 +22,10 @@ from tests.support.in_process import call, call_here, call_json
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, demo_store):
     """Two halves of the demo cells, the second with its types under another name; and a store."""
     folder = tmp_path_factory.mktemp("compare")
-    call_json("genekb", "build", "--model", "wcp-64", "--home", folder / "home")
+    shutil.copytree(demo_store("wcp-64").folder.parents[2], folder / "home", symlinks=True)
     every = read_anndata(find_demo_cells())
     order = np.random.default_rng(0).permutation(every.n_obs)
     for name, rows in (("a", order[::2]), ("b", order[1::2])):

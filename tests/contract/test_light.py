@@ -7,6 +7,7 @@ import sys
 import pytest
 
 import genekb
+from benchmarks.lib import measure_install
 from genekb.share.push import push_store
 from genekb.share.remotes import parse_address
 from tests.support.distributions import ROOT, asked, closure, modules_beyond
