@@ -84,8 +84,6 @@ def open_model(folder: ModelFolder, *, pooling: PoolingName, dtype: str, device:
         # Code of others takes what it names, and not all that models of transformers take.
         declared = inspect.signature(model[0].model.forward).parameters
         model[0].model_forward_params = {*declared, "input_ids", "attention_mask"}
-    if device == "cpu" and not trust_remote_code:
-        pack_linears(model[0])
     _stay_precise(model)
     return model.eval()
 
@@ -108,44 +106,6 @@ def open_table(path: str, *, unknown_id: Callable[[Any], int | None]) -> tuple[A
         if (unknown := unknown_id(table.tokenizer)) is not None:
             table.embedding.weight[unknown] = 0
     return SentenceTransformer(modules=[table], device="cpu", local_files_only=True).eval(), mean
-
-
-class PackedLinear(torch.nn.Module):
-    """A linear layer of the CPU with its weights as oneDNN wants them, and its bias added within the product.
-
-    PyTorch's own arranges the weights again in every call, and copies the bias to every token first.
-    """
-
-    def __init__(self, layer: torch.nn.Linear) -> None:
-        super().__init__()
-        self.bias = layer.bias
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach())
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Multiply by the weights and add the bias."""
-        outputs: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs, self.weight, self.bias, "none", [], "")
-        return outputs
-
-
-def can_pack() -> bool:
-    """Whether this PyTorch has the operators of its compiler for packed layers, and the CPU those for bfloat16."""
-    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return False
-    try:
-        PackedLinear(torch.nn.Linear(1, 1).bfloat16())
-    except RuntimeError:  # AVX2 alone: PyTorch's own layers do without
-        return False
-    return True
-
-
-def pack_linears(module: torch.nn.Module) -> None:
-    """Pack the linear layers in bfloat16 of a module where that can be done."""
-    if not can_pack():
-        return
-    for parent in list(module.modules()):
-        for name, child in parent.named_children():
-            if type(child) is torch.nn.Linear and child.weight.dtype == torch.bfloat16:
-                setattr(parent, name, PackedLinear(child))
 
 
 def pooling_of(model: Any) -> PoolingName:

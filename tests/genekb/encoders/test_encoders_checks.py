@@ -124,49 +124,6 @@ def test_bfloat16_leaves_rotary_frequencies_precise(tiny_folder):
     assert {buffer.dtype for buffer in opened.model.buffers()} == {torch.float32}
 
 
-def test_packed_linear_layers_give_what_pytorchs_give(tiny_folder):
-    import torch
-
-    from genekb.encoders.local.engine import PackedLinear, can_pack, pack_linears
-
-    if not can_pack():
-        pytest.skip("this CPU has no instructions for packed layers in bfloat16")
-    torch.manual_seed(0)
-    inputs = torch.randn(3, 16, 48).bfloat16()
-    for bias in (True, False):
-        plain = torch.nn.Linear(48, 32, bias=bias).bfloat16()
-        exact = torch.nn.functional.linear(inputs.float(), plain.weight.float(), plain.bias.float() if bias else None)
-        torch.testing.assert_close(PackedLinear(plain)(inputs).float(), exact, atol=0.02, rtol=0.01)
-    kept = torch.nn.Sequential(torch.nn.Linear(4, 4))
-    pack_linears(kept)
-    assert type(kept[0]) is torch.nn.Linear  # float32 stays bit by bit
-    compute = Compute(device="cpu", dtype="bfloat16")
-    opened = open_transformer(read_folder(tiny_folder), name="tiny", pooling="mean", compute=compute)
-    assert sum(isinstance(module, PackedLinear) for module in opened.model.modules()) == 2 * 6 + 1
-
-
-@pytest.mark.parametrize("kind", ["T5EncoderModel", "DebertaV2Model", "ModernBertModel", "Qwen3Model"])
-def test_models_of_other_families_run_with_packed_layers(kind):
-    import torch
-    import transformers
-
-    from genekb.encoders.local.engine import pack_linears
-
-    model_class = getattr(transformers, kind)
-    sizes = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "d_ff": 64}
-    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
-    relative = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]} if "Deberta" in kind else {}
-    config = model_class.config_class(**sizes, **ids, **relative, intermediate_size=64, num_key_value_heads=2)
-    torch.manual_seed(0)
-    model = model_class(config).bfloat16().eval()
-    given = {"input_ids": torch.arange(3, 19).reshape(2, 8), "attention_mask": torch.ones(2, 8, dtype=torch.int64)}
-    with torch.inference_mode():
-        expected = model(**given).last_hidden_state.float()
-        pack_linears(model)
-        found = model(**given).last_hidden_state.float()
-    assert torch.nn.functional.cosine_similarity(found, expected, dim=-1).min() > 0.999
-
-
 @pytest.mark.slow
 def test_the_number_of_threads_does_not_change_a_fitted_encoder():
     code = (
