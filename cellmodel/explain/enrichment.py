@@ -15,6 +15,7 @@ from genekb.query.gene_sets import VOCABULARIES
 from genekb.query.gene_sets import read_gmt as read_sets
 
 log = logging.getLogger(__name__)
+FEWEST_GENES, MOST_GENES = 3, 500  # measured genes of a set: tiny ones are single genes, huge ones say nothing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,25 +72,6 @@ def read_gmt(path: Path, kb: genekb.Store, *, use_orthologs: bool = False) -> tu
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EnrichmentConfig:
-    """Which sets are tested and reported; one set of values serves every data set."""
-
-    # min_genes, max_genes: measured genes of a set: tiny ones are single genes, huge ones say nothing
-    min_genes: int = 3
-    max_genes: int = 500
-    min_shared: int = 2  # genes that a set must share with the group
-    max_p: float = 0.05  # adjusted p value up to which a set is reported
-    n_sets: int = 20  # sets of a group at most
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if not 1 <= self.min_genes <= self.max_genes or min(self.min_shared, self.n_sets) < 1:
-            raise ValueError(f"1 <= min_genes <= max_genes, min_shared and n_sets >= 1 are needed, got {self}")
-        if not 0 < self.max_p <= 1:
-            raise ValueError(f"max_p must lie in (0, 1], got {self.max_p}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class EnrichedSet:
     """A set that shares more genes with a group than expected by chance."""
 
@@ -109,17 +91,19 @@ def enrich(
     gene_sets: Sequence[GeneSet],
     *,
     measured: Sequence[int],
-    config: EnrichmentConfig | None = None,
+    min_shared: int = 2,
+    max_p: float = 0.05,
+    n_sets: int = 20,
 ) -> tuple[tuple[EnrichedSet, ...], ...]:
     """Find the sets in which the genes of each group are over-represented, adjusted over the sets of a source.
 
-    ``groups``: GeneIDs of each group, best first. Returns sets of each group, smallest p value first; ties go to more
-    shared genes, then to the order given.
+    ``groups``: GeneIDs of each group, best first. ``min_shared``: genes that a set must share with the group.
+    ``max_p``: adjusted p value up to which a set is reported. ``n_sets``: sets of a group at most. Returns sets of each
+    group, smallest p value first; ties go to more shared genes, then to the order given.
     """
-    settings = config or EnrichmentConfig()
     known = dict.fromkeys(measured)
     sets = [(one, one.gene_ids & known.keys()) for one in gene_sets]
-    tested = [(one, genes) for one, genes in sets if settings.min_genes <= len(genes) <= settings.max_genes]
+    tested = [(one, genes) for one, genes in sets if FEWEST_GENES <= len(genes) <= MOST_GENES]
     chosen = [tuple(gene for gene in dict.fromkeys(group) if gene in known) for group in groups]
     if not tested or not chosen:
         return tuple(() for _ in groups)
@@ -127,7 +111,7 @@ def enrich(
     sources, adjusted = np.array([one.source for one, _ in tested]), np.ones_like(p)
     for source in set(sources.tolist()):
         adjusted[:, sources == source] = adjusted_p(p[:, sources == source])
-    is_found = (adjusted <= settings.max_p) & (shared >= settings.min_shared)
+    is_found = (adjusted <= max_p) & (shared >= min_shared)
     orders = [[at for at in np.lexsort((-shared[row], p[row])).tolist() if is_found[row, at]] for row in range(len(p))]
     return tuple(
         tuple(
@@ -141,7 +125,7 @@ def enrich(
                 p_value=float(p[row, at]),
                 p_adjusted=float(adjusted[row, at]),
             )
-            for at in orders[row][: settings.n_sets]
+            for at in orders[row][:n_sets]
         )
         for row, group in enumerate(chosen)
     )

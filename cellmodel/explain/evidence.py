@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,7 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
 from cellmodel.explain.attribution import AttributionTest, standard_differences, test_attribution
-from cellmodel.explain.enrichment import EnrichedSet, EnrichmentConfig, GeneSet, enrich, read_gmt, stored_gene_sets
+from cellmodel.explain.enrichment import EnrichedSet, GeneSet, enrich, read_gmt, stored_gene_sets
 from cellmodel.explain.groups import ClusteredCells, Comparison, Contrast, compare_clusters, compare_conditions
 from cellmodel.explain.markers import Marker, rank_markers, upregulated
 from cellmodel.explain.samples.design import SampleConfig
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
+N_MARKERS: Final = 100  # of a group at most; those that are significant are what enrichment looks at
+_MAX_MARKER_P: Final = 0.05  # adjusted p value up to which a gene is a marker for enrichment
+_N_THEMES: Final = 8  # of a group at most
+_N_SENTENCES: Final = 50  # contributing genes of a group that are reported with a sentence of their text
 _NAMED_MARKERS: Final = 50  # strongest markers of a group that are named
 _LEAST_DRAWS: Final = 200  # random sets
 
@@ -48,13 +52,7 @@ class AttributeConfig:
     condition_key: str | None = None  # column of obs with the conditions to compare inside each cluster
     cluster: str | None = None  # the cluster inside which conditions are compared; each if None
     gmt: tuple[Path, ...] = ()  # files of gene sets
-    # markers of a group at most; those that are significant among them are what enrichment looks at
-    n_markers: int = 100
-    max_marker_p: float = 0.05  # adjusted p value up to which a gene is a marker for enrichment
-    n_sentences: int = 50  # contributing genes of a group that are reported with a sentence of their text
-    n_themes: int = 8  # themes of a group at most
     n_permutations: int = 200  # permutations of the texts; the least p value is 1 / (1 + n)
-    enrichment: EnrichmentConfig = field(default_factory=EnrichmentConfig)
     other_store: bool = False  # whether the clusters may have been made with another store
     samples: SampleConfig | None = None  # samples as replicates, of the same clusters and conditions; cells if None
 
@@ -66,9 +64,8 @@ class AttributeConfig:
             raise ValueError("two clusters are compared by their cells; leave the samples out, or compare all clusters")
         if self.cluster is not None and self.condition_key is None:
             raise ValueError("a cluster is chosen for its conditions; name their column too")
-        for name in ("n_markers", "n_sentences", "n_themes", "n_permutations"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        if self.n_permutations < 1:
+            raise ValueError(f"n_permutations must be >= 1, got {self.n_permutations}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,7 +140,7 @@ def attribute_clusters(
     comparisons, markers = _compared(found, choice, samples)
     stored = stored_gene_sets(kb)
     sets = (*stored, *(one for path in choice.gmt for one in read_gmt(path, kb, use_orthologs=config.use_orthologs)))
-    significant = [[marker.gene for marker in upregulated(group, max_p=choice.max_marker_p)] for group in markers]
+    significant = [[marker.gene for marker in upregulated(group, max_p=_MAX_MARKER_P)] for group in markers]
     genes = _genes(found, config=config, stored=stored, markers=significant)
     differences = np.concatenate([_differences(found, one, genes.columns) for one in comparisons], axis=1)
     tested = test_attribution(
@@ -153,11 +150,9 @@ def attribute_clusters(
         n_permutations=choice.n_permutations,
         rng=generator(config.seed, "attribution"),
     )
-    themes = choose_themes(tested, differences, terms=genes.terms, gene_names=genes.names, n_themes=choice.n_themes)
+    themes = choose_themes(tested, differences, terms=genes.terms, gene_names=genes.names, n_themes=_N_THEMES)
     ids = alignment.gene_ids
-    enriched = enrich(
-        [ids[group].tolist() for group in significant], sets, measured=ids[ids > 0].tolist(), config=choice.enrichment
-    )
+    enriched = enrich([ids[group].tolist() for group in significant], sets, measured=ids[ids > 0].tolist())
     named = _name_markers(found, kb, significant, config=config, n_random=choice.n_permutations)
     contrasts = [contrast for one in comparisons for contrast in one.contrasts]
     return Evidence(
@@ -167,7 +162,7 @@ def attribute_clusters(
                 distance=float(tested.distances[group]),
                 distance_p=float(tested.distance_p[group]),
                 markers=markers[group],
-                contributions=_contributions(group, differences, tested, genes, n_sentences=choice.n_sentences),
+                contributions=_contributions(group, differences, tested, genes),
                 themes=themes[group],
                 enriched=enriched[group],
                 named=named[group],
@@ -281,9 +276,7 @@ def _compared(
         comparisons = compare_conditions(found, condition_key=choice.condition_key, cluster=choice.cluster)
     markers = []
     for one in comparisons:
-        tables = rank_markers(
-            found.expression[one.rows], one.labels, gene_names=found.gene_names, n_top=choice.n_markers
-        )
+        tables = rank_markers(found.expression[one.rows], one.labels, gene_names=found.gene_names, n_top=N_MARKERS)
         markers += [tables[contrast.group].markers for contrast in one.contrasts]
     return comparisons, markers
 
@@ -293,14 +286,12 @@ def _contributions(
     differences: Float[np.ndarray, "gene group"],
     tested: AttributionTest,
     genes: _Genes,
-    *,
-    n_sentences: int,
 ) -> tuple[Contribution, ...]:
     difference, contribution = differences[:, group], tested.contributions[:, group]
     order = np.lexsort((np.arange(len(difference)), -contribution, difference <= 0)).tolist()
     found = []
     for rank, gene in enumerate(order):
-        term = genes.terms.best_term(gene, tested.terms.score[:, group]) if rank < n_sentences else None
+        term = genes.terms.best_term(gene, tested.terms.score[:, group]) if rank < _N_SENTENCES else None
         found.append(
             Contribution(
                 name=genes.names[gene],

@@ -33,16 +33,15 @@ def info_nce(
     return (F.cross_entropy(logits, same_cell) + F.cross_entropy(logits.T, same_cell)) / 2
 
 
-def variance_hinge(view: Float[Tensor, "cell dim"], *, target: float = 1.0) -> Float[Tensor, ""]:
+def variance_hinge(view: Float[Tensor, "cell dim"]) -> Float[Tensor, ""]:
     r"""Keep each dimension of a view spread over the cells :cite:`bardes2022vicreg` (eq. 1).
 
-    .. math:: \frac{1}{d}\sum_k \max\big(0, \gamma - \sqrt{\mathrm{Var}_k + \epsilon}\big)
+    .. math:: \frac{1}{d}\sum_k \max\big(0, 1 - \sqrt{\mathrm{Var}_k + \epsilon}\big)
 
-    ``view``: un-normalized projections: after L2 normalization the loss could not reach zero. ``target``:
-    :math:`\gamma`, the standard deviation asked for.
+    ``view``: un-normalized projections: after L2 normalization the loss could not reach zero.
     """
     deviation = torch.sqrt(view.var(dim=0) + 1e-4)
-    return F.relu(target - deviation).mean()
+    return F.relu(1 - deviation).mean()
 
 
 def sup_con(

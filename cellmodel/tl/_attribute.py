@@ -9,6 +9,7 @@ from cellmodel.core.config import RunConfig, Values, settings_of
 from cellmodel.core.stages import AnyStages
 from cellmodel.core.tools import Kb, Paths, open_kb, paths_of, tool
 from cellmodel.explain.evidence import (
+    N_MARKERS,
     AttributeConfig,
     Evidence,
     attribute_clusters,
@@ -74,7 +75,7 @@ class AttributeJob(Task[Evidence]):
         sampled = sampled_cells(cells, choice.samples)
         tested = markers_of(sampled, choice.samples)
         return sample_contrasts(
-            found, sampled, tested.tests, cluster=choice.cluster, n_top=choice.n_markers, notes=tested.notes
+            found, sampled, tested.tests, cluster=choice.cluster, n_top=N_MARKERS, notes=tested.notes
         )
 
     def values(self, cells: Cells, result: Evidence, key_added: str) -> dict[Slot, Any]:

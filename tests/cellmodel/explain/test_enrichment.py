@@ -10,10 +10,10 @@ import pytest
 
 import genekb
 from cellmodel.core.errors import InputUnusable
-from cellmodel.explain.enrichment import EnrichmentConfig, GeneSet, enrich, read_gmt, stored_gene_sets
+from cellmodel.explain.enrichment import GeneSet, enrich, read_gmt, stored_gene_sets
 from genekb import schema
 
-ALL = EnrichmentConfig(min_shared=1, max_p=1.0, n_sets=100)
+ALL = {"min_shared": 1, "max_p": 1.0, "n_sets": 100}
 
 
 def sets_of(members: dict[str, set[int]], source: str = "file") -> list[GeneSet]:
@@ -22,9 +22,7 @@ def sets_of(members: dict[str, set[int]], source: str = "file") -> list[GeneSet]
 
 def test_p_values_are_those_of_counting_all_ways_to_deal():
     measured, group = range(1, 31), [4, 2, 9, 1]
-    (found,) = enrich(
-        [group], sets_of({"a": {1, 2, 3, 4, 99}, "b": {9, 20, 21, 22, 23}}), measured=measured, config=ALL
-    )
+    (found,) = enrich([group], sets_of({"a": {1, 2, 3, 4, 99}, "b": {9, 20, 21, 22, 23}}), measured=measured, **ALL)
     for one, n_set, shared in zip(found, (4, 5), (3, 1), strict=True):
         ways = sum(comb(n_set, x) * comb(30 - n_set, 4 - x) for x in range(shared, 5))
         assert one.p_value == pytest.approx(ways / comb(30, 4))
@@ -37,8 +35,8 @@ def test_adjustment_is_by_hand_over_all_groups_and_within_each_source():
     rng = np.random.default_rng(0)
     members = {str(number): set(rng.choice(200, 20, replace=False).tolist()) for number in range(12)}
     groups = [rng.choice(200, 30, replace=False).tolist() for _ in range(3)]
-    both = enrich(groups, [*sets_of(members, "x"), *sets_of(members, "y")], measured=range(200), config=ALL)
-    alone = enrich(groups, sets_of(members, "x"), measured=range(200), config=ALL)
+    both = enrich(groups, [*sets_of(members, "x"), *sets_of(members, "y")], measured=range(200), **ALL)
+    alone = enrich(groups, sets_of(members, "x"), measured=range(200), **ALL)
     told = [(one.p_value, one.p_adjusted) for group in alone for one in group]
     assert sorted(told) == sorted(
         (one.p_value, one.p_adjusted) for group in both for one in group if one.gene_set.source == "x"
@@ -50,18 +48,11 @@ def test_adjustment_is_by_hand_over_all_groups_and_within_each_source():
 
 
 def test_weak_small_and_huge_sets_are_left_out():
-    members = {"hit": set(range(10)), "tiny": {0, 1}, "huge": set(range(60)), "weak": {5, 90, 91, 92}}
-    config = EnrichmentConfig(max_genes=50)
-    (found, nothing) = enrich([list(range(8)), [95]], sets_of(members), measured=range(100), config=config)
+    members = {"hit": set(range(10)), "tiny": {0, 1}, "huge": set(range(600)), "weak": {5, 90, 91, 92}}
+    (found, nothing) = enrich([list(range(8)), [95]], sets_of(members), measured=range(1000))
     assert [one.gene_set.name for one in found] == ["hit"]
     assert nothing == ()
     assert enrich([[1]], [], measured=range(5)) == ((),)
-
-
-@pytest.mark.parametrize("change", [{"min_genes": 0}, {"max_genes": 2}, {"max_p": 0.0}, {"n_sets": 0}])
-def test_settings_out_of_range_are_refused(change):
-    with pytest.raises(ValueError, match=r"needed|must lie"):
-        EnrichmentConfig(**change)
 
 
 @pytest.fixture(scope="module")

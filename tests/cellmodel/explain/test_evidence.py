@@ -243,10 +243,9 @@ def test_what_exists_is_not_replaced_unasked(run, cells, kb):
     assert not (folder / "new.h5ad").exists()
 
 
-@pytest.mark.parametrize("change", [{"n_markers": 0}, {"n_permutations": 0}, {"n_themes": 0}, {"n_sentences": 0}])
-def test_settings_out_of_range_are_refused(change):
-    with pytest.raises(ValueError, match="must be >= 1, got 0"):
-        AttributeConfig(**change)
+def test_settings_out_of_range_are_refused():
+    with pytest.raises(ValueError, match="n_permutations must be >= 1, got 0"):
+        AttributeConfig(n_permutations=0)
 
 
 @pytest.mark.slow
