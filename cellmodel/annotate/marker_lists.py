@@ -30,8 +30,8 @@ from cellmodel.annotate.marker_overlap import name_gene_lists
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import AlignmentTooLow, InputUnusable
 from cellmodel.core.random import generator
+from cellmodel.explain.enrichment import false_discovery_rate
 from cellmodel.explain.marker_tables import MarkerLists
-from cellmodel.explain.p_values import false_discovery_rate
 from cellmodel.io.records import Lineage
 from cellmodel.io.records import lineage_of as store_lineage
 from genekb.core.errors import SpeciesMismatch

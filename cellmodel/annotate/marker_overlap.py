@@ -11,9 +11,9 @@ from cellmodel.annotate.candidates import Panel
 from cellmodel.annotate.cell_types import UNASSIGNED
 from cellmodel.core.arrays import Labels
 from cellmodel.core.errors import InputUnusable
+from cellmodel.explain.enrichment import adjusted_p, overlap
 from cellmodel.explain.groups import GroupedCells
 from cellmodel.explain.markers import MarkerTable, rank_markers, upregulated
-from cellmodel.explain.p_values import adjusted_p, overlap
 from cellmodel.io.cells import Cells
 from cellmodel.pp.normalize import detected_genes, log_expression
 

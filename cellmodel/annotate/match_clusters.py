@@ -12,9 +12,9 @@ from cellmodel.annotate.shared_genes import ComparedSide, GenesBy, bring_togethe
 from cellmodel.core.arrays import CellByGene, GeneVectors, Labels, unit_rows
 from cellmodel.core.config import RunConfig
 from cellmodel.core.random import generator, permutation_p
+from cellmodel.explain.enrichment import adjusted_p, overlap
 from cellmodel.explain.groups import ClusteredCells
 from cellmodel.explain.markers import rank_markers, upregulated
-from cellmodel.explain.p_values import adjusted_p, overlap
 from cellmodel.io.records import Lineage
 from cellmodel.pp.moments import cluster_moments
 from cellmodel.pp.text.paths import fit_whitening

@@ -45,8 +45,8 @@ from cellmodel.core.arrays import CellGraph, Labels
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator, permutation_p
+from cellmodel.explain.enrichment import false_discovery_rate
 from cellmodel.explain.groups import ClusteredCells, clustered
-from cellmodel.explain.p_values import false_discovery_rate
 from cellmodel.io.cells import Cells
 from cellmodel.io.records import Lineage, check_lineage, stored_graph
 from cellmodel.pp.features import make_features

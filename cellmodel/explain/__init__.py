@@ -8,7 +8,6 @@ __all__ = [
     "groups",
     "marker_tables",
     "markers",
-    "p_values",
     "samples",
     "terms",
     "words",

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cellmodel.core.errors import InputUnusable
-from cellmodel.explain.p_values import adjusted_p
+from cellmodel.explain.enrichment import adjusted_p
 from cellmodel.explain.samples.design import Design, Replicates, SampleConfig, design_of, limits_of
 from cellmodel.explain.samples.moderated_t import ALIKE, fit_effects, moderate
 

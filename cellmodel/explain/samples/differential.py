@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cellmodel.core.errors import InputUnusable, NotAvailable
-from cellmodel.explain.p_values import adjusted_p
+from cellmodel.explain.enrichment import adjusted_p
 from cellmodel.explain.samples.design import Design, Replicates, SampleConfig, design_of, limits_of, paired_design
 from cellmodel.explain.samples.moderated_t import ALIKE, RANK, fit_effects, moderate
 from cellmodel.explain.samples.pseudobulk import Libraries, Pseudobulk

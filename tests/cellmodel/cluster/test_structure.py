@@ -9,7 +9,7 @@ from cellmodel.pp.neighbors import knn_graph, snn_weights
 from cellmodel.pp.normalize import normalize_log1p, principal_components
 
 
-def groups(n_groups, *, seed=0, size=60, distance=15):
+def groups(n_groups, *, seed=0, size=30, distance=15):
     rng = np.random.default_rng(seed)
     return np.repeat(distance * np.eye(n_groups, 12), size, axis=0) + rng.standard_normal((n_groups * size, 12))
 
@@ -25,7 +25,7 @@ def checked(points, *, total_counts=None, seed=0, n_clusters=None):
     return check_structure(labels, pcs=points, total_counts=counts, seed=seed, **given)
 
 
-def one_profile_of_any_depth(seed, n_cells=400):
+def one_profile_of_any_depth(seed, n_cells=200):
     rng = np.random.default_rng(seed)
     profile = rng.dirichlet(np.exp(rng.normal(0, 1.5, 1500)))
     counts = rng.poisson(2000 * rng.lognormal(0, 0.6, n_cells)[:, None] * profile).astype(np.float32)
@@ -71,5 +71,5 @@ def test_nothing_depends_on_the_order_of_the_cells():
 
 def test_few_cells_and_one_cluster_are_not_checked():
     assert list(checked(groups(2, size=10)).notes()) == []
-    one = check_structure(np.zeros(60, dtype=np.int64), pcs=groups(1), total_counts=np.ones(60), seed=0)
+    one = check_structure(np.zeros(30, dtype=np.int64), pcs=groups(1), total_counts=np.ones(30), seed=0)
     assert list(one.notes()) == []

@@ -41,7 +41,7 @@ def views():
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", [*TRAINED[:-1], pytest.param(TRAINED[-1], marks=pytest.mark.slow)])
 def test_a_recipe_keeps_to_its_device_and_gives_the_same_there(name, views, monkeypatch):
     for module in (lowsample, graph_training, scllm_dsc, scrcl, scsiameseclu):
         for setting, value in list(vars(module).items()):
