@@ -8,7 +8,7 @@ import numpy as np
 
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
-from cellmodel.perturb.auc import gene_aucs, mean_gene_auc
+from cellmodel.perturb.model import gene_aucs, mean_gene_auc
 from cellmodel.perturb.tables import PairTable, read_pairs, read_scores
 
 _INTERVAL = 1.96  # standard errors

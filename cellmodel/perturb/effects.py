@@ -10,9 +10,8 @@ from jaxtyping import Bool, Float, Int
 
 from cellmodel.core.arrays import CellByGene, unit_rows
 from cellmodel.core.errors import InputUnusable
-from cellmodel.perturb.features import GRID
-from cellmodel.perturb.kernels import Matrix, centered, nearness
-from cellmodel.perturb.model import N_FOLDS, fold_of
+from cellmodel.perturb.features import GRID, Matrix, centered, nearness
+from cellmodel.perturb.model import N_FOLDS, by_others, fold_of
 from cellmodel.perturb.tables import MIN_TRAINED
 from genekb.core.messages import counted, known_names
 
@@ -196,12 +195,11 @@ def _regress(measured: Effects, kernel: Matrix, across: Matrix, *, ridge: float)
 
 
 def _out_of_fold(measured: Effects, kernel: Matrix, folds: Int[np.ndarray, " _"], *, ridge: float) -> Effects:
-    found = np.empty_like(measured)
-    for fold in np.unique(folds).tolist():
-        inside: Bool[np.ndarray, " _"] = folds == fold
+    def predicted(inside: Bool[np.ndarray, " _"]) -> Effects:
         part = kernel[np.ix_(~inside, ~inside)]
-        found[inside] = _regress(measured[~inside], part, kernel[np.ix_(inside, ~inside)], ridge=ridge)
-    return found
+        return _regress(measured[~inside], part, kernel[np.ix_(inside, ~inside)], ridge=ridge)
+
+    return by_others(folds, predicted)
 
 
 def _half_width(residual: Effects) -> Float[np.ndarray, " gene"]:

@@ -1,15 +1,59 @@
-"""A model of responses to perturbations: features out of fold, their weights, and a calibrated probability."""
+"""A model of responses to perturbations: features out of fold, their weights, a calibrated probability, its AUC."""
 
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from cellmodel.perturb.auc import mean_gene_auc
 from cellmodel.perturb.features import GRID, Known, Pairs, Settings, Vectors, pair_features
+from cellmodel.perturb.tables import MIN_TRAINED
+from cellmodel.perturb.texts import GeneTexts
+
+
+def gene_aucs(
+    genes: Int[np.ndarray, " pair"],
+    labels: Float[np.ndarray, " pair"],
+    scores: Float[np.ndarray, " pair"],
+    *,
+    counts: Float[np.ndarray, " pair"] | None = None,
+) -> Float[np.ndarray, " gene"]:
+    """Area under the ROC curve of each gene over its pairs, in order of genes; NaN for a gene of one label alone.
+
+    Equal scores count half. ``counts``: how often each pair is drawn, for a bootstrap; once if None.
+    """
+    weights = np.ones(len(genes)) if counts is None else counts
+    order = np.lexsort((scores, genes))
+    gene, score = genes[order], scores[order]
+    hit, miss = (labels * weights)[order], ((1 - labels) * weights)[order]
+    starts: Bool[np.ndarray, " pair"] = np.ones(len(gene), dtype=bool)
+    starts[1:] = (np.diff(gene) != 0) | (np.diff(score) != 0)
+    run = np.cumsum(starts) - 1
+    of_run = gene[starts]
+    hits, misses = np.bincount(run, hit), np.bincount(run, miss)
+    below = np.cumsum(misses) - misses
+    n_genes = int(genes.max()) + 1
+    n_hits, n_misses = np.bincount(of_run, hits, n_genes), np.bincount(of_run, misses, n_genes)
+    before = np.cumsum(n_misses) - n_misses
+    pairs_won = np.bincount(of_run, hits * (below - before[of_run] + misses / 2), n_genes)
+    compared = n_hits * n_misses
+    return np.divide(pairs_won, compared, out=np.full(n_genes, np.nan), where=compared > 0)
+
+
+def mean_gene_auc(
+    genes: Int[np.ndarray, " pair"],
+    labels: Float[np.ndarray, " pair"],
+    scores: Float[np.ndarray, " pair"],
+    *,
+    counts: Float[np.ndarray, " pair"] | None = None,
+) -> float:
+    """Mean of :func:`gene_aucs` over the genes that have both labels; NaN where none has."""
+    found = gene_aucs(genes, labels, scores, counts=counts)
+    return float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
+
 
 N_FOLDS: Final = 4
 _PRIOR: Final = 2.0  # pairs of average label that a gene's own frequency is shrunken by
@@ -25,21 +69,28 @@ def fold_of(names: Sequence[str]) -> Int[np.ndarray, " name"]:
     return folds
 
 
+def by_others(
+    groups: Int[np.ndarray, " row"], predict: Callable[[Bool[np.ndarray, " row"]], Float[np.ndarray, "..."]]
+) -> Float[np.ndarray, "..."]:
+    """Values of the rows of each group as ``predict`` gives them by the rows outside; it takes which are inside."""
+    inside = [groups == group for group in np.unique(groups).tolist()]
+    parts = [predict(rows) for rows in inside]
+    found = np.empty((len(groups), *parts[0].shape[1:]))
+    for rows, part in zip(inside, parts, strict=True):
+        found[rows] = part
+    return found
+
+
 def out_of_fold(
     known: Known, folds: Int[np.ndarray, " row"], vectors: Vectors, *, settings: Settings
 ) -> Float[np.ndarray, "pair feature"]:
     """Features of each known pair by perturbations of the other groups alone; ``folds``: of rows of perturbations."""
-    of_pair = folds[known.rows]
-    found: Float[np.ndarray, "pair feature"] | None = None
-    for fold in np.unique(of_pair).tolist():
-        inside = of_pair == fold
-        features = pair_features(
-            known.take(~inside), known.rows[inside], known.columns[inside], vectors, settings=settings
-        )
-        if found is None:
-            found = np.empty((len(of_pair), features.shape[1]))
-        found[inside] = features
-    return np.asarray(found)
+
+    def features(inside: Bool[np.ndarray, " pair"]) -> Float[np.ndarray, "inside feature"]:
+        rows, columns = known.rows[inside], known.columns[inside]
+        return pair_features(known.take(~inside), rows, columns, vectors, settings=settings)
+
+    return by_others(folds[known.rows], features)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -83,12 +134,12 @@ def scores_left_out(
     features: Float[np.ndarray, "pair feature"], known: Known, folds: Int[np.ndarray, " row"], *, n_genes: int
 ) -> Float[np.ndarray, " pair"]:
     """Scores of known pairs by features out of fold, with weights of the other groups."""
-    found, of_pair = np.empty(len(known.rows)), folds[known.rows]
-    for fold in np.unique(of_pair).tolist():
-        inside = of_pair == fold
+
+    def scores(inside: Bool[np.ndarray, " pair"]) -> Float[np.ndarray, " inside"]:
         stack = fit_stack(features[~inside], known.take(~inside), n_genes=n_genes)
-        found[inside] = stack.score(features[inside], known.columns[inside])
-    return found
+        return stack.score(features[inside], known.columns[inside])
+
+    return by_others(folds[known.rows], scores)
 
 
 def mean_auc(known: Known, folds: Int[np.ndarray, " row"], scores: Float[np.ndarray, " pair"]) -> float:
@@ -166,8 +217,113 @@ def frequencies_out_of_fold(
     known: Known, folds: Int[np.ndarray, " row"], *, n_genes: int
 ) -> Float[np.ndarray, " pair"]:
     """Frequency of the gene of each known pair in the other groups of perturbations."""
-    of_pair, found = folds[known.rows], np.empty(len(known.rows))
-    for fold in np.unique(of_pair).tolist():
-        inside: Bool[np.ndarray, " pair"] = of_pair == fold
-        found[inside] = frequencies(known.take(~inside), n_genes=n_genes)[known.columns[inside]]
-    return found
+    return by_others(
+        folds[known.rows],
+        lambda inside: frequencies(known.take(~inside), n_genes=n_genes)[known.columns[inside]],
+    )
+
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PairVectors:
+    """Vectors of the perturbations and genes that occur, and places of rows among them."""
+
+    vectors: Vectors
+    perturbations: Int[np.ndarray, " perturbation"]  # rows, sorted
+    genes: Int[np.ndarray, " gene"]
+
+    def known(self, pairs: Known) -> Known:
+        """Pairs by their places."""
+        rows, columns = self.places(pairs)
+        return Known(rows=rows, columns=columns, values=pairs.values)
+
+    def places(self, pairs: Known) -> tuple[Int[np.ndarray, " pair"], Int[np.ndarray, " pair"]]:
+        """Places of perturbations and of genes of pairs of rows of texts."""
+        return np.searchsorted(self.perturbations, pairs.rows), np.searchsorted(self.genes, pairs.columns)
+
+
+def pair_vectors(texts: GeneTexts, pairs: Sequence[Known]) -> PairVectors:
+    """Take the vectors that some pairs of rows of texts need."""
+    perturbations = np.unique(np.concatenate([one.rows for one in pairs]))
+    genes = np.unique(np.concatenate([one.columns for one in pairs]))
+    vectors = Vectors(perturbations=texts.vectors[perturbations], genes=texts.vectors[genes])
+    return PairVectors(vectors=vectors, perturbations=perturbations, genes=genes)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PairModel:
+    """Weights and calibration of a training table, and what they are used with."""
+
+    compact: PairVectors
+    known: Known
+    other: Known | None  # of other cell lines, where enough perturbations are shared
+    stack: Stack
+    stack_with_other: Stack | None
+    rates: Float[np.ndarray, " gene"]
+    calibration: Calibration
+    settings: Settings
+    auc: float
+    n_shared: int
+
+    @classmethod
+    def fit(cls, compact: PairVectors, known: Known, other: Known | None, names: Sequence[str]) -> "PairModel":
+        """Fit everything to features that are out of fold."""
+        known, n_genes = compact.known(known), len(compact.genes)
+        other = compact.known(other) if other else None
+        trained = np.unique(known.rows)
+        folds = np.zeros(len(compact.perturbations), dtype=np.int64)
+        folds[trained] = fold_of([names[row] for row in compact.perturbations[trained].tolist()])
+        settings = choose_settings(known, folds, compact.vectors)
+        features = out_of_fold(known, folds, compact.vectors, settings=settings)
+        stack = fit_stack(features, known, n_genes=n_genes)
+        scores = stack.score(features, known.columns)
+        left_out = scores_left_out(features, known, folds, n_genes=n_genes)
+        shared = np.isin(known.rows, other.rows) if other else np.zeros(len(known.rows), dtype=bool)
+        n_shared, with_other = len(np.unique(known.rows[shared])), None
+        if other and n_shared < MIN_TRAINED:
+            log.warning(
+                "%d trained perturbations are in the other table, %d are needed; not used", n_shared, MIN_TRAINED
+            )
+            other, n_shared = None, 0
+        elif other:
+            part = known.take(shared)
+            both = _with_other(features[shared], other, part, compact.vectors, settings)
+            with_other = fit_stack(both, part, n_genes=n_genes)
+            scores[shared] = with_other.score(both, part.columns)
+            left_out[shared] = scores_left_out(both, part, folds, n_genes=n_genes)
+        rates = frequencies_out_of_fold(known, folds, n_genes=n_genes)
+        return cls(
+            compact=compact,
+            known=known,
+            other=other,
+            stack=stack,
+            stack_with_other=with_other,
+            rates=frequencies(known, n_genes=n_genes),
+            calibration=calibrate(scores, rates, known.values),
+            settings=settings,
+            auc=mean_auc(known, folds, left_out),
+            n_shared=n_shared,
+        )
+
+    def predict(self, asked: Known) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Score and probability of pairs, and which of them used labels of other cell lines."""
+        rows, columns = self.compact.places(asked)
+        features = pair_features(self.known, rows, columns, self.compact.vectors, settings=self.settings)
+        scores = self.stack.score(features, columns)
+        used = np.zeros(len(rows), dtype=bool)
+        if self.other is not None and self.stack_with_other is not None:
+            used = np.isin(rows, self.other.rows)
+            if used.any():
+                part = Known(rows=rows[used], columns=columns[used], values=asked.values[used])
+                both = _with_other(features[used], self.other, part, self.compact.vectors, self.settings)
+                scores[used] = self.stack_with_other.score(both, columns[used])
+        return scores, self.calibration.probability(scores, self.rates[columns]), used
+
+
+def _with_other(
+    features: Float[np.ndarray, "pair feature"], other: Known, pairs: Known, vectors: Vectors, settings: Settings
+) -> Float[np.ndarray, "pair feature"]:
+    others = pair_features(other, pairs.rows, pairs.columns, vectors, settings=settings)
+    return np.concatenate([features, others], axis=1)

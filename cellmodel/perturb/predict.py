@@ -13,10 +13,9 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.io.records import Lineage
 from cellmodel.io.writers import check_targets
 from cellmodel.perturb.features import Known, Settings
-from cellmodel.perturb.neighbors import N_SHOWN, Neighbor, nearest_trained
-from cellmodel.perturb.pair_model import PairModel, pair_vectors
+from cellmodel.perturb.model import PairModel, pair_vectors
 from cellmodel.perturb.tables import MIN_TRAINED, PairTable, check_training, read_other_lines, read_pairs
-from cellmodel.perturb.texts import GeneTexts, TextKnowledge, gene_texts
+from cellmodel.perturb.texts import N_SHOWN, GeneTexts, Neighbor, TextKnowledge, gene_texts, nearest_trained
 from genekb.core.messages import counted
 from genekb.files.replace import Target
 from genekb.files.tables import write_table
@@ -200,16 +199,8 @@ def prediction_rows(found: Prediction) -> Iterator[list[Any]]:
     }
     columns = (found.score.tolist(), found.probability.tolist(), found.source, found.note)
     for (perturbation, gene), *values in zip(found.query.pairs, *columns, strict=True):
-        yield [perturbation, gene, *values, *_filled(near.get(perturbation, []))]
-
-
-def _filled(values: list[Any]) -> list[Any]:
-    return values + [None] * (4 * N_SHOWN - len(values))
-
-
-def write_predictions(found: Prediction, path: Path, *, overwrite: bool = False) -> None:
-    """Write predictions as .tsv, or as .csv where the name says so."""
-    write_table(path, prediction_columns(), prediction_rows(found), digits=6, overwrite=overwrite)
+        shown = near.get(perturbation, [])
+        yield [perturbation, gene, *values, *shown, *[None] * (4 * N_SHOWN - len(shown))]
 
 
 def predict_files(
@@ -222,7 +213,7 @@ def predict_files(
     also: Sequence[Path] = (),
     overwrite: bool = False,
 ) -> Prediction:
-    """Predict the pairs of a table from those of another, and write them; see :func:`predict_pairs`."""
+    """Predict the pairs of a table from another, and write them as .tsv or .csv; see :func:`predict_pairs`."""
     check_targets([Target(path)], inputs=[train, query, *also], overwrite=overwrite)
     found = predict_pairs(
         read_pairs(train, with_labels=True),
@@ -231,5 +222,5 @@ def predict_files(
         config=config,
         also=read_other_lines(also),
     )
-    write_predictions(found, path, overwrite=overwrite)
+    write_table(path, prediction_columns(), prediction_rows(found), digits=6, overwrite=overwrite)
     return found

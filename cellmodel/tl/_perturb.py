@@ -16,9 +16,8 @@ from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, obs_column
 from cellmodel.io.records import h5ad_safe, input_record
 from cellmodel.io.writers import cells_target, check_targets, write_cells
 from cellmodel.perturb.effects import COVERAGE, MeasuredEffects, measure_effects, predict_effects, pseudo_replicates
-from cellmodel.perturb.neighbors import nearest_trained
 from cellmodel.perturb.predict import PREDICTED, TRAINED, PerturbConfig
-from cellmodel.perturb.texts import GeneTexts, TextKnowledge, gene_texts
+from cellmodel.perturb.texts import GeneTexts, TextKnowledge, gene_texts, nearest_trained
 from cellmodel.pp.normalize import log_expression
 from genekb.files.tables import read_list
 

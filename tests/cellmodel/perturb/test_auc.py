@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from cellmodel.perturb.auc import gene_aucs, mean_gene_auc
+from cellmodel.perturb.model import gene_aucs, mean_gene_auc
 
 
 def draw(seed=0, n=400):
