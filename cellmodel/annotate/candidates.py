@@ -7,6 +7,7 @@ from pathlib import Path
 from cellmodel.annotate.cell_types import IN_EVERY_TISSUE, CellType, cell_type_of_row, read_cell_types, usual_types
 from cellmodel.annotate.levels import read_cell_groups
 from cellmodel.core.errors import InputUnusable
+from cellmodel.explain.marker_tables import read_marker_lists
 from genekb.core.messages import known_names
 from genekb.core.words import split_words
 from genekb.files.limits import parse_json
@@ -79,7 +80,10 @@ def choose_types(
     return tuple(replace(one, tissue="") for one in chosen)  # their place is known: the clusters need not speak for it
 
 
-def panel_of(markers: "str | Path | Mapping[str, Sequence[str]]") -> "Panel":
+Panel = dict[str, tuple[str, ...]]
+
+
+def panel_of(markers: "str | Path | Mapping[str, Sequence[str]]") -> Panel:
     """Give marker genes by type, of a file or as they are."""
     if isinstance(markers, str | Path):
         return read_panel(Path(markers))
@@ -99,35 +103,17 @@ def _completed(types: Sequence[CellType]) -> tuple[CellType, ...]:
     return tuple(completed)
 
 
-Panel = dict[str, tuple[str, ...]]
-
-
 def read_panel(path: Path) -> Panel:
-    """Read marker genes by type: JSON of type → genes, or .tsv or .csv with the columns ``cell_type`` and ``gene``."""
+    """Read marker genes by type: JSON of type → genes, or as lists of marker genes are read, by ``cell_type``."""
+    if path.suffix != ".json":
+        return dict(read_marker_lists(path).genes)
     with reading(path, "marker genes", InputUnusable):
-        panel = _panel_of_json(path) if path.suffix == ".json" else _panel_of_table(path)
-    if not any(panel.values()):
-        raise InputUnusable(f"{path} names no gene; give a gene a line under the columns cell_type and gene")
-    return panel
-
-
-def _panel_of_json(path: Path) -> Panel:
-    content = parse_json(path.read_bytes())
-    if not isinstance(content, dict) or not all(isinstance(genes, list) for genes in content.values()):
-        raise ValueError("it is no object of type → list of genes")
-    odd = next((name for name, genes in content.items() if not all(isinstance(gene, str) for gene in genes)), None)
-    if odd is not None:
-        raise ValueError(f"a gene of {odd[:40]!r} is no text")
+        content = parse_json(path.read_bytes())
+        if not isinstance(content, dict) or not all(isinstance(genes, list) for genes in content.values()):
+            raise ValueError("it is no object of type → list of genes")
+        odd = next((name for name, genes in content.items() if not all(isinstance(gene, str) for gene in genes)), None)
+        if odd is not None:
+            raise ValueError(f"a gene of {odd[:40]!r} is no text")
+        if not any(content.values()):
+            raise ValueError("it names no gene; give type → list of genes")
     return {name: tuple(genes) for name, genes in content.items()}
-
-
-def _panel_of_table(path: Path) -> Panel:
-    table = read_table(path, "marker genes", error=InputUnusable)
-    if not {"cell_type", "gene"} <= set(table.columns):
-        raise ValueError(f"its columns are {table}, not cell_type and gene")
-    panel: dict[str, list[str]] = {}
-    for line, row in zip(table.lines, table.rows, strict=True):
-        if not row["cell_type"] or not row["gene"]:
-            raise ValueError(f"line {line} has no {'gene' if row['cell_type'] else 'cell_type'}")
-        panel.setdefault(row["cell_type"], []).append(row["gene"])
-    return {name: tuple(genes) for name, genes in panel.items()}

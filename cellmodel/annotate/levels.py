@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Float
 
 from cellmodel.annotate.cell_types import IN_EVERY_TISSUE, UNASSIGNED, CellType, read_cell_types, read_packaged
-from cellmodel.core.errors import InputUnusable
 
 Level = Literal["auto", "fine", "broad"]
 LEVELS: Final[tuple[str, ...]] = get_args(Level)
@@ -108,8 +107,6 @@ def level_name(
     everyday group score within ``max_gap`` of it, as a fraction of its score: then the nearest group of all these.
     Where a group, scored by genes of its own, scores more than twice as high as any candidate, ``auto`` is the group.
     """
-    if level not in LEVELS:
-        raise InputUnusable(f"no level {level!r}; give one of {', '.join(LEVELS)}")
     order = np.argsort(-np.asarray(scores), kind="stable").tolist()
     best = types[order[0]]
     group = broad_group(best)
@@ -194,9 +191,9 @@ def weigh_by_place(
     return weighed, support
 
 
-def place_gap(support: float, max_gap: float = MAX_GAP) -> float:
+def place_gap(support: float) -> float:
     """Gap of :func:`level_name` for a best type with that support: wide where its tissue is hardly that of the file."""
-    return max_gap if support >= _SUPPORTED else max(max_gap, ELSEWHERE)
+    return MAX_GAP if support >= _SUPPORTED else ELSEWHERE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,7 @@ import genekb
 from cellmodel.annotate.cell_types import HUMAN, CellType, TypeEvidence, evidence_of_genes, usual_types
 from cellmodel.annotate.levels import (
     GROUP_WEIGHT,
-    MAX_GAP,
+    LEVELS,
     Level,
     LevelName,
     Support,
@@ -35,6 +35,7 @@ from cellmodel.explain.marker_tables import MarkerLists
 from cellmodel.io.records import Lineage
 from cellmodel.io.records import lineage_of as store_lineage
 from genekb.core.errors import SpeciesMismatch
+from genekb.core.messages import check_choice
 from genekb.query.gene_theme import share_reaching
 
 _LAST_WEIGHT = 0.5  # of the last gene of a list; the first has 1
@@ -47,13 +48,13 @@ class ListChoice:
 
     types: Sequence[CellType] | None = None  # the candidates; those of the package's table if None
     level: Level = "auto"
-    max_gap: float = MAX_GAP  # of :func:`cellmodel.annotate.levels.level_name`
     universe: Sequence[str] | None = None  # genes that a list could hold; those of the store with a text if None
     n_top: int = 50  # genes of a list that count
     n_permutations: int = 200  # random lists of each size; the least p value is 1 / (1 + n)
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
+        """Check the level and the ranges."""
+        check_choice("level", self.level, LEVELS)
         if min(self.n_top, self.n_permutations) < 1:
             raise ValueError(f"n_top and n_permutations must be >= 1, got {self.n_top} and {self.n_permutations}")
 
@@ -282,7 +283,7 @@ def _name(
 ) -> Verdict:
     """Name one list; one without known genes is unassigned."""
     own, of_groups = scores[: about.n_types], scores[about.n_types :]
-    gap = place_gap(support[own.argmax()], choice.max_gap)
+    gap = place_gap(support[own.argmax()])
     answer = level_name(about.types, own, level=choice.level, max_gap=gap, groups=about.groups, group_scores=of_groups)
     row = _row_of(answer, about, scores)
     supporting = _support(row, [gene for gene in genes if genes[gene]], place, about, score=float(scores[row]))

@@ -61,29 +61,19 @@ def cluster_rows(clusters: Sequence[str], labels: Labels, names: Sequence[Any]) 
 
 
 def name_clusters(
-    markers: Sequence[MarkerTable],
-    panel: Mapping[str, Sequence[str]],
-    *,
-    background: Sequence[str],
-    n_markers: int = _N_MARKERS,
-    min_overlap: int = _MIN_OVERLAP,
+    markers: Sequence[MarkerTable], panel: Mapping[str, Sequence[str]], *, background: Sequence[str]
 ) -> tuple[ClusterName, ...]:
     """Name clusters by their markers, see :func:`name_gene_lists`.
 
     ``background``: names of all genes that ``markers`` were ranked among.
     """
     names = [[marker.name for marker in upregulated(table.markers, max_p=_MAX_P)] for table in markers]
-    chosen = [tuple(dict.fromkeys(each))[:n_markers] for each in names]
-    named = name_gene_lists(chosen, panel, background=background, min_overlap=min_overlap)
+    named = name_gene_lists([tuple(dict.fromkeys(each)) for each in names], panel, background=background)
     return tuple(replace(one, cluster=table.cluster) for one, table in zip(named, markers, strict=True))
 
 
 def name_gene_lists(
-    chosen: Sequence[tuple[str, ...]],
-    panel: Mapping[str, Sequence[str]],
-    *,
-    background: Sequence[str],
-    min_overlap: int = _MIN_OVERLAP,
+    chosen: Sequence[tuple[str, ...]], panel: Mapping[str, Sequence[str]], *, background: Sequence[str]
 ) -> tuple[ClusterName, ...]:
     """Name lists of genes by the types of a panel whose genes are over-represented among them.
 
@@ -100,8 +90,7 @@ def name_gene_lists(
     shared, p = overlap(chosen, list(types.values()), measured=tuple(measured))
     adjusted = adjusted_p(p)
     return tuple(
-        _name(row, found, types, tests=(shared[row], p[row], adjusted[row]), min_overlap=min_overlap)
-        for row, found in enumerate(chosen)
+        _name(row, found, types, tests=(shared[row], p[row], adjusted[row])) for row, found in enumerate(chosen)
     )
 
 
@@ -111,7 +100,6 @@ def _name(
     types: Mapping[str, frozenset[str]],
     *,
     tests: tuple[Int[np.ndarray, " type"], Float[np.ndarray, " type"], Float[np.ndarray, " type"]],
-    min_overlap: int,
 ) -> ClusterName:
     """Order the types for one cluster, and name it by the first if that is strong enough."""
     shared, p, adjusted = tests
@@ -119,8 +107,8 @@ def _name(
     names = list(types)
     first, second = int(order[0]), int(order[1]) if len(order) > 1 else None
     reason = ""
-    if shared[first] < min_overlap:
-        reason = f"{shared[first]} of {min_overlap} shared genes"
+    if shared[first] < _MIN_OVERLAP:
+        reason = f"{shared[first]} of {_MIN_OVERLAP} shared genes"
     elif adjusted[first] > _MAX_P:
         reason = f"adjusted p {adjusted[first]:.2g}"
     return ClusterName(

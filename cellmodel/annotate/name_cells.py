@@ -57,6 +57,7 @@ _WEAK_CELL = 0.95  # fraction of the cells' best scores with permuted genes belo
 _LEAST_GROUP = 10  # cells whose best type is the same, for that type to be a candidate
 _LEAST_FRACTION = 0.002  # of all cells, for the same
 _GROUP_PERMUTATIONS = 50
+_N_GENES = 8  # genes reported for a name
 _UPREGULATED = 0.25  # standard deviations above the mean of the clusters
 _RELATIVES, _OF_RELATIVES = 2, 0.25  # clusters that each is compared with beside all, and the weight of that contrast
 
@@ -66,14 +67,13 @@ class TypeNaming:
     """When a name is given; one set of values serves every data set."""
 
     n_permutations: int = 200  # permutations of the genes; the least p value is 1 / (1 + n)
-    n_genes: int = 8  # genes reported for a name
     level: Level = "auto"  # of names, see :func:`cellmodel.annotate.levels.level_name`
 
     def __post_init__(self) -> None:
         """Check the level and the ranges."""
         check_choice("level", self.level, LEVELS)
-        if min(self.n_permutations, self.n_genes) < 1:
-            raise ValueError(f"n_permutations and n_genes must be >= 1, got {self.n_permutations} and {self.n_genes}")
+        if self.n_permutations < 1:
+            raise ValueError(f"n_permutations must be >= 1, got {self.n_permutations}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -252,7 +252,7 @@ class ClusterScores:
             text_score=float((evidence.text[best] @ profile)[0]),
             marker_score=float((evidence.markers[best] @ profile)[0]),
             share_markers=float(self.is_upregulated[row, markers].mean()) if len(markers) else 0.0,
-            genes=genes[: config.n_genes],
+            genes=genes[:_N_GENES],
         )
         answer = level_name(evidence.types, scores, level=config.level, max_gap=place_gap(support[best]))
         answer = hold_cells(answer, mix, evidence.types)

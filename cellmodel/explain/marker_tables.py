@@ -13,7 +13,7 @@ from genekb.query.gene_sets import FORMS, read_gene_sets
 # columns by what they hold; of several that a table has, the first counts. Those of Seurat's FindAllMarkers and of
 # scanpy's rank_genes_groups_df are among them, and those of `cellmodel markers`
 _COLUMNS: Final = {
-    "cluster": ("cluster", "group"),
+    "cluster": ("cluster", "group", "cell_type"),
     "gene": ("gene", "names"),
     "rank": ("rank",),
     "score": ("score", "scores", "statistic"),

@@ -14,8 +14,9 @@ from cellmodel.annotate.levels import (
     shared_genes,
     shared_name,
 )
+from cellmodel.annotate.marker_lists import ListChoice
+from cellmodel.annotate.name_cells import TypeNaming
 from cellmodel.annotate.ontology.terms import read_ontology
-from cellmodel.core.errors import InputUnusable
 
 TYPES = {one.name: one for one in read_cell_types()}
 GROUPS = {one.name: one for one in read_cell_groups()}
@@ -94,8 +95,9 @@ def test_a_type_that_holds_another_is_their_common_group_and_types_of_no_kin_hav
 
 
 def test_an_unknown_level_is_refused_and_a_type_of_no_table_is_its_own():
-    with pytest.raises(InputUnusable, match="no level 'coarse'; give one of auto, fine, broad"):
-        level_of({"hepatocyte": 1.0}, level="coarse")
+    for config in (TypeNaming, ListChoice):
+        with pytest.raises(ValueError, match="is not one of auto, fine, broad"):
+            config(level="coarse")
     mine = [CellType(name="mine"), CellType(name="yours")]
     assert level_name(mine, np.array([2.0, 2.0]), level="broad").name == "mine"
 

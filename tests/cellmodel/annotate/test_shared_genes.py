@@ -1,6 +1,7 @@
 """Two data sets over the same genes: by GeneID, by orthologue, by text; matched as a double loop would."""
 
 import gzip
+import math
 from pathlib import Path
 
 import anndata as ad
@@ -8,12 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import cellmodel as cm
 import genekb
-from cellmodel.annotate.shared_genes import is_mutual, joint_features, match_texts
+from cellmodel.annotate.shared_genes import even_weights, is_mutual, joint_features, match_texts
 from cellmodel.core.arrays import unit_rows
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import AlignmentTooLow, InputUnusable
 from cellmodel.io.cells import cells_from_anndata
+from cellmodel.io.formats.anndata import read_anndata
+from cellmodel.tl._demo import find_demo_cells
 
 N_GENES, N_CELLS = 120, 90
 TYPES = np.repeat([0, 1, 2], N_CELLS // 3)
@@ -140,3 +144,60 @@ def test_too_few_shared_genes_are_refused_with_a_hint(human, mouse, kb):
         joint_features(human, few, kb, RunConfig(), genes_by="text")
     with pytest.raises(InputUnusable, match="needs knowledge"):
         joint_features(human, mouse, kb, RunConfig(knowledge="none"), genes_by="text")
+
+
+def test_weights_are_one_over_the_density():
+    points = np.random.default_rng(0).normal(size=(12, 3))
+    squared = [[sum((a - b) ** 2 for a, b in zip(u, v, strict=True)) for v in points] for u in points]
+    width = 0.25 * float(np.median(squared))
+    density = [sum(math.exp(-d / (2 * width)) for d in row) for row in squared]
+    expected = np.array([1 / d for d in density])
+    np.testing.assert_allclose(even_weights(points), expected / expected.sum(), rtol=1e-9)
+
+
+def test_a_weighted_mean_does_not_move_with_the_shares_of_two_crowds():
+    rng = np.random.default_rng(1)
+    sizes = {"even": (150, 150), "uneven": (240, 60)}
+    crowds = {name: [rng.normal(center, 0.1, size=(n, 2)) for center, n in zip((0, 5), ns, strict=True)]
+              for name, ns in sizes.items()}  # fmt: skip
+    means = {name: even_weights(np.concatenate(c)) @ np.concatenate(c) for name, c in crowds.items()}
+    np.testing.assert_allclose(means["even"], 2.5, atol=0.3)
+    np.testing.assert_allclose(means["uneven"], means["even"], atol=0.3)
+
+
+def test_the_order_of_cells_does_not_matter():
+    points = np.random.default_rng(2).normal(size=(50, 4))
+    order = np.random.default_rng(3).permutation(50)
+    np.testing.assert_allclose(even_weights(points[order]), even_weights(points)[order], rtol=1e-9)
+
+
+def test_equal_cells_weigh_the_same():
+    assert even_weights(np.ones((4, 2))).tolist() == pytest.approx([0.25] * 4)
+
+
+@pytest.fixture(scope="module")
+def demo_kb(demo_store):
+    return demo_store("wcp-128")
+
+
+def nearest_cells(demo_kb, knowledge, symbols, n_cells=40):
+    """Share of the cells nearest to some genes' texts in the joint space that express each of the genes."""
+    adata = read_anndata(find_demo_cells())
+    cm.tl.embed(adata, demo_kb, knowledge=knowledge)
+    joint = adata.uns["cellmodel"]["joint"]
+    vectors = demo_kb.vectors(demo_kb.resolve(symbols).gene_ids).vectors
+    placed = unit_rows((vectors - joint["whitening_mean"]) @ joint["whitening_components"] @ joint["text_head"])
+    near = np.argsort(-(adata.obsm["X_cellmodel_joint"] @ placed.mean(axis=0)))[:n_cells]
+    expressed = adata.raw[:, symbols].X
+    return (expressed[near] > 0).mean(), (expressed > 0).mean()
+
+
+@pytest.mark.parametrize("symbols", [["CD79A", "CD79B", "MS4A1"], ["GNLY", "NKG7", "GZMB"], ["CD3D", "CD3E", "CD3G"]])
+def test_cells_near_the_text_of_genes_express_them(demo_kb, symbols):
+    near, everywhere = nearest_cells(demo_kb, "real", symbols)
+    assert near > 1.8 * everywhere
+
+
+def test_with_shuffled_texts_they_do_not(demo_kb):
+    near, everywhere = nearest_cells(demo_kb, "shuffled", ["CD79A", "CD79B", "MS4A1"])
+    assert near < 1.8 * everywhere
