@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import ParamSpec, TypeVar, overload
 
@@ -26,6 +27,23 @@ def tool(function: Callable[P, Result]) -> Callable[P, Result]:
     return for_python(shown)
 
 
+def forwards_to(target: Callable[..., object], *without: str) -> Callable[[Callable[P, Result]], Callable[P, Result]]:
+    """Show in the signature of a function, in place of its ``**settings``, the arguments of ``target``.
+
+    ``without``: those that it does not take. Arguments of the same name are its own.
+    """
+
+    def shown(function: Callable[P, Result]) -> Callable[P, Result]:
+        own = signature(function)
+        named = [one for one in own.parameters.values() if one.kind is not Parameter.VAR_KEYWORD]
+        left_out = {*without, *own.parameters}
+        more = [one for name, one in signature(target).parameters.items() if name not in left_out]
+        function.__signature__ = own.replace(parameters=[*named, *more])  # type: ignore[attr-defined]  # read by inspect
+        return function
+
+    return shown
+
+
 @overload
 def open_kb(kb: Kb) -> genekb.Store: ...
 @overload
@@ -37,6 +55,11 @@ def open_kb(kb: Kb | None) -> genekb.Store | None:
     if isinstance(kb, str | Path):
         return genekb.open(kb)
     raise TypeError(f"kb is a store's name, its folder or an opened store, not {type(kb).__name__}")
+
+
+def path_of(path: str | Path | None) -> Path | None:
+    """Give a file, if there is one, as a path."""
+    return None if path is None else Path(path)
 
 
 def paths_of(paths: Paths) -> tuple[Path, ...]:

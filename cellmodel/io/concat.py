@@ -1,7 +1,7 @@
 """Cells of several files as one set: names of the samples, one table of obs, and one matrix of the shared genes."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from cellmodel.io.guard import quiet_names
 from cellmodel.io.matrix import ValueKind
 from genekb.core.messages import counted, known_names, listed
 from genekb.files.replace import real_path
+from genekb.files.tables import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,11 +31,52 @@ _MISSING: Final[dict[str, Any]] = {"b": "boolean", "i": "Int64"}  # types that h
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SampleSheet:
+    """Files of cells, one a sample, and what is known of each sample."""
+
+    paths: tuple[Path, ...]
+    columns: Mapping[str, tuple[str, ...]]  # of obs: ``sample`` and others, a value a file; empty where there is none
+
+
+def read_sheet(path: Path) -> SampleSheet:
+    """Read a table with the columns ``file``, ``sample``, and others such as donor, condition or batch.
+
+    A relative path counts from the folder of the sheet. Raises ``InputUnusable``, which names all that is wrong.
+    """
+    table = read_table(path, "a sheet of samples", error=InputUnusable)
+    lacking = [name for name in ("file", SAMPLE) if name not in table.columns]
+    if lacking:
+        raise InputUnusable(f"{path} has the columns {table}, and no {' or '.join(lacking)}; name them so")
+    if not table.rows:
+        raise InputUnusable(f"{path} names no file; give one a line")
+    paths = tuple(path.parent / row["file"] for row in table.rows)
+    faults = [f"line {line}: no {name}" for line, row in zip(table.lines, table.rows, strict=True)
+              for name in ("file", SAMPLE) if not row[name]]  # fmt: skip
+    faults += [f"no file {one}" for one, row in zip(paths, table.rows, strict=True) if row["file"] and not one.exists()]
+    for name, values in (
+        ("file", [str(real_path(one)) for one in paths]),
+        (SAMPLE, [row[SAMPLE] for row in table.rows]),
+    ):
+        faults += [f"{name} {value!r} is there {n} times" for value, n in Counter(values).items() if n > 1 and value]
+    if faults:
+        raise InputUnusable(f"{path} cannot be used: {'; '.join(faults)}")
+    others = [name for name in table.columns if name and name != "file"]
+    return SampleSheet(paths=paths, columns={name: tuple(row[name] for row in table.rows) for name in others})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class JoinConfig:
     """How several files become one set of cells."""
 
     sample_key: str = AUTO  # column of obs that all files have; ``auto``: a column ``sample`` with the files' names
-    overwrite: bool = False  # whether a column ``sample`` of the files may be replaced
+    sheet: SampleSheet | None = None  # which gives the samples and more columns
+    overwrite: bool = False  # whether columns of the files that are given anew may be replaced
+
+    def samples(self, paths: Sequence[Path]) -> tuple[str, ...] | None:
+        """Name the sample of each file; None where a column of the files has them."""
+        if self.sheet is not None:
+            return self.sheet.columns[SAMPLE]
+        return name_samples(paths) if self.sample_key == AUTO else None
 
 
 def check_files(paths: Sequence[Path], join: JoinConfig) -> None:
@@ -44,8 +86,7 @@ def check_files(paths: Sequence[Path], join: JoinConfig) -> None:
         if real_path(path) in seen:
             raise InputUnusable(f"{path} is given twice, so that its cells would be counted twice; name it once")
         seen.add(real_path(path))
-    if join.sample_key == AUTO:
-        name_samples(paths)
+    join.samples(paths)
 
 
 def name_samples(paths: Sequence[Path]) -> tuple[str, ...]:
@@ -71,17 +112,17 @@ def _stem(name: str) -> str:
     return Path(name.removesuffix(".gz")).stem or name
 
 
-def sources_of(paths: Sequence[Path]) -> str:
+def sources_of(paths: Sequence[Path], join: JoinConfig) -> str:
     """Name several files as one source."""
-    return f"{len(paths)} files ({listed(file_names(paths), most=3)})"
+    return f"{len(paths)} files ({listed(file_names(paths, join), most=3)})"
 
 
-def file_names(paths: Sequence[Path]) -> list[str]:
+def file_names(paths: Sequence[Path], join: JoinConfig) -> list[str]:
     """Name files for people: those of one name as samples are, see :func:`name_samples`."""
     names = [path.name for path in paths]
     if len(set(names)) < len(names):
         with suppress(InputUnusable):  # as files with endings of their own may be
-            names = list(name_samples(paths))
+            names = list(join.samples(paths) or name_samples(paths))
     return [name.encode(errors="backslashreplace").decode() for name in names]
 
 
@@ -104,7 +145,7 @@ def join_tables(parts: "Sequence[AnnData]", *, paths: Sequence[Path], join: Join
             notes.append(f"obsm {key!r} is left out: not all files have it as an array of one width")
     joined = anndata.AnnData(obs=obs, obsm=obsm)
     if join.sample_key != AUTO:
-        obs_categories(joined, join.sample_key, source=sources_of(paths), what="sample")
+        obs_categories(joined, join.sample_key, source=sources_of(paths, join), what="sample")
     return joined
 
 
@@ -113,12 +154,14 @@ def _join_obs(
 ) -> "pd.DataFrame":
     import pandas as pd
 
-    samples = name_samples(paths) if join.sample_key == AUTO else None
-    _check_sample_column(tables, paths, join)
+    samples = join.samples(paths)
+    given = {} if samples is None else {SAMPLE: samples} if join.sheet is None else join.sheet.columns
+    _check_sample_column(tables, paths, join, given=tuple(given))
     sizes = [len(table) for table in tables]
     columns: dict[str, Any] = {}
-    if samples is not None:
-        columns[SAMPLE] = pd.Categorical(np.repeat(np.array(samples, dtype=object), sizes), categories=list(samples))
+    for name, values in given.items():
+        categories = list(dict.fromkeys(value for value in values if value))
+        columns[name] = pd.Categorical(np.repeat(np.array(values, dtype=object), sizes), categories=categories)
     clashing = []
     for name in dict.fromkeys(str(name) for table in tables for name in table if str(name) not in columns):
         columns[name], clashes = _join_column([table.get(name) for table in tables], sizes)
@@ -128,18 +171,21 @@ def _join_obs(
     return pd.DataFrame(columns, index=pd.Index(_cell_names(tables, samples, notes), dtype=object))
 
 
-def _check_sample_column(tables: "Sequence[pd.DataFrame]", paths: Sequence[Path], join: JoinConfig) -> None:
+def _check_sample_column(
+    tables: "Sequence[pd.DataFrame]", paths: Sequence[Path], join: JoinConfig, *, given: Sequence[str]
+) -> None:
     for table, path in zip(tables, paths, strict=True):
-        if join.sample_key != AUTO and join.sample_key not in table:
+        if join.sample_key not in {AUTO, *given} and join.sample_key not in table:
             raise InputUnusable(
                 f"{path} has no column {join.sample_key!r} in obs (it has: {known_names(join.sample_key, table)}); "
                 'name one that all files have, or give sample_key="auto", by which each file is a sample'
             )
-        if join.sample_key == AUTO and SAMPLE in table and not join.overwrite:
-            raise SlotTaken(
-                f'{path} already has a column {SAMPLE!r} in obs; use it by sample_key="{SAMPLE}", or replace it by '
-                "overwrite=True"
-            )
+        for name in given if not join.overwrite else ():
+            if name in table:
+                way_out = "leave it out of the sheet" if join.sheet else f'use it by sample_key="{SAMPLE}"'
+                raise SlotTaken(
+                    f"{path} already has a column {name!r} in obs; {way_out}, or replace it by overwrite=True"
+                )
 
 
 def _join_column(found: "Sequence[pd.Series | None]", sizes: Sequence[int]) -> tuple[Any, bool]:

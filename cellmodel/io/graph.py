@@ -92,7 +92,7 @@ def read_graph(folder: str | Path) -> "HeteroData":
     Examples
     --------
     >>> import anndata, cellmodel as cm
-    >>> cm.tl.export_graph(anndata.read_h5ad("cells.h5ad"), knowledge="none", folder="graph")
+    >>> _ = cm.tl.export_graph(anndata.read_h5ad("cells.h5ad"), knowledge="none", folder="graph")
     >>> graph = cm.io.read_graph("graph")
     >>> len(graph["cell"].x) == len(graph.names["cell"]), graph["cell", "near", "cell"].edge_index.shape[0]
     (True, 2)

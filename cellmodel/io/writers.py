@@ -375,12 +375,10 @@ class WriteConfig:
     """
 
     output: Path  # annotated cells, ``.h5ad`` or ``.zarr``
-    report: Path | None = None  # HTML
     key_added: str = "cellmodel"  # name of the slots
     overwrite: bool = False  # files and slots
     in_place: bool = False  # whether ``output`` is the input, which is replaced whatever ``overwrite`` says
     command: str = ""  # kept beside the settings
-    model: Path | None = None  # folder in which to keep the fitted model
 
     def __post_init__(self) -> None:
         check_key(self.key_added)
@@ -393,8 +391,5 @@ class WriteConfig:
 
 def check_outputs(write: WriteConfig, *others: Target | None, inputs: Sequence[Path]) -> None:
     """Check that outputs, and the ``others`` of a job, can be written, before any work is done."""
-    report = Target(write.report) if write.report else None
-    model = MODEL.target(write.model) if write.model else None
-    cells = cells_target(write.output)
-    targets = (None if write.in_place else cells, report, model, *others)
-    check_targets(targets, inputs=inputs, overwrite=write.overwrite)
+    cells = None if write.in_place else cells_target(write.output)
+    check_targets((cells, *others), inputs=inputs, overwrite=write.overwrite)

@@ -8,11 +8,13 @@ from cellmodel.tl._cluster import cluster, embed
 from cellmodel.tl._compare import compare
 from cellmodel.tl._export import cell_type_terms, export_graph
 from cellmodel.tl._perturb import perturb
+from cellmodel.tl._run.files import CellFiles
 from cellmodel.tl._samples import composition, markers
 from cellmodel.tl._search import search
 from cellmodel.tl.model.share import lock, pull, push, sync
 
 __all__ = [
+    "CellFiles",
     "annotate",
     "annotate_markers",
     "attribute",

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -20,20 +20,21 @@ from cellmodel.core.colors import cluster_color
 from cellmodel.core.config import RunConfig, Values, settings_of
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages
-from cellmodel.core.tools import Kb, open_kb, tool
+from cellmodel.core.tools import Kb, open_kb, path_of, tool
 from cellmodel.explain.groups import group_cells, stored_tree
-from cellmodel.explain.marker_tables import MarkerLists, lists_of_columns, read_marker_lists
+from cellmodel.explain.marker_tables import MarkerLists, lists_of_columns, read_marker_lists, read_universe
 from cellmodel.io.cells import Cells, ReadConfig
 from cellmodel.io.records import lineage_record
+from cellmodel.io.writers import check_targets
+from cellmodel.tl._run.files import CellFiles, run_task
 from cellmodel.tl._run.slots import level_slots
-from cellmodel.tl._run.task import Slot, Task, run_on_anndata
+from cellmodel.tl._run.task import Slot, Task
+from genekb.files.replace import Target
 from genekb.files.tables import write_table
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
-
-_JOINED: Final = ("genes", "unresolved")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ class OverlapJob(Task[Naming]):
 
     panel: Panel
     cluster_key: str
+    renews: ClassVar[bool] = True
 
     def slots(self, key_added: str) -> list[Slot]:
         """Names, and the evidence for them."""
@@ -72,6 +74,7 @@ class AnnotateJob(Task[NamedCells]):
     config: RunConfig
     _: KW_ONLY
     choice: TypeChoice
+    renews: ClassVar[bool] = True
 
     def slots(self, key_added: str) -> list[Slot]:
         """Names by cluster, by cell and by level, and the evidence for them."""
@@ -157,7 +160,7 @@ def _frame(rows: Sequence[dict[str, Any]]) -> "pd.DataFrame":
 
 @tool
 def annotate(  # noqa: PLR0913 - those of the command
-    adata: "AnnData",
+    adata: "AnnData | CellFiles",
     kb: Kb | None = None,
     *,
     cluster_key: str = "cellmodel",
@@ -180,7 +183,7 @@ def annotate(  # noqa: PLR0913 - those of the command
     overwrite: bool = False,
     random_state: int = 0,
     copy: bool = False,
-) -> "AnnData | None":
+) -> "AnnData | NamedCells | Naming | None":
     """Name clusters, and cells, by the text of cell types and their marker genes.
 
     Adds ``obs["<key>"]``, the name of each cell's cluster, ``obs["<key>_cell"]`` and ``obs["<key>_cell_score"]``, the
@@ -195,7 +198,7 @@ def annotate(  # noqa: PLR0913 - those of the command
     Parameters
     ----------
     adata
-        Counts or log-normalized expression; genes by any of their names; in memory or backed.
+        Counts or log-normalized expression; genes by any of their names; in memory, backed, or `CellFiles`.
     kb
         Store: its name, its folder, or opened; without one, names come from the overlap with ``markers`` alone.
     cluster_key
@@ -254,9 +257,8 @@ def annotate(  # noqa: PLR0913 - those of the command
     """
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
     if kb is None:
-        if markers is None:
-            raise InputUnusable("names come from a store (kb), or from marker genes by type (markers); give one")
-        task: Task[Any] = OverlapJob(panel=panel_of(markers), cluster_key=cluster_key)
+        panel = panel_alone(markers, level, candidates, tissue, only_tissue, encoder)
+        task: Task[Any] = OverlapJob(panel=panel, cluster_key=cluster_key)
     else:
         types = choose_types(candidates, tissue=tissue, only_tissue=only_tissue, markers=markers)
         naming = TypeNaming(level=level, n_permutations=permutations)
@@ -265,7 +267,16 @@ def annotate(  # noqa: PLR0913 - those of the command
             config, encoder=encoder, min_coverage=min_coverage, orthologs=orthologs, random_state=random_state,
         )  # fmt: skip
         task = AnnotateJob(open_kb(kb), chosen, choice=choice)
-    return run_on_anndata(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)[0]
+    return run_task(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
+
+
+def panel_alone(markers: str | Path | Mapping[str, Sequence[str]] | None, level: Level, *others: object) -> Panel:
+    """Read marker genes by type, where names come from them alone and from none of the ``others``."""
+    if markers is None or any(given is not None for given in others):
+        raise ValueError("names come from a store, `kb`, or from `markers` without any other list")
+    if level != "auto":
+        raise ValueError("`level` needs a store, `kb`: groups are of the table of types")
+    return panel_of(markers)
 
 
 @tool
@@ -274,12 +285,19 @@ def annotate_markers(
     kb: Kb | None = None,
     *,
     candidates: str | Path | Sequence[str | CellType] | None = None,
+    tissue: str | Sequence[str] | None = None,
+    only_tissue: str | Sequence[str] | None = None,
     panel: str | Path | Mapping[str, Sequence[str]] | None = None,
     level: Level = "auto",
-    universe: Sequence[str] | None = None,
+    universe: str | Path | Sequence[str] | None = None,
     n_top: int = 50,
     n_permutations: int = 200,
     config: RunConfig | None = None,
+    encoder: str | None = None,
+    orthologs: bool = False,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    random_state: int = 0,
 ) -> "pd.DataFrame":
     """Name clusters from lists of their marker genes alone, without cells.
 
@@ -295,26 +313,42 @@ def annotate_markers(
         Store, by name, folder or opened; without one, names come from the overlap with ``panel`` alone.
     candidates
         Types to choose from, or a file of them; those of the package's table if None.
+    tissue
+        Types of these tissues of the table, such as ``gut``, and the cells that every tissue has.
+    only_tissue
+        Types of these tissues and no others.
     panel
-        Marker genes by type, or a file of them, without a store.
+        Marker genes by type, or a file of them, in place of the table.
     level
         ``fine``: a type; ``broad``: its everyday group, such as T cell; ``auto``: a type, or the group that the best
         types share where they disagree.
     universe
-        Genes that a list could hold, which random lists are drawn from; all of the store with a text if None.
+        Genes that a list could hold, or a file of them, which random lists are drawn from; all of the store with a
+        text if None.
     n_top
         Genes of a list that count.
     n_permutations
         Random lists of each size, for the p values.
     config
-        Encoder, seed, and whether symbols of an orthologue may map to a gene.
+        All further settings; an argument that is not at its default wins over it.
+    encoder
+        Encoder of the store; its first one if None.
+    orthologs
+        Whether symbols of the orthologous gene of another species may map to a gene.
+    output
+        Table to write, .tsv or .csv.
+    overwrite
+        Whether that file may be replaced.
+    random_state
+        The seed.
 
     Returns
     -------
     pandas.DataFrame
         One row a cluster: ``cluster``, ``name`` (or ``unassigned``), ``confidence``, ``level``, ``parent``,
         ``ontology_id``, ``best``, ``score`` (standard deviations of permuted genes), ``p_value``, ``p_adjusted``,
-        ``runner_up``, ``runner_up_score``, ``genes`` responsible, ``n_genes``, ``unresolved`` and ``reason``.
+        ``runner_up``, ``runner_up_score``, ``genes`` responsible, ``n_genes``, ``unresolved`` and ``reason``. Its
+        ``attrs`` have store, encoder and counts.
 
     Raises
     ------
@@ -330,23 +364,37 @@ def annotate_markers(
     """
     import pandas as pd
 
-    types = None if candidates is None else choose_types(candidates)
-    choice = ListChoice(types=types, level=level, universe=universe, n_top=n_top, n_permutations=n_permutations)
-    known = None if panel is None else panel_of(panel)
-    named = named_rows(_lists_of(markers), open_kb(kb), config or RunConfig(), choice=choice, panel=known)
-    return pd.DataFrame(joined(named["clusters"]))
+    store, path = open_kb(kb), path_of(output)
+    inputs = [Path(each) for each in (markers, universe) if isinstance(each, str | Path)]
+    check_targets([None if path is None else Target(path)], inputs=inputs, overwrite=overwrite)
+    by_overlap = panel_alone(panel, level, candidates, tissue, only_tissue, encoder) if store is None else None
+    types = None
+    if store is not None and any(given is not None for given in (candidates, tissue, only_tissue, panel)):
+        types = choose_types(candidates, tissue=tissue, only_tissue=only_tissue, markers=panel)
+    known = read_universe(Path(universe)) if isinstance(universe, str | Path) else universe
+    choice = ListChoice(types=types, level=level, universe=known, n_top=n_top, n_permutations=n_permutations)
+    chosen = settings_of(config, encoder=encoder, orthologs=orthologs, random_state=random_state)
+    lists = _lists_of(markers)
+    rows, record = _named_rows(lists, store, chosen, choice=choice, panel=by_overlap)
+    frame = pd.DataFrame([row | {name: " ".join(row[name]) for name in ("genes", "unresolved")} for row in rows])
+    frame.attrs |= {"n_repeated": lists.n_repeated, "n_lower": lists.n_lower, **record, "clusters": rows}
+    if path is not None:
+        write_table(path, list(frame.columns), frame.itertuples(index=False), overwrite=overwrite)
+    return frame
 
 
 @tool
-def map_labels(labels: Iterable[object]) -> "pd.DataFrame":
+def map_labels(labels: Iterable[object] | Path, *, column: str | None = None) -> "pd.DataFrame":
     """Map free labels of cell types, such as ``CD14+ Mono``, to terms of the Cell Ontology.
 
-    From the shell: ``cellmodel map_labels``.
+    From the shell: ``cellmodel map-labels``.
 
     Parameters
     ----------
     labels
-        Labels, such as ``adata.obs["cell_type"]``.
+        Labels, such as ``adata.obs["cell_type"]``, or a file of them: one a line, a table, or cells.
+    column
+        Column of the table, or of obs, with the labels.
 
     Returns
     -------
@@ -356,7 +404,7 @@ def map_labels(labels: Iterable[object]) -> "pd.DataFrame":
 
     Raises
     ------
-    InputUnusable, NotCounts, AlignmentTooLow, SlotTaken
+    InputUnusable
         See :mod:`cellmodel.core.errors`.
 
     Examples
@@ -367,7 +415,8 @@ def map_labels(labels: Iterable[object]) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    return pd.DataFrame(free_labels.map_labels(labels))
+    given = free_labels.read_labels(labels, column) if isinstance(labels, Path) else labels
+    return pd.DataFrame(free_labels.map_labels(given))
 
 
 def _lists_of(markers: Any) -> MarkerLists:
@@ -383,36 +432,17 @@ def _lists_of(markers: Any) -> MarkerLists:
     return lists_of_columns(columns, source="markers")
 
 
-def named_rows(
+def _named_rows(
     lists: MarkerLists,
     kb: genekb.Store | None,
     config: RunConfig,
     *,
     choice: ListChoice,
-    panel: Mapping[str, Sequence[str]] | None = None,
-) -> dict[str, Any]:
+    panel: Mapping[str, Sequence[str]] | None,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Name lists: one row each, and what the names were made with."""
-    counts = {"n_repeated": lists.n_repeated, "n_lower": lists.n_lower}
     if kb is None:
-        if panel is None:
-            raise InputUnusable("names come from a store (kb), or from marker genes by type (panel); give one")
-        return counts | {"clusters": overlap_rows(lists, panel, choice=choice)}
+        return overlap_rows(lists, panel or {}, choice=choice), {}
     named = name_lists(lists, kb, config, choice=choice)
-    return counts | {
-        **asdict(named.lineage),
-        "n_candidates": named.n_candidates,
-        "n_universe": named.n_universe,
-        "n_orthologs": named.n_orthologs,
-        "clusters": named.rows(),
-    }
-
-
-def joined(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows with their genes as one text."""
-    return [{key: " ".join(value) if key in _JOINED else value for key, value in row.items()} for row in rows]
-
-
-def write_names(rows: Sequence[Mapping[str, Any]], path: Path, *, overwrite: bool) -> None:
-    """Write rows as .csv, else as a table with tabs."""
-    flat = joined(rows)
-    write_table(path, list(flat[0]), map(dict.values, flat), overwrite=overwrite)
+    counts = {name: getattr(named, name) for name in ("n_candidates", "n_universe", "n_orthologs")}
+    return named.rows(), asdict(named.lineage) | counts

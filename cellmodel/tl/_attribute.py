@@ -2,12 +2,12 @@
 
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import genekb
 from cellmodel.core.config import RunConfig, Values, settings_of
 from cellmodel.core.stages import AnyStages
-from cellmodel.core.tools import Kb, Paths, open_kb, paths_of, tool
+from cellmodel.core.tools import Kb, Paths, open_kb, path_of, paths_of, tool
 from cellmodel.explain.evidence import (
     N_MARKERS,
     AttributeConfig,
@@ -22,8 +22,8 @@ from cellmodel.explain.samples.design import SampleConfig
 from cellmodel.explain.samples.markers import SampleContrasts, markers_of, sample_contrasts, sampled_cells
 from cellmodel.io.cells import Cells, ReadConfig
 from cellmodel.io.records import check_lineage, lineage_record
-from cellmodel.io.writers import WriteConfig
-from cellmodel.tl._run.task import Slot, Task, run_on_anndata
+from cellmodel.tl._run.files import CellFiles, run_task
+from cellmodel.tl._run.task import Slot, Task
 from genekb.core.plugins import installed_version
 from genekb.files.replace import Target
 
@@ -44,6 +44,7 @@ class AttributeJob(Task[Evidence]):
     _: KW_ONLY
     choice: AttributeConfig
     tables: Path | None = None
+    renews: ClassVar[bool] = True
 
     @property
     def inputs(self) -> tuple[Path, ...]:
@@ -91,20 +92,15 @@ class AttributeJob(Task[Evidence]):
         }
         return {("uns", key_added): record | evidence_frames(result)}
 
-    def write_beside(self, cells: Cells, result: Evidence, write: WriteConfig) -> None:
+    def write_beside(self, cells: Cells, result: Evidence, *, key_added: str, overwrite: bool) -> None:
         """Write the tables."""
         if self.tables is not None:
-            write_tables(result, self.tables, overwrite=write.overwrite)
-
-
-def attribution_slot(condition_key: str | None) -> str:
-    """Name the slot of an attribution, where the user names none; that of conditions stands beside that of clusters."""
-    return "cellmodel_attribution" if condition_key is None else "cellmodel_attribution_conditions"
+            write_tables(result, self.tables, overwrite=overwrite)
 
 
 @tool
 def attribute(  # noqa: PLR0913 - those of the command
-    adata: "AnnData",
+    adata: "AnnData | CellFiles",
     kb: Kb,
     *,
     cluster_key: str = "cellmodel",
@@ -118,6 +114,7 @@ def attribute(  # noqa: PLR0913 - those of the command
     cluster: str | None = None,
     permutations: int = 200,
     gmt: Paths = (),
+    tables: str | Path | None = None,
     config: RunConfig | None = None,
     encoder: str | None = None,
     min_coverage: float = 0.3,
@@ -131,7 +128,7 @@ def attribute(  # noqa: PLR0913 - those of the command
     overwrite: bool = False,
     random_state: int = 0,
     copy: bool = False,
-) -> "AnnData | None":
+) -> "AnnData | Evidence | None":
     """Explain what sets clusters apart: markers, exact contributions of genes, themes and enriched gene sets.
 
     Adds the tables ``groups``, ``markers``, ``contributions``, ``themes``, ``names`` and ``enrichment`` to
@@ -143,7 +140,7 @@ def attribute(  # noqa: PLR0913 - those of the command
     Parameters
     ----------
     adata
-        Counts or log-normalized expression; genes by any of their names; in memory or backed.
+        Counts or log-normalized expression; genes by any of their names; in memory, backed, or `CellFiles`.
     kb
         Store: its name, such as ``human``, its folder, or opened.
     cluster_key
@@ -168,6 +165,8 @@ def attribute(  # noqa: PLR0913 - those of the command
         How often texts are permuted.
     gmt
         File of gene sets, or several, tested beside those of the store.
+    tables
+        Folder for the tables as .tsv.
     config
         All further settings of a run; an argument that is not at its default wins over it.
     encoder
@@ -214,6 +213,8 @@ def attribute(  # noqa: PLR0913 - those of the command
             sample_key=sample_key, cluster_key=cluster_key, condition_key=condition_key, reference=reference,
             batch_key=batch_key, confounded_ok=confounded_ok, min_cells=min_cells,
         )  # fmt: skip
+    elif reference or batch_key or confounded_ok or min_cells != SampleConfig().min_cells:
+        raise ValueError("`reference`, `batch_key`, `confounded_ok` and `min_cells` go with `sample_key`")
     choice = AttributeConfig(
         cluster_key=cluster_key,
         samples=samples,
@@ -227,7 +228,8 @@ def attribute(  # noqa: PLR0913 - those of the command
     chosen = settings_of(
         config, encoder=encoder, min_coverage=min_coverage, orthologs=orthologs, random_state=random_state,
     )  # fmt: skip
-    task = AttributeJob(open_kb(kb), chosen, choice=choice)
+    task = AttributeJob(open_kb(kb), chosen, choice=choice, tables=path_of(tables))
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
-    key = attribution_slot(condition_key) if key_added is None else key_added
-    return run_on_anndata(adata, task, read, key_added=key, overwrite=overwrite, copy=copy)[0]
+    if key_added is None:
+        key_added = "cellmodel_attribution" if condition_key is None else "cellmodel_attribution_conditions"
+    return run_task(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)

@@ -1,39 +1,30 @@
 """Cluster cells, name the clusters, and explain what sets them apart, all in one go."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import genekb
 from cellmodel.annotate.candidates import Panel, choose_types
 from cellmodel.annotate.cell_types import CellType, usual_types
 from cellmodel.annotate.levels import Level
 from cellmodel.annotate.name_cells import TypeChoice, TypeNaming
-from cellmodel.core.config import (
-    BatchConfig,
-    HeadName,
-    Knowledge,
-    RunConfig,
-    Sentences,
-    SpatialConfig,
-    Values,
-    settings_of,
-)
+from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable, UnknownName
 from cellmodel.core.stages import AnyStages
-from cellmodel.core.tools import Kb, Paths, names_of, open_kb, paths_of, tool
+from cellmodel.core.tools import Kb, Paths, forwards_to, names_of, open_kb, path_of, paths_of, tool
 from cellmodel.explain.evidence import AttributeConfig
+from cellmodel.explain.samples.design import SampleConfig
 from cellmodel.io.backed import AnyCells, cells_in_memory
-from cellmodel.io.cells import ReadConfig, cells_from_anndata
-from cellmodel.io.writers import WriteConfig, check_targets
-from cellmodel.pl.report.write import report_cells
-from cellmodel.tl._annotate import AnnotateJob, OverlapJob
+from cellmodel.tl._annotate import AnnotateJob, OverlapJob, panel_alone
 from cellmodel.tl._attribute import AttributeJob
-from cellmodel.tl._cluster import ClusterJob, keep_model, model_target, note_structure
-from cellmodel.tl._run.task import Slot, Task, run_on_anndata, run_on_cells
+from cellmodel.tl._cluster import ClusterJob, cluster, split_settings
+from cellmodel.tl._run.files import CellFiles, run_task
+from cellmodel.tl._run.task import Slot, Task, run_on_cells
+from cellmodel.tl._samples import CompositionJob, MarkersJob, check_samples
 from genekb.core.messages import check_choice
 from genekb.core.progress import progress
 from genekb.files.replace import Target
@@ -42,10 +33,8 @@ from genekb.files.tables import write_table
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from cellmodel.recipes.base import Recipe
-
 log = logging.getLogger(__name__)
-AFTER: Final = ("annotate", "attribute")  # steps after the clusters, each named as its command
+AFTER: Final = ("annotate", "attribute", "conditions", "composition")  # steps after the clusters
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +47,7 @@ class ChainConfig:
     panel: Panel | None = None  # marker genes by type, by whose overlap clusters are named where there is no store
     gmt: tuple[Path, ...] = ()  # files of gene sets
     tables: Path | None = None  # folder for the table of the cells and those of the evidence
+    samples: SampleConfig | None = None  # samples and conditions to compare, if any
 
     def __post_init__(self) -> None:
         """Check the steps."""
@@ -88,11 +78,14 @@ class ChainJob(Task[dict[str, Any]]):
     _: KW_ONLY
     chain: ChainConfig
     key_added: str = "cellmodel"
+    model: Path | None = None  # folder of the fitted model
+    report: Path | None = None
     prefers_memory: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check that there is a store where one is needed."""
-        wanted = [name for name in AFTER if name not in self.chain.skip]
+        _ = self.clustering
+        wanted = [name for name in ("annotate", "attribute") if name not in self.chain.skip]
         without = [name for name in wanted if name != "annotate" or self.chain.panel is None]
         if self.kb is None and without:
             raise InputUnusable(
@@ -102,7 +95,7 @@ class ChainJob(Task[dict[str, Any]]):
     @cached_property
     def clustering(self) -> ClusterJob:
         """The first step."""
-        return ClusterJob(self.kb, self.config)
+        return ClusterJob(self.kb, self.config, model=self.model)
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
@@ -128,6 +121,25 @@ class ChainJob(Task[dict[str, Any]]):
             choice_of_genes = AttributeConfig(cluster_key=key, gmt=chain.gmt)
             task = AttributeJob(self.kb, own, choice=choice_of_genes, tables=chain.tables)
             yield Step(name="attribute", task=task, key_added=f"{key}_attribution")
+        yield from self._sample_steps()
+
+    def _sample_steps(self) -> Iterator[Step]:
+        """Compare conditions in each cluster, and the shares of the clusters, where there are samples."""
+        chain, key = self.chain, self.key_added
+        if chain.samples is None:
+            return
+        config = replace(chain.samples, cluster_key=key)
+        if "conditions" not in chain.skip and config.condition_key is not None:
+            table = chain.tables and chain.tables / "conditions.tsv"
+            yield Step(name="conditions", task=MarkersJob(config, table), key_added=f"{key}_conditions")
+        if "composition" not in chain.skip:
+            folder = chain.tables
+            task = CompositionJob(
+                config,
+                table=folder / "composition.tsv" if folder and config.condition_key else None,
+                shares=folder / "shares.tsv" if folder else None,
+            )
+            yield Step(name="composition", task=task, key_added=f"{key}_composition")
 
     @property
     def stage_key(self) -> Mapping[str, Any]:
@@ -153,12 +165,18 @@ class ChainJob(Task[dict[str, Any]]):
     def targets(self) -> tuple[Target, ...]:
         """Those of all steps, and the table of the cells."""
         table = () if self.chain.tables is None else (Target(self.chain.tables / "cells.tsv", makes_parents=True),)
-        return (*(target for step in self.steps for target in step.task.targets), *table)
+        report = () if self.report is None else (Target(self.report),)
+        return (*(target for step in self.steps for target in step.task.targets), *table, *report)
 
-    def check(self, write: WriteConfig, *, is_backed: bool) -> None:
+    @property
+    def gene_match(self) -> tuple[genekb.Store | None, bool]:
+        """That of the clusters."""
+        return self.clustering.gene_match
+
+    def check(self, *, is_backed: bool) -> None:
         """Refuse what one of the steps refuses."""
         for step in self.steps:
-            step.task.check(write, is_backed=is_backed)
+            step.task.check(is_backed=is_backed)
 
     def select(self, cells: AnyCells, stages: AnyStages) -> AnyCells:
         """Select as the clusters do."""
@@ -171,13 +189,22 @@ class ChainJob(Task[dict[str, Any]]):
     def compute(self, cells: AnyCells, stages: AnyStages) -> dict[str, Any]:
         """Do the steps, each of which writes its slots, which the next one reads."""
         results: dict[str, Any] = {}
+        if self.chain.samples is not None:
+            check_samples(cells, self.chain.samples)
         for step in self.steps:
             if results and results["cluster"].result.labels.max() == 0:
                 log.warning("the cells are one cluster, which is neither named nor explained")
                 break
             cells = cells_in_memory(cells) if results else cells
             progress(step.name, 0, 0)
-            results[step.name] = run_on_cells(cells, step.task, key_added=step.key_added, overwrite=True, stages=stages)
+            try:
+                results[step.name] = run_on_cells(
+                    cells, step.task, key_added=step.key_added, overwrite=True, stages=stages
+                )
+            except InputUnusable as error:
+                if step.name not in {"conditions", "composition"}:
+                    raise
+                log.warning("%s: %s", step.name, error)  # too few cells or samples; what was found before is kept
         return results
 
     def values(self, cells: AnyCells, result: dict[str, Any], key_added: str) -> dict[Slot, Any]:
@@ -187,13 +214,24 @@ class ChainJob(Task[dict[str, Any]]):
     def write_slots(self, cells: AnyCells, result: dict[str, Any], key_added: str) -> None:
         """Leave what the steps have written."""
 
-    def write_beside(self, cells: AnyCells, result: dict[str, Any], write: WriteConfig) -> None:
+    def notes(self, result: dict[str, Any]) -> Iterable[str]:
+        """Those of the clusters."""
+        return self.clustering.notes(result["cluster"])
+
+    def write_beside(self, cells: AnyCells, result: dict[str, Any], *, key_added: str, overwrite: bool) -> None:
         """Write what each step writes, and the table of the cells."""
         for step in self.steps:
             if step.name in result:
-                step.task.write_beside(cells, result[step.name], write)
+                step.task.write_beside(cells, result[step.name], key_added=step.key_added, overwrite=overwrite)
         if self.chain.tables is not None:
-            self._write_table(cells, self.chain.tables / "cells.tsv", overwrite=write.overwrite)
+            self._write_table(cells, self.chain.tables / "cells.tsv", overwrite=overwrite)
+        if self.report is not None:
+            from cellmodel.pl.report.write import write_report_of
+
+            sample_key = self.chain.samples.sample_key if self.chain.samples else None
+            write_report_of(
+                cells, self.report, cluster_key=key_added, sample_key=sample_key or None, overwrite=overwrite
+            )
 
     def _write_table(self, cells: AnyCells, path: Path, *, overwrite: bool) -> None:
         """Write what was found of each cell, a row a cell and its columns of obs, for programs that read no AnnData."""
@@ -205,140 +243,73 @@ class ChainJob(Task[dict[str, Any]]):
 
 
 @tool
-def run(  # noqa: PLR0913 - those of the tools that it does
-    adata: "AnnData",
+@forwards_to(cluster, "within")
+def run(
+    adata: "AnnData | CellFiles",
     kb: Kb | None = None,
     *,
-    n_clusters: "int | Literal['auto'] | None" = None,
-    resolution: float | None = None,
-    recipe: "str | Recipe" = "fused",
-    knowledge: Knowledge = "real",
-    encoder: str | None = None,
-    batch_key: str | BatchConfig | None = None,
-    use_rep: str | None = None,
-    spatial: bool | SpatialConfig = False,
     candidates: str | Path | Sequence[str | CellType] | None = None,
     tissue: str | Sequence[str] | None = None,
+    only_tissue: str | Sequence[str] | None = None,
+    markers: str | Path | Mapping[str, Sequence[str]] | None = None,
     level: Level = "auto",
     gmt: Paths = (),
+    sample_key: str | None = None,
+    condition_key: str | None = None,
+    reference: str | None = None,
     skip: str | Sequence[str] = (),
+    tables: str | Path | None = None,
     save_model: str | Path | None = None,
     report: str | Path | None = None,
-    config: RunConfig | None = None,
-    min_coverage: float = 0.3,
-    orthologs: bool = False,
-    sentences: Sentences = "pooled",
-    low_data: bool = False,
-    integration: str | None = None,
-    confounded_ok: bool = False,
-    harmony_theta: float = 2.0,
-    head: HeadName | None = None,
-    smooth_labels: bool = False,
-    device: str = "cpu",
-    layer: str | None = None,
-    use_raw: bool = False,
-    gene_key: str | None = None,
-    values: Values = "auto",
-    min_counts: int | None = None,
-    min_genes: int | None = None,
-    max_mito: float | None = None,
-    doublets: bool = False,
     key_added: str = "cellmodel",
-    overwrite: bool = False,
-    random_state: int = 0,
-    copy: bool = False,
-) -> "AnnData | None":
+    **settings: Any,
+) -> "AnnData | dict[str, Any] | None":
     """Cluster cells, name the clusters, and explain what sets them apart, all in one go.
 
     Adds the slots of :func:`cluster`, those of :func:`annotate` under ``<key>_name``, and those of :func:`attribute`
-    under ``<key>_attribution``: what the three do one after the other. Cells that are one cluster get the first alone.
+    under ``<key>_attribution``: what the three do one after the other. Of samples, those of :func:`composition` under
+    ``<key>_composition``, and of conditions those of :func:`markers` under ``<key>_conditions``. Cells that are one
+    cluster get the first alone.
 
     From the shell: ``cellmodel run``.
 
     Parameters
     ----------
     adata
-        Counts or log-normalized expression; genes by any of their names; in memory or backed.
+        Counts or log-normalized expression; genes by any of their names; in memory, backed, or `CellFiles`.
     kb
         Store: its name, such as ``human``, its folder, or opened.
-    n_clusters
-        Number of clusters; estimated without labels if None or ``"auto"``.
-    resolution
-        In place of ``n_clusters``, > 0: as many clusters as Leiden finds at this resolution; higher gives more.
-    recipe
-        Name of a recipe, or a `Recipe`.
-    knowledge
-        Gene vectors: ``real``, ``shuffled`` among the genes, ``random``, or ``none``; shows what the text adds.
-    encoder
-        Encoder of the store; its first one if None.
-    batch_key
-        Column of obs with the batch of each cell, to be integrated by Harmony; or a `BatchConfig`.
-    use_rep
-        Key of obsm with an embedding in place of the principal components, such as ``X_scVI``.
-    spatial
-        Whether ``obsm["spatial"]`` is used as a graph, or a `SpatialConfig` that says how.
     candidates
         Cell types to choose names from, or a file of them; those of the package's table if None.
     tissue
         Cell types of these tissues of the table, such as ``gut``, and the cells that every tissue has.
+    only_tissue
+        Cell types of these tissues and no others.
+    markers
+        Marker genes by type, or a file of them, in place of the table; without a store, names come from them alone.
     level
         ``fine``: a type; ``broad``: its everyday group; ``auto``: a type, or the group of types that disagree.
     gmt
         Files of gene sets, tested beside those of the store.
+    sample_key
+        Column of obs with the sample, or the donor, of each cell, the replicates of tests; that by which several files
+        are joined, if None.
+    condition_key
+        Column of obs with conditions: their markers in each cluster, and the shares of the clusters, are compared.
+    reference
+        Condition that the others are compared with; the first one if None.
     skip
-        Steps to leave out, of ``annotate`` and ``attribute``.
+        Steps to leave out, of ``annotate``, ``attribute``, ``conditions`` and ``composition``.
+    tables
+        Folder for the tables as .tsv.
     save_model
         Folder to keep the model in, for :func:`predict`.
     report
         HTML report to write; a file of that name is replaced with ``overwrite`` alone.
-    config
-        All further settings of a run; an argument that is not at its default wins over it.
-    min_coverage
-        Fraction of the genes that must have a text, in [0, 1].
-    orthologs
-        Whether symbols of the orthologous gene of another species may map to a gene.
-    sentences
-        How ranked-gene sentences are embedded: gene vectors ``pooled`` by rank; the same, compared with the sentences
-        of 1,000 cells that the encoder reads (``sampled``); or every cell's sentence ``encoded`` (slow).
-    low_data
-        For few cells: whether genes are weighted by how informative they are, also by text.
-    integration
-        With ``batch_key``: ``harmony``, ``none``, or the name of a plug-in; Harmony if None, and none with ``use_rep``.
-    confounded_ok
-        With ``batch_key``: whether batches may be cell types or conditions, which integration would remove.
-    harmony_theta
-        With ``batch_key``: how strongly Harmony mixes batches; more mixes cell types of one batch, too.
-    head
-        Clustering method; that of the recipe if None.
-    smooth_labels
-        With ``spatial``: whether the majority around a cell decides its cluster.
-    device
-        Where models are trained: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``cpu`` repeats to the bit.
-    layer
-        Layer that holds the values; found by what the matrices hold if None.
-    use_raw
-        Whether the values are those of ``.raw``.
-    gene_key
-        Column of var with the gene names; the index of var if None.
-    values
-        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
-    min_counts
-        Cells with fewer counts are left out of ``adata``, as by scanpy's filter_cells; none if None.
-    min_genes
-        Cells with fewer genes are left out; none if None.
-    max_mito
-        Cells with more than so many % of their counts from mitochondrial genes are left out; none if None.
-    doublets
-        Whether doublets are looked for, as Scrublet does: ``obs["doublet_score"]``, ``obs["predicted_doublet"]``; they
-        are reported and stay. A column of that name that ``adata`` has is reported in any case.
     key_added
         Name of the slots.
-    overwrite
-        Whether slots of that name may be replaced.
-    random_state
-        The run's one seed; ``seed`` is taken, too.
-    copy
-        Return a copy with the result instead of changing ``adata``.
+    settings
+        Arguments of :func:`cluster`.
 
     Raises
     ------
@@ -353,24 +324,30 @@ def run(  # noqa: PLR0913 - those of the tools that it does
     >>> cm.get.names(adata)["name"].tolist()  # doctest: +ELLIPSIS
     [...]
     """
-    chosen = settings_of(
-        config, n_clusters=n_clusters, resolution=resolution, recipe=recipe, knowledge=knowledge, encoder=encoder,
-        batch_key=batch_key, use_rep=use_rep, spatial=spatial, random_state=random_state, min_coverage=min_coverage,
-        orthologs=orthologs, sentences=sentences, low_data=low_data, integration=integration,
-        confounded_ok=confounded_ok, harmony_theta=harmony_theta, head=head, smooth_labels=smooth_labels, device=device,
-        min_counts=min_counts, min_genes=min_genes, max_mito=max_mito, doublets=doublets,
-    )  # fmt: skip
+    config, read, slots = split_settings(settings | {"key_added": key_added})
+    store, steps, naming = open_kb(kb), names_of(skip), (candidates, tissue, only_tissue)
+    if "annotate" in steps and any(given is not None for given in (*naming, markers)):
+        raise ValueError('skip="annotate" gives no names; leave out the arguments that choose them, or it')
     chain = ChainConfig(
-        skip=names_of(skip), types=choose_types(candidates, tissue=tissue), level=level, gmt=paths_of(gmt)
+        skip=steps,
+        types=choose_types(candidates, tissue=tissue, only_tissue=only_tissue, markers=markers),
+        level=level,
+        panel=None if store or markers is None else panel_alone(markers, level, *naming, settings.get("encoder")),
+        gmt=paths_of(gmt),
+        tables=path_of(tables),
+        samples=_samples(adata, sample_key=sample_key, condition_key=condition_key, reference=reference),
     )
-    page = None if report is None else Path(report)
-    check_targets([model_target(save_model), None if page is None else Target(page)], overwrite=overwrite)
-    task = ChainJob(open_kb(kb), chosen, chain=chain, key_added=key_added)
-    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
-    done, found = run_on_anndata(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
-    note_structure(found["cluster"])
-    keep_model(found["cluster"], save_model, overwrite=overwrite)
-    if page is not None:
-        cells = cells_from_anndata(adata if done is None else done, read)
-        report_cells(cells, page, cluster_key=key_added, overwrite=overwrite)
-    return done
+    task = ChainJob(store, config, chain=chain, key_added=key_added, model=path_of(save_model), report=path_of(report))
+    if isinstance(adata, CellFiles) and sample_key is not None and len(adata.paths) > 1:
+        adata = replace(adata, sample_key=sample_key)
+    return run_task(adata, task, read, **slots)
+
+
+def _samples(
+    cells: "AnnData | CellFiles", *, sample_key: str | None, condition_key: str | None, reference: str | None
+) -> SampleConfig | None:
+    """Give what is compared between samples; None where there are none."""
+    has_files = isinstance(cells, CellFiles) and (cells.sheet is not None or len(cells.paths) > 1)
+    if sample_key is None and condition_key is None and reference is None and not has_files:
+        return None
+    return SampleConfig(sample_key=sample_key or "", condition_key=condition_key, reference=reference)

@@ -12,14 +12,15 @@ from cellmodel.annotate.cell_types import UNASSIGNED
 from cellmodel.annotate.classify import ClassifyConfig, Contrast, Head
 from cellmodel.annotate.label_transfer import Transfer, TransferConfig, transfer_labels
 from cellmodel.annotate.shared_genes import GenesBy
-from cellmodel.core.config import BatchConfig, RunConfig, Values, settings_of
+from cellmodel.core.config import BatchConfig, Knowledge, RunConfig, Values, settings_of
 from cellmodel.core.stages import AnyStages
 from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, read_cells
 from cellmodel.io.records import input_record, lineage_record
-from cellmodel.io.writers import WriteConfig
+from cellmodel.nn.train import find_device
+from cellmodel.tl._run.files import CellFiles, run_task
 from cellmodel.tl._run.slots import embedding_slots, embedding_values, named_categories
-from cellmodel.tl._run.task import Slot, Task, run_on_anndata
+from cellmodel.tl._run.task import Slot, Task
 from cellmodel.tl.model.fitted import FittedModel, Predicted, check_store, load_model
 from cellmodel.tl.model.fitted import predict as predict_cells
 
@@ -99,8 +100,8 @@ def _record(cells: Cells, found: Transfer) -> dict[str, Any]:
 
 @tool
 def classify(  # noqa: PLR0913 - those of the command
-    adata: "AnnData",
-    reference: "AnnData",
+    adata: "AnnData | CellFiles",
+    reference: "AnnData | str | Path",
     kb: Kb,
     *,
     label_key: str,
@@ -110,6 +111,11 @@ def classify(  # noqa: PLR0913 - those of the command
     unassigned_below: float | None = None,
     classifier: ClassifyConfig | None = None,
     batch_key: str | BatchConfig | None = None,
+    integration: str | None = None,
+    confounded_ok: bool = False,
+    harmony_theta: float = 2.0,
+    knowledge: Knowledge = "real",
+    device: str = "cpu",
     config: RunConfig | None = None,
     encoder: str | None = None,
     min_coverage: float = 0.3,
@@ -123,7 +129,7 @@ def classify(  # noqa: PLR0913 - those of the command
     overwrite: bool = False,
     random_state: int = 0,
     copy: bool = False,
-) -> "AnnData | None":
+) -> "AnnData | Transfer | None":
     """Transfer labels of a reference to cells, of the same species or of another.
 
     Adds the categorical ``obs["<key>"]``, in which cells of low confidence are ``unassigned``,
@@ -135,9 +141,9 @@ def classify(  # noqa: PLR0913 - those of the command
     Parameters
     ----------
     adata
-        Counts or log-normalized expression; genes by any of their names; in memory or backed.
+        Counts or log-normalized expression; genes by any of their names; in memory, backed, or `CellFiles`.
     reference
-        Labeled cells; those without a label are left out and counted.
+        Labeled cells, or a file of them; those without a label are left out and counted.
     kb
         Store: its name, such as ``human``, its folder, or opened.
     label_key
@@ -155,6 +161,16 @@ def classify(  # noqa: PLR0913 - those of the command
     batch_key
         Column of obs, of the reference, of the cells or of both, with the batch of each cell; genes are scaled within
         batches, and the graph over which cells are averaged is integrated.
+    integration
+        With ``batch_key``: ``harmony``, ``none``, or the name of a plug-in; Harmony if None.
+    confounded_ok
+        With ``batch_key``: whether batches may be cell types or conditions, which integration would remove.
+    harmony_theta
+        With ``batch_key``: how strongly Harmony mixes batches; more mixes cell types of one batch, too.
+    knowledge
+        Gene vectors: ``real``, ``shuffled`` among the genes, ``random``, or ``none``; shows what the text adds.
+    device
+        Where a projection is trained: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``cpu`` repeats to the bit.
     config
         All further settings of a run; an argument that is not at its default wins over it.
     encoder
@@ -196,21 +212,23 @@ def classify(  # noqa: PLR0913 - those of the command
     ['B cell', 'T cell']
     """
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
-    how = classifier or ClassifyConfig(head=head, contrast=contrastive, unassigned_below=unassigned_below)
-    transfer = TransferConfig(label_key=label_key, genes_by=genes_by, classify=how, other_store=other_store)
-    labeled = cells_from_anndata(reference, read, source="reference in memory")
-    chosen = settings_of(
-        config,
-        batch_key=batch_key,
-        encoder=encoder,
-        min_coverage=min_coverage,
-        orthologs=orthologs,
-        random_state=random_state,
+    how = classifier or ClassifyConfig(
+        head=head, contrast=contrastive, unassigned_below=unassigned_below, device=device
     )
-    task = TransferJob(open_kb(kb), chosen, reference=labeled, transfer=transfer)
-    return run_on_anndata(
-        adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy, source="query in memory"
-    )[0]
+    if how.contrast != "none":
+        find_device(how.device)  # else it would be missed after most of the work
+    transfer = TransferConfig(label_key=label_key, genes_by=genes_by, classify=how, other_store=other_store)
+    chosen = settings_of(
+        config, batch_key=batch_key, integration=integration, confounded_ok=confounded_ok, harmony_theta=harmony_theta,
+        knowledge=knowledge, encoder=encoder, min_coverage=min_coverage, orthologs=orthologs, random_state=random_state,
+    )  # fmt: skip
+    labeled: Path | Cells = (
+        Path(reference)
+        if isinstance(reference, str | Path)
+        else cells_from_anndata(reference, read, source="reference in memory")
+    )
+    task = TransferJob(open_kb(kb), chosen, reference=labeled, transfer=transfer, read=read)
+    return run_task(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
 
 
 @dataclass(frozen=True)
@@ -232,7 +250,7 @@ class PredictJob(Task[Predicted]):
         """Folder of the model."""
         return (self.folder,)
 
-    def check(self, write: WriteConfig, *, is_backed: bool) -> None:
+    def check(self, *, is_backed: bool) -> None:
         """Refuse a store that is not the model's."""
         check_store(self.model, self.kb)
 
@@ -269,7 +287,7 @@ class PredictJob(Task[Predicted]):
 
 @tool
 def predict(
-    adata: "AnnData",
+    adata: "AnnData | CellFiles",
     model: str | Path | FittedModel,
     kb: Kb | None = None,
     *,
@@ -281,7 +299,7 @@ def predict(
     key_added: str = "cellmodel",
     overwrite: bool = False,
     copy: bool = False,
-) -> "AnnData | None":
+) -> "AnnData | Predicted | None":
     """Embed new cells with a fitted model, and give each the cluster of the fitted cells around it.
 
     Adds ``obs["<key>"]``, ``obs["<key>_confidence"]``, the embeddings ``obsm["X_<key>"]``, ``_expr``, ``_text`` and
@@ -292,7 +310,7 @@ def predict(
     Parameters
     ----------
     adata
-        Counts or log-normalized expression; genes by any of their names; in memory or backed.
+        Counts or log-normalized expression; genes by any of their names; in memory, backed, or `CellFiles`.
     model
         Folder that ``cm.tl.cluster(..., save_model=...)`` wrote.
     kb
@@ -329,8 +347,6 @@ def predict(
     """
     folder = Path() if isinstance(model, FittedModel) else Path(model)
     fitted = model if isinstance(model, FittedModel) else load_model(folder)
-    store = open_kb(kb)
-    check_store(fitted, store)
-    task = PredictJob(fitted, store, folder=folder, new_batch_key=batch_key)
+    task = PredictJob(fitted, open_kb(kb), folder=folder, new_batch_key=batch_key)
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
-    return run_on_anndata(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)[0]
+    return run_task(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)

@@ -1,7 +1,7 @@
 """Embed and cluster cells, with a model and a report beside them where these are asked for."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,16 +18,17 @@ from cellmodel.core.config import (
     settings_of,
 )
 from cellmodel.core.stages import AnyStages
-from cellmodel.core.tools import Kb, open_kb, tool
+from cellmodel.core.tools import Kb, forwards_to, open_kb, path_of, tool
 from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import ReadConfig
-from cellmodel.io.writers import MODEL, WriteConfig, check_targets
+from cellmodel.io.writers import MODEL
 from cellmodel.pp.integrate import integration_version
 from cellmodel.pp.quality import check_doublets, with_quality
 from cellmodel.recipes.registry import plugin_version
+from cellmodel.tl._run.files import CellFiles, run_task
 from cellmodel.tl._run.pipeline import RunResult, check_settings, run
 from cellmodel.tl._run.slots import run_slots, run_values
-from cellmodel.tl._run.task import Slot, Task, run_on_anndata
+from cellmodel.tl._run.task import Slot, Task
 from cellmodel.tl._run.within import Within, check_within, cluster_within, parse_within
 from cellmodel.tl.model.fitted import check_can_predict, fit_model, save_model
 from genekb.files.replace import Target
@@ -60,6 +61,25 @@ class ClusterJob(Task[CellRun]):
     _: KW_ONLY
     with_clusters: bool = True
     within: Within | None = None
+    model: Path | None = None  # folder of the fitted model
+    report: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check that there is a store where one is needed."""
+        knowledge = self.config.knowledge
+        if self.kb is None and knowledge != "none":
+            raise ValueError(f'knowledge="{knowledge}" needs a store; give `kb`, or knowledge="none"')
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """Model and report."""
+        model = () if self.model is None else (MODEL.target(self.model),)
+        return (*model, *(() if self.report is None else (Target(self.report),)))
+
+    @property
+    def gene_match(self) -> tuple[genekb.Store | None, bool]:
+        """Store and settings of the run."""
+        return self.kb, self.config.use_orthologs
 
     @property
     def stage_key(self) -> Mapping[str, Any]:
@@ -83,14 +103,14 @@ class ClusterJob(Task[CellRun]):
         """Column of the batches of the run."""
         return None if self.config.batch is None else self.config.batch.key
 
-    def check(self, write: WriteConfig, *, is_backed: bool) -> None:
+    def check(self, *, is_backed: bool) -> None:
         """Refuse settings that do not go together, or with cells that are backed."""
         check_settings(self.config, out_of_core=is_backed)
         check_doublets(self.config, is_backed=is_backed)
-        if write.model is not None:
+        if self.model is not None:
             check_can_predict(self.config)
         if self.within is not None:
-            check_within(self.config, is_backed=is_backed, saves_model=write.model is not None)
+            check_within(self.config, is_backed=is_backed, saves_model=self.model is not None)
 
     def select(self, cells: AnyCells, stages: AnyStages) -> AnyCells:
         """Cells within the limits of quality."""
@@ -125,151 +145,23 @@ class ClusterJob(Task[CellRun]):
             if name not in cells.adata.obs:
                 cells.adata.obs[name] = values
 
-    def write_beside(self, cells: AnyCells, result: CellRun, write: WriteConfig) -> None:
+    def notes(self, result: CellRun) -> Iterable[str]:
+        """Say how well the clusters hold up."""
+        return result.result.structure.notes() if result.result.structure else ()
+
+    def write_beside(self, cells: AnyCells, result: CellRun, *, key_added: str, overwrite: bool) -> None:
         """Write the model and the report."""
-        if write.model is not None:
-            save_model(fit_model(cells, result.result), write.model, overwrite=write.overwrite)
-        if write.report is not None:
+        if self.model is not None:
+            save_model(fit_model(cells, result.result), self.model, overwrite=overwrite)
+        if self.report is not None:
             from cellmodel.pl.report.write import write_report_of
 
-            write_report_of(cells, write.report, cluster_key=write.key_added, overwrite=write.overwrite)
-
-
-@tool
-def embed(  # noqa: PLR0913 - those of the command
-    adata: "AnnData",
-    kb: Kb | None = None,
-    *,
-    recipe: "str | Recipe" = "fused",
-    knowledge: Knowledge = "real",
-    encoder: str | None = None,
-    spatial: bool | SpatialConfig = False,
-    batch_key: str | BatchConfig | None = None,
-    use_rep: str | None = None,
-    min_coverage: float = 0.3,
-    orthologs: bool = False,
-    sentences: Sentences = "pooled",
-    low_data: bool = False,
-    integration: str | None = None,
-    confounded_ok: bool = False,
-    harmony_theta: float = 2.0,
-    head: HeadName | None = None,
-    smooth_labels: bool = False,
-    device: str = "cpu",
-    layer: str | None = None,
-    use_raw: bool = False,
-    gene_key: str | None = None,
-    values: Values = "auto",
-    min_counts: int | None = None,
-    min_genes: int | None = None,
-    max_mito: float | None = None,
-    doublets: bool = False,
-    key_added: str = "cellmodel",
-    overwrite: bool = False,
-    random_state: int = 0,
-    copy: bool = False,
-) -> "AnnData | None":
-    """Embed cells: by their expression, by their text, and in a joint space with words.
-
-    Adds the columns ``total_counts``, ``n_genes_by_counts`` and ``pct_counts_mt`` to ``obs`` where it lacks them.
-
-    From the shell: ``cellmodel cluster --no-clusters``.
-
-    Parameters
-    ----------
-    adata
-        Counts or log-normalized expression; genes by any of their names; in memory or backed.
-    kb
-        Store: its name, its folder, or opened; None only with ``knowledge="none"``.
-    recipe
-        Name of a recipe, or a `Recipe`.
-    knowledge
-        Gene vectors: ``real``, ``shuffled`` among the genes, ``random``, or ``none``; shows what the text adds.
-    encoder
-        Encoder of the store; its first one if None.
-    spatial
-        Whether ``obsm["spatial"]`` is used as a graph, or a `SpatialConfig` that says how.
-    batch_key
-        Column of obs with the batch of each cell, to be integrated by Harmony; or a `BatchConfig`.
-    use_rep
-        Key of obsm with an embedding in place of the principal components, such as ``X_scVI``.
-    min_coverage
-        Fraction of the genes that must have a text, in [0, 1].
-    orthologs
-        Whether symbols of the orthologous gene of another species may map to a gene.
-    sentences
-        How ranked-gene sentences are embedded: gene vectors ``pooled`` by rank; the same, compared with the sentences
-        of 1,000 cells that the encoder reads (``sampled``); or every cell's sentence ``encoded`` (slow).
-    low_data
-        For few cells: whether genes are weighted by how informative they are, also by text.
-    integration
-        With ``batch_key``: ``harmony``, ``none``, or the name of a plug-in; Harmony if None, and none with ``use_rep``.
-    confounded_ok
-        With ``batch_key``: whether batches may be cell types or conditions, which integration would remove.
-    harmony_theta
-        With ``batch_key``: how strongly Harmony mixes batches; more mixes cell types of one batch, too.
-    head
-        Clustering method; that of the recipe if None.
-    smooth_labels
-        With ``spatial``: whether the majority around a cell decides its cluster.
-    device
-        Where models are trained: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``cpu`` repeats to the bit.
-    layer
-        Layer that holds the values; found by what the matrices hold if None.
-    use_raw
-        Whether the values are those of ``.raw``.
-    gene_key
-        Column of var with the gene names; the index of var if None.
-    values
-        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
-    min_counts
-        Cells with fewer counts are left out of ``adata``, as by scanpy's filter_cells; none if None.
-    min_genes
-        Cells with fewer genes are left out; none if None.
-    max_mito
-        Cells with more than so many % of their counts from mitochondrial genes are left out; none if None.
-    doublets
-        Whether doublets are looked for, as Scrublet does: ``obs["doublet_score"]``, ``obs["predicted_doublet"]``; they
-        are reported and stay. A column of that name that ``adata`` has is reported in any case.
-    key_added
-        Name of the slots: ``obsm["X_<key>"]``, the embedding for neighbors, maps and clusters; its views
-        ``obsm["X_<key>_expr"]`` and ``obsm["X_<key>_text"]``; ``obsm["X_<key>_joint"]``, where genes and free text can
-        be placed among the cells (`fused` alone); the graph in ``obsp``, ``var["<key>_gene_id"]`` and ``uns["<key>"]``.
-    overwrite
-        Whether slots of that name may be replaced.
-    random_state
-        The run's one seed; ``seed`` is taken, too.
-    copy
-        Return a copy with the result instead of changing ``adata``.
-
-    Raises
-    ------
-    InputUnusable, NotCounts, AlignmentTooLow, SlotTaken
-        See :mod:`cellmodel.core.errors`.
-
-    Examples
-    --------
-    >>> import anndata, cellmodel as cm
-    >>> adata = anndata.read_h5ad("cells.h5ad")
-    >>> cm.tl.embed(adata, "demo", recipe="pca-leiden")
-    >>> adata.obsm["X_cellmodel"].shape[0] == adata.n_obs
-    True
-    """
-    config = settings_of(
-        None, recipe=recipe, knowledge=knowledge, encoder=encoder, spatial=spatial,
-        batch_key=batch_key, use_rep=use_rep, random_state=random_state, min_coverage=min_coverage,
-        orthologs=orthologs, sentences=sentences, low_data=low_data, integration=integration,
-        confounded_ok=confounded_ok, harmony_theta=harmony_theta, head=head, smooth_labels=smooth_labels, device=device,
-        min_counts=min_counts, min_genes=min_genes, max_mito=max_mito, doublets=doublets,
-    )  # fmt: skip
-    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
-    task = ClusterJob(open_kb(kb), config, with_clusters=False)
-    return run_on_anndata(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)[0]
+            write_report_of(cells, self.report, cluster_key=key_added, overwrite=overwrite)
 
 
 @tool
 def cluster(  # noqa: PLR0913 - what users of a clustering tool look for among its arguments
-    adata: "AnnData",
+    adata: "AnnData | CellFiles",
     kb: Kb | None = None,
     *,
     n_clusters: "int | Literal['auto'] | None" = None,
@@ -282,6 +174,7 @@ def cluster(  # noqa: PLR0913 - what users of a clustering tool look for among i
     use_rep: str | None = None,
     spatial: bool | SpatialConfig = False,
     save_model: str | Path | None = None,
+    report: str | Path | None = None,
     config: RunConfig | None = None,
     min_coverage: float = 0.3,
     orthologs: bool = False,
@@ -305,7 +198,7 @@ def cluster(  # noqa: PLR0913 - what users of a clustering tool look for among i
     overwrite: bool = False,
     random_state: int = 0,
     copy: bool = False,
-) -> "AnnData | None":
+) -> "AnnData | CellRun | None":
     """Embed and cluster cells, and find markers and words of each cluster.
 
     Adds to the slots of :func:`embed` the categorical ``obs["<key>"]`` (clusters by size, as strings),
@@ -317,7 +210,7 @@ def cluster(  # noqa: PLR0913 - what users of a clustering tool look for among i
     Parameters
     ----------
     adata
-        Counts or log-normalized expression; genes by any of their names; in memory or backed.
+        Counts or log-normalized expression; genes by any of their names; in memory, backed, or `CellFiles`.
     kb
         Store: its name, such as ``human``, its folder, or opened.
     n_clusters
@@ -341,6 +234,8 @@ def cluster(  # noqa: PLR0913 - what users of a clustering tool look for among i
         Whether ``obsm["spatial"]`` is used as a graph, or a `SpatialConfig` that says how.
     save_model
         Folder to keep the model in, for :func:`predict`.
+    report
+        HTML report to write; a file of that name is replaced with ``overwrite`` alone.
     config
         All further settings of a run; an argument that is not at its default wins over it.
     min_coverage
@@ -410,27 +305,57 @@ def cluster(  # noqa: PLR0913 - what users of a clustering tool look for among i
         confounded_ok=confounded_ok, harmony_theta=harmony_theta, head=head, smooth_labels=smooth_labels, device=device,
         min_counts=min_counts, min_genes=min_genes, max_mito=max_mito, doublets=doublets,
     )  # fmt: skip
-    check_targets([model_target(save_model)], overwrite=overwrite)
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
-    task = ClusterJob(open_kb(kb), chosen, within=None if within is None else parse_within(within))
-    done, found = run_on_anndata(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
-    note_structure(found)
-    keep_model(found, save_model, overwrite=overwrite)
-    return done
+    task = ClusterJob(
+        open_kb(kb), chosen, within=None if within is None else parse_within(within),
+        model=path_of(save_model), report=path_of(report),
+    )  # fmt: skip
+    return run_task(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
 
 
-def model_target(folder: str | Path | None) -> Target | None:
-    """Folder of a model, to be checked before any work."""
-    return None if folder is None else MODEL.target(Path(folder))
+@tool
+@forwards_to(cluster, "n_clusters", "resolution", "within", "save_model", "report", "head", "smooth_labels")
+def embed(adata: "AnnData | CellFiles", kb: Kb | None = None, **settings: Any) -> "AnnData | CellRun | None":
+    """Embed cells: by their expression, by their text, and in a joint space with words; :func:`cluster` begins with it.
+
+    Adds ``obsm["X_<key>"]``, the embedding for neighbors, maps and clusters; its views ``obsm["X_<key>_expr"]`` and
+    ``obsm["X_<key>_text"]``; ``obsm["X_<key>_joint"]``, where genes and free text can be placed among the cells
+    (`fused` alone); the graph in ``obsp``, ``var["<key>_gene_id"]`` and ``uns["<key>"]``; and the columns
+    ``total_counts``, ``n_genes_by_counts`` and ``pct_counts_mt`` to ``obs`` where it lacks them.
+
+    From the shell: ``cellmodel cluster --no-clusters``.
+
+    Parameters
+    ----------
+    adata
+        Counts or log-normalized expression; genes by any of their names; in memory, backed, or `CellFiles`.
+    kb
+        Store: its name, its folder, or opened; None only with ``knowledge="none"``.
+    settings
+        Arguments of :func:`cluster` but those of clusters.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, SlotTaken
+        See :mod:`cellmodel.core.errors`.
+
+    Examples
+    --------
+    >>> import anndata, cellmodel as cm
+    >>> adata = anndata.read_h5ad("cells.h5ad")
+    >>> cm.tl.embed(adata, "demo", recipe="pca-leiden")
+    >>> adata.obsm["X_cellmodel"].shape[0] == adata.n_obs
+    True
+    """
+    config, read, slots = split_settings(settings)
+    return run_task(adata, ClusterJob(open_kb(kb), config, with_clusters=False), read, **slots)
 
 
-def keep_model(found: CellRun, folder: str | Path | None, *, overwrite: bool) -> None:
-    """Save the model of a run, if a folder is given."""
-    if folder is not None:
-        save_model(fit_model(found.cells, found.result), Path(folder), overwrite=overwrite)
-
-
-def note_structure(found: CellRun) -> None:
-    """Log how well the clusters hold up."""
-    for note in found.result.structure.notes() if found.result.structure else ():
-        log.info("%s", note)
+def split_settings(settings: dict[str, Any]) -> tuple[RunConfig, ReadConfig, dict[str, Any]]:
+    """Give the settings of a run, where its values are, and where its results go, by arguments of :func:`cluster`."""
+    read = {name: settings.pop(name) for name in ("layer", "use_raw", "gene_key", "values") if name in settings}
+    slots: dict[str, Any] = {
+        name: settings.pop(name) for name in ("key_added", "overwrite", "copy") if name in settings
+    }
+    config = settings_of(settings.pop("config", None), **settings)
+    return config, ReadConfig(**read), {"key_added": "cellmodel", **slots}

@@ -1,19 +1,18 @@
 """Match the clusters of two sets of cells, as a table and a picture."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import genekb
 from cellmodel.annotate.match_clusters import UNMATCHED, CellComparison, ClusterMatch, CompareConfig, compare_clustered
 from cellmodel.annotate.shared_genes import GenesBy
 from cellmodel.core.config import RunConfig, Values, settings_of
-from cellmodel.core.tools import Kb, open_kb, tool
+from cellmodel.core.tools import Kb, open_kb, path_of, tool
 from cellmodel.explain.groups import clustered
 from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, read_cells
-from cellmodel.io.records import check_lineage
+from cellmodel.io.records import check_lineage, lineage_record
 from cellmodel.io.writers import check_targets
 from cellmodel.pl._canvas import check_format
 from genekb.files.replace import Target
@@ -30,18 +29,6 @@ _BEST: Final = ("best", "meaning", "p_meaning", "markers", "n_shared", "p_marker
 _GENES: Final = ("shared_markers", "own_genes", "other_genes")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SideFile:
-    """A file of clustered cells, and how it is read."""
-
-    path: Path  # the cells
-    kb: genekb.Store  # store that knows their genes
-    cluster_key: str = "cellmodel"  # column of obs with the clusters
-    read: ReadConfig = field(default_factory=ReadConfig)  # where the values and the gene names are
-    # whether the clusters may have been made with another store, see :func:`cellmodel.io.records.check_lineage`
-    other_store: bool = False
-
-
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Side:
     """Clustered cells, and the store that knows their genes."""
@@ -49,67 +36,20 @@ class Side:
     cells: Cells
     kb: genekb.Store
     cluster_key: str = "cellmodel"
-    other_store: bool = False  # as :class:`SideFile` has it
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CompareOutputs:
-    """Where a comparison goes: a table of the matches, .tsv or .csv, and a plot of them; None to leave one out."""
-
-    table: Path | None = None
-    plot: Path | None = None
-    overwrite: bool = False
-
-    def check(self, *, inputs: Sequence[Path]) -> None:
-        """Check that outputs can be written, before any work is done."""
-        if self.plot is not None:
-            check_format(self.plot)
-        targets = [Target(path) for path in (self.table, self.plot) if path]
-        check_targets(targets, inputs=inputs, overwrite=self.overwrite)
-
-
-def compare_files(
-    a: SideFile,
-    b: SideFile,
-    config: RunConfig,
-    *,
-    compare: CompareConfig | None = None,
-    genes_by: GenesBy | None = None,
-    outputs: CompareOutputs | None = None,
-) -> CellComparison:
-    """Match the clusters of two files, and write what is asked for.
-
-    ``config``: its encoder, coverage and seed are used. ``genes_by``: how genes are matched; by GeneID within a species
-    and by orthologue across two if None. By ``text``, no gene has to be shared, and clusters are matched by meaning
-    alone. Raises ``InputUnusable`` if a file has no clusters; ``AlignmentTooLow`` if too few genes are known to the
-    stores, or shared; ``LineageMismatch`` if the clusters of a file were made with another store; ``InputUnusable`` and
-    ``NotAvailable``, before any work, if an output cannot be written or matplotlib is missing.
-    """
-    outputs = outputs or CompareOutputs()
-    outputs.check(inputs=(a.path, b.path))
-    one, other = (
-        Side(
-            cells=read_cells(each.path, each.read),
-            kb=each.kb,
-            cluster_key=each.cluster_key,
-            other_store=each.other_store,
-        )
-        for each in (a, b)
-    )
-    compared = compare_sides(one, other, config, compare=compare, genes_by=genes_by)
-    log.info("%s", compared.note)
-    if outputs.table is not None:
-        rows = [match_row(match) for match in compared.matches]
-        write_table(outputs.table, list(rows[0]), map(dict.values, rows), digits=6, overwrite=outputs.overwrite)
-    if outputs.plot is not None:
-        _draw(compared, outputs.plot, titles=(a.path.stem, b.path.stem), overwrite=outputs.overwrite)
-    return compared
+    # whether the clusters may have been made with another store, see :func:`cellmodel.io.records.check_lineage`
+    other_store: bool = False
 
 
 def compare_sides(
     a: Side, b: Side, config: RunConfig, *, compare: CompareConfig | None = None, genes_by: GenesBy | None = None
 ) -> CellComparison:
-    """Match the clusters of two sets of cells, see :func:`compare_files`."""
+    """Match the clusters of two sets of cells.
+
+    ``config``: its encoder, coverage and seed are used. ``genes_by``: how genes are matched; by GeneID within a species
+    and by orthologue across two if None. By ``text``, no gene has to be shared, and clusters are matched by meaning
+    alone. Raises ``InputUnusable`` if there are no clusters; ``AlignmentTooLow`` if too few genes are known to the
+    stores, or shared; ``LineageMismatch`` if the clusters were made with another store.
+    """
     # the encoder is that of the first store, so that a second store has chosen none
     chosen = config if a.kb.store_id == b.kb.store_id else None
     made_with = (
@@ -119,13 +59,14 @@ def compare_sides(
     first = clustered(a.cells, a.kb, config, cluster_key=a.cluster_key)
     second = clustered(b.cells, b.kb, config, cluster_key=b.cluster_key)
     compared = compare_clustered(first, second, stores=(a.kb, b.kb), config=config, compare=compare, genes_by=genes_by)
+    log.info("%s", compared.note)
     return replace(compared, made_with=made_with)
 
 
 @tool
 def compare(  # noqa: PLR0913 - those of the command
-    a: "AnnData",
-    b: "AnnData",
+    a: "AnnData | str | Path",
+    b: "AnnData | str | Path",
     kb: Kb,
     *,
     kb_b: Kb | None = None,
@@ -133,6 +74,7 @@ def compare(  # noqa: PLR0913 - those of the command
     cluster_key_b: str | None = None,
     genes_by: GenesBy | None = None,
     permutations: int = 200,
+    output: str | Path | None = None,
     plot: str | Path | None = None,
     config: RunConfig | None = None,
     encoder: str | None = None,
@@ -155,9 +97,9 @@ def compare(  # noqa: PLR0913 - those of the command
     Parameters
     ----------
     a
-        Cells with clusters.
+        Cells with clusters, or a file of them.
     b
-        Cells with clusters.
+        Cells with clusters, or a file of them.
     kb
         Store: its name, such as ``human``, its folder, or opened.
     kb_b
@@ -170,6 +112,8 @@ def compare(  # noqa: PLR0913 - those of the command
         ``ids``, ``orthologs`` or ``text``; ids within a species and orthologs across two if None.
     permutations
         Permutations of the genes, for the p values.
+    output
+        Table of the matches to write: .tsv or .csv.
     plot
         Sankey diagram of the matches to write: .svg, .png or .pdf.
     config
@@ -191,7 +135,7 @@ def compare(  # noqa: PLR0913 - those of the command
     other_store
         Whether the clusters or labels may be of another store or encoder; both are recorded then.
     overwrite
-        Whether that file may be replaced.
+        Whether files of these names may be replaced.
     random_state
         The run's one seed.
 
@@ -199,7 +143,8 @@ def compare(  # noqa: PLR0913 - those of the command
     -------
     pandas.DataFrame
         A row for each cluster of either side: ``side``, ``cluster``, ``n_cells``, ``match`` (``unmatched`` without
-        one), ``is_reciprocal``, ``by_meaning``, ``by_markers``, the figures of the best pair, and genes.
+        one), ``is_reciprocal``, ``by_meaning``, ``by_markers``, the figures of the best pair, and genes. Its ``attrs``
+        have stores, genes, and the figures of all ``pairs``.
 
     Raises
     ------
@@ -216,31 +161,53 @@ def compare(  # noqa: PLR0913 - those of the command
     """
     import pandas as pd
 
-    outputs = CompareOutputs(plot=None if plot is None else Path(plot), overwrite=overwrite)
-    outputs.check(inputs=())
+    table, picture = path_of(output), path_of(plot)
+    if picture is not None:
+        check_format(picture)
+    inputs = [Path(each) for each in (a, b) if isinstance(each, str | Path)]
+    check_targets([Target(path) for path in (table, picture) if path], inputs=inputs, overwrite=overwrite)
     read, store = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values), open_kb(kb)
     stores, keys = (store, store if kb_b is None else open_kb(kb_b)), (cluster_key, cluster_key_b or cluster_key)
     one, other = (
-        Side(
-            cells=cells_from_anndata(each, read, source=source),
-            kb=stores[at],
-            cluster_key=keys[at],
-            other_store=other_store,
-        )
-        for at, (each, source) in enumerate(((a, "a in memory"), (b, "b in memory")))
+        Side(cells=_cells(each, read, name=name), kb=side_kb, cluster_key=key, other_store=other_store)
+        for each, name, side_kb, key in zip((a, b), ("a", "b"), stores, keys, strict=True)
     )
     chosen = settings_of(
         config, encoder=encoder, min_coverage=min_coverage, orthologs=orthologs, random_state=random_state,
     )  # fmt: skip
     how = CompareConfig(n_permutations=permutations)
     compared = compare_sides(one, other, chosen, compare=how, genes_by=genes_by)
-    log.info("%s", compared.note)
-    if outputs.plot is not None:
-        _draw(compared, outputs.plot, titles=("a", "b"), overwrite=overwrite)
-    return pd.DataFrame([match_row(match) for match in compared.matches])
+    frame = pd.DataFrame([_match_row(match) for match in compared.matches])
+    frame.attrs |= _record(compared)
+    if table is not None:
+        write_table(table, list(frame.columns), frame.itertuples(index=False), digits=6, overwrite=overwrite)
+    if picture is not None:
+        left, right = (Path(each).stem if isinstance(each, str | Path) else name for each, name in ((a, "a"), (b, "b")))
+        _draw(compared, picture, titles=(left, right), overwrite=overwrite)
+    return frame
 
 
-def match_row(match: ClusterMatch) -> dict[str, object]:
+def _cells(given: "AnnData | str | Path", read: ReadConfig, *, name: str) -> Cells:
+    if isinstance(given, str | Path):
+        return read_cells(Path(given), read)
+    return cells_from_anndata(given, read, source=f"{name} in memory")
+
+
+def _record(found: CellComparison) -> dict[str, Any]:
+    """Give stores, genes, and the figures of all pairs."""
+    return {
+        "genes_by": found.genes_by,
+        "n_genes": list(found.n_genes),
+        "n_shared_genes": found.n_shared,
+        "encoder": found.encoder_id,
+        "store_ids": list(found.store_ids),
+        "clusters_from": [lineage_record(made).get("clusters_from") for made in found.made_with],
+        "note": found.note,
+        "pairs": [asdict(pair) for pair in found.pairs],
+    }
+
+
+def _match_row(match: ClusterMatch) -> dict[str, object]:
     """One match as a flat row: what was matched, the figures of the best pair, and the genes behind it."""
     row, best = asdict(match), asdict(match.best)
     best |= {"best": best["b" if match.side == "a" else "a"], "p_meaning": best[f"p_meaning_{match.side}"]}

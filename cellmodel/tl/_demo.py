@@ -1,23 +1,24 @@
 """The demo: 700 blood cells that come with scanpy, from file to named clusters and report."""
 
 import importlib.util
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import genekb
-from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
-from cellmodel.io.cells import ReadConfig
-from cellmodel.io.writers import WriteConfig, check_outputs, check_targets
-from cellmodel.tl._chain import ChainConfig, ChainJob
-from cellmodel.tl._run.task import run_on_file
+from cellmodel.io.writers import cells_target, check_targets
+from cellmodel.tl._chain import run
+from cellmodel.tl._run.files import CellFiles
 from genekb.core.python import for_python
 from genekb.files.replace import Target
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+log = logging.getLogger(__name__)
 CELLS: Final = "datasets/10x_pbmc68k_reduced.h5ad"
+OUTPUT, REPORT = "pbmc.h5ad", "report.html"  # what is written
 
 
 @for_python
@@ -29,15 +30,48 @@ def demo(
     random_state: int = 0,
     home: str | Path | None = None,
 ) -> "AnnData":
-    """Build the demo store, cluster and name 700 real blood cells with it, as `cellmodel demo` does, and give these.
+    """Build the demo store, cluster and name 700 real blood cells with it, write the report, and give the cells.
 
-    ``output``: folder for ``pbmc.h5ad`` and ``report.html``; ``model``: encoder of the demo store. Raises
-    ``InputUnusable`` if scanpy, with which the cells come, is not installed.
+    From the shell: ``cellmodel demo``.
+
+    Parameters
+    ----------
+    output
+        Folder for ``pbmc.h5ad`` and ``report.html``.
+    model
+        Encoder of the demo store.
+    overwrite
+        Whether files of these names may be replaced.
+    random_state
+        The run's one seed; ``seed`` is taken, too.
+    home
+        Artifact home; else GENEKB_HOME, else the user's data folder.
+
+    Raises
+    ------
+    InputUnusable
+        If scanpy, with which the cells come, is not installed.
     """
-    write = demo_outputs(Path(output), overwrite=overwrite)
-    found = run_demo(genekb.build(name="demo", model=model, home=home), write, seed=random_state)
+    found = run_demo(Path(output), model=model, overwrite=overwrite, random_state=random_state, home=home)[1]
     adata: AnnData = found["cluster"].cells.adata
     return adata
+
+
+def run_demo(
+    folder: Path, *, model: str, overwrite: bool, random_state: int, home: str | Path | None
+) -> tuple[genekb.Store, dict[str, Any]]:
+    """Do the same, and give the store and what was found at each step."""
+    cells, output, report = find_demo_cells(), folder / OUTPUT, folder / REPORT
+    check_targets([Target(folder, kind="shared", makes_parents=True)], overwrite=overwrite)
+    folder.mkdir(parents=True, exist_ok=True)
+    check_targets([cells_target(output), Target(report)], overwrite=overwrite)
+    log.info("building the demo store ...")
+    kb = genekb.build(name="demo", model=model, home=home)
+    log.info("clustering and naming 700 blood cells (pbmc68k_reduced) ...")
+    files = CellFiles([cells], output=output, command=f"cellmodel.demo({str(folder)!r})")
+    found = run(files, kb, report=report, overwrite=overwrite, random_state=random_state)
+    assert isinstance(found, dict)
+    return kb, found
 
 
 def find_demo_cells() -> Path:
@@ -52,26 +86,3 @@ def find_demo_cells() -> Path:
             "the demo cells come with scanpy, which is not installed; pip install 'genekb-cellmodel[demo]'"
         )
     return path
-
-
-def demo_outputs(output: Path, *, overwrite: bool = False) -> WriteConfig:
-    """Name ``pbmc.h5ad`` and ``report.html`` in a folder, which is made, and check that they can be written.
-
-    Raises ``InputUnusable`` if they cannot.
-    """
-    check_targets([Target(output, kind="shared", makes_parents=True)], overwrite=overwrite)
-    output.mkdir(parents=True, exist_ok=True)
-    write = WriteConfig(
-        output=output / "pbmc.h5ad",
-        report=output / "report.html",
-        overwrite=overwrite,
-        command=f"cellmodel.demo({str(output)!r})",
-    )
-    check_outputs(write, inputs=())
-    return write
-
-
-def run_demo(kb: genekb.Store, write: WriteConfig, *, seed: int = 0) -> dict[str, Any]:
-    """Do :func:`cellmodel.tl.run` with the demo cells, and write what `demo_outputs` names."""
-    task = ChainJob(kb, RunConfig(seed=seed), chain=ChainConfig(), key_added=write.key_added)
-    return run_on_file(find_demo_cells(), task, read=ReadConfig(), write=write)

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,16 +13,18 @@ import scipy.sparse as sp
 import genekb
 from cellmodel.annotate.cell_types import UNASSIGNED, read_cell_types
 from cellmodel.annotate.levels import read_cell_groups
-from cellmodel.core.config import Knowledge, RunConfig
+from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages
-from cellmodel.core.tools import Kb, open_kb, tool
+from cellmodel.core.tools import Kb, forwards_to, open_kb, tool
 from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, obs_columns, read_cells
 from cellmodel.io.graph import GRAPH, TypedGraph, write_graph
 from cellmodel.io.records import input_record
 from cellmodel.io.writers import check_targets
+from cellmodel.tl._cluster import cluster, split_settings
+from cellmodel.tl._run.files import CellFiles, run_task
 from cellmodel.tl._run.pipeline import Prepared, prepare
-from cellmodel.tl._run.task import Slot, Task, run_on_anndata
+from cellmodel.tl._run.task import Slot, Task
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -34,27 +36,25 @@ _LABELS: Final = "cell_type"  # column that it fills by the terms, and where nob
 
 
 @tool
+@forwards_to(
+    cluster, "n_clusters", "resolution", "within", "recipe", "head", "smooth_labels", "device", "save_model", "report",
+    "key_added", "copy",
+)  # fmt: skip
 def export_graph(
-    adata: "AnnData",
+    adata: "AnnData | CellFiles",
     kb: Kb | None = None,
     *,
     folder: str | Path,
     label_key: str | None = None,
-    knowledge: Knowledge = "real",
-    encoder: str | None = None,
-    config: RunConfig | None = None,
-    layer: str | None = None,
-    use_raw: bool = False,
-    gene_key: str | None = None,
     overwrite: bool = False,
-    random_state: int = 0,
-) -> None:
+    **settings: Any,
+) -> TypedGraph:
     """Write the cell graph, and the cell–gene graph with text vectors of the genes, for PyTorch Geometric.
 
     The folder has safetensors and JSON; :func:`cellmodel.io.read_graph` opens it, and says what is in it. The cells are
-    prepared as for :func:`cluster`. ``adata`` is left as it is.
+    prepared as for :func:`cluster`, and left as they are. What was written is given.
 
-    From the shell: ``cellmodel export graph``.
+    From the shell: ``cellmodel export --to graph``.
 
     Parameters
     ----------
@@ -66,22 +66,10 @@ def export_graph(
         Folder to write.
     label_key
         Column of obs to write as ``y`` of the cells; nothing is computed from it.
-    knowledge
-        Gene vectors: ``real``, ``shuffled`` among the genes, ``random``, or ``none``; shows what the text adds.
-    encoder
-        Encoder of the store; its first one if None.
-    config
-        All further settings; the named arguments above win over it.
-    layer
-        Layer that holds the values; found by what the matrices hold if None.
-    use_raw
-        Whether the values are those of ``.raw``.
-    gene_key
-        Column of var with the gene names; the index of var if None.
     overwrite
         Whether a graph in that folder may be replaced.
-    random_state
-        The run's one seed.
+    settings
+        Arguments of :func:`cluster` but those of recipes and clusters.
 
     Raises
     ------
@@ -92,52 +80,25 @@ def export_graph(
     --------
     >>> import os, anndata, cellmodel as cm
     >>> adata = anndata.read_h5ad("cells.h5ad")
-    >>> cm.tl.export_graph(adata, "demo", folder="graph", label_key="label")
+    >>> graph = cm.tl.export_graph(adata, "demo", folder="graph", label_key="label")
     >>> sorted(os.listdir("graph"))
     ['arrays.safetensors', 'graph.json']
     """
-    chosen = replace(config or RunConfig(), knowledge=knowledge, encoder=encoder, seed=random_state)
-    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
-    cells = cells_from_anndata(adata, read, source="AnnData in memory")
-    export_cells(cells, Path(folder), open_kb(kb), chosen, label_key=label_key, overwrite=overwrite)
-
-
-def export_file(
-    path: Path,
-    folder: Path,
-    kb: genekb.Store | None,
-    config: RunConfig,
-    *,
-    read: ReadConfig,
-    overwrite: bool = False,
-    **settings: Any,
-) -> TypedGraph:
-    """Export the graph of the cells of a file, see :func:`export_cells`."""
-    check_targets([GRAPH.target(folder)], inputs=[path], overwrite=overwrite)
-    return export_cells(read_cells(path, read), folder, kb, config, overwrite=overwrite, **settings)
-
-
-def export_cells(
-    cells: Cells,
-    folder: Path,
-    kb: genekb.Store | None,
-    config: RunConfig,
-    *,
-    label_key: str | None = None,
-    overwrite: bool = False,
-) -> TypedGraph:
-    """Prepare cells as every recipe finds them, and write their graph to a folder.
-
-    ``label_key``: column of obs whose values are written as labels; nothing is computed from them. Raises
-    ``InputUnusable`` if the folder may not be replaced, found before any work, or there is no such column; else as
-    :func:`cellmodel.tl._run.pipeline.prepare`.
-    """
-    check_targets([GRAPH.target(folder)], overwrite=overwrite)
+    config, read, _ = split_settings(settings)
+    if kb is None and config.knowledge != "none":
+        raise ValueError(f'knowledge="{config.knowledge}" needs a store; give `kb`, or knowledge="none"')
+    target, store = GRAPH.target(Path(folder)), open_kb(kb)
+    inputs = adata.paths if isinstance(adata, CellFiles) else ()
+    check_targets([target], inputs=inputs, overwrite=overwrite)
+    if isinstance(adata, CellFiles):
+        cells = read_cells(adata.paths[0], replace(read, transpose=adata.transpose))
+    else:
+        cells = cells_from_anndata(adata, read, source="AnnData in memory")
     for note in cells.notes:
         log.info("%s", note)
     labels, classes = _labels(cells, label_key)
-    prepared = prepare(cells, kb, config)
-    genes, symbols = _genes(prepared, kb)
+    prepared = prepare(cells, store, config)
+    genes, symbols = _genes(prepared, store)
     graph = TypedGraph(
         nodes={"cell": _cells(prepared) | labels, "gene": genes},
         edges=_edges(prepared),
@@ -149,7 +110,7 @@ def export_cells(
         classes=classes,
         symbols=symbols,
     )
-    write_graph(graph, folder, overwrite=overwrite)
+    write_graph(graph, target.path, overwrite=overwrite)
     return graph
 
 
@@ -203,18 +164,18 @@ def _record(cells: Cells, prepared: Prepared, config: RunConfig) -> dict[str, An
 
 @tool
 def cell_type_terms(
-    adata: "AnnData", *, name_key: str = "cellmodel_name", overwrite: bool = False, copy: bool = False
-) -> "AnnData | None":
+    adata: "AnnData | CellFiles", *, name_key: str = "cellmodel_name", overwrite: bool = False, copy: bool = False
+) -> "AnnData | CellTerms | None":
     """Give cells the terms of the Cell Ontology for their names, as CELLxGENE's schema has them.
 
     Adds ``obs["cell_type_ontology_term_id"]``: ``unknown`` where a cell has no name, is unassigned, or no term fits.
 
-    From the shell: ``cellmodel export cellxgene``.
+    From the shell: ``cellmodel export --to cellxgene``.
 
     Parameters
     ----------
     adata
-        Counts or log-normalized expression; genes by any of their names; in memory or backed.
+        Cells with names, or `CellFiles`; their values are not looked at.
     name_key
         Column of obs with names of :func:`annotate`: of clusters, of cells, or of a level.
     overwrite
@@ -236,8 +197,7 @@ def cell_type_terms(
     >>> adata.obs["cell_type_ontology_term_id"].unique().tolist()
     ['CL:0000084', 'unknown']
     """
-    copied, _ = run_on_anndata(adata, TermsJob(name_key), ReadConfig(), key_added=TERMS, overwrite=overwrite, copy=copy)
-    return copied
+    return run_task(adata, TermsJob(name_key), ReadConfig(), key_added=TERMS, overwrite=overwrite, copy=copy)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -258,6 +218,7 @@ class TermsJob(Task[CellTerms]):
     """Give the cells the terms of their names in a column of obs, which are those of the package's table."""
 
     name_key: str
+    reads_values: ClassVar[bool] = False
 
     def slots(self, key_added: str) -> list[Slot]:
         """Column of terms, whose name CELLxGENE's schema gives."""

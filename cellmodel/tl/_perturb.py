@@ -11,7 +11,7 @@ import numpy as np
 import genekb
 from cellmodel.core.config import Values
 from cellmodel.core.errors import InputUnusable
-from cellmodel.core.tools import Kb, open_kb, tool
+from cellmodel.core.tools import Kb, open_kb, path_of, tool
 from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, obs_columns, read_cells
 from cellmodel.io.records import h5ad_safe, input_record
 from cellmodel.io.writers import cells_target, check_targets, write_cells
@@ -41,7 +41,7 @@ class ScreenConfig:
 
 @tool
 def perturb(
-    adata: "AnnData",
+    adata: "AnnData | str | Path",
     kb: Kb,
     *,
     genes: str | Sequence[str],
@@ -54,6 +54,8 @@ def perturb(
     use_raw: bool = False,
     gene_key: str | None = None,
     values: Values = "auto",
+    output: str | Path | None = None,
+    overwrite: bool = False,
 ) -> "AnnData":
     """Predict the effect of perturbations never seen on every gene, from the cells of a screen.
 
@@ -71,7 +73,7 @@ def perturb(
     Parameters
     ----------
     adata
-        Counts or log-normalized expression; genes by any of their names; in memory or backed.
+        Counts or log-normalized expression; genes by any of their names; in memory, or a file.
     kb
         Store: its name, such as ``human``, its folder, or opened.
     genes
@@ -96,6 +98,10 @@ def perturb(
         Column of var with the gene names; the index of var if None.
     values
         What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
+    output
+        File for the effects, .h5ad or .zarr.
+    overwrite
+        Whether that file may be replaced.
 
     Raises
     ------
@@ -115,14 +121,21 @@ def perturb(
     ((2, 40), ['predicted', 'trained'])
     """
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
-    cells = cells_from_anndata(adata, read, source="AnnData in memory")
+    path, source = path_of(output), Path(adata) if isinstance(adata, str | Path) else None
+    if path is not None:
+        check_targets([cells_target(path)], inputs=[source] if source else [], overwrite=overwrite)
     screen = ScreenConfig(
         genes=read_wanted(genes) if isinstance(genes, str) else tuple(genes),
         perturbation_key=perturbation_key,
         control=control,
         replicate_key=replicate_key,
     )
-    return perturb_cells(cells, open_kb(kb), screen=screen, config=PerturbConfig(encoder=encoder, knowledge=knowledge))
+    config, store = PerturbConfig(encoder=encoder, knowledge=knowledge), open_kb(kb)
+    cells = cells_from_anndata(adata, read) if not isinstance(adata, str | Path) else read_cells(Path(adata), read)
+    effects = perturb_cells(cells, store, screen=screen, config=config)
+    if path is not None:
+        write_cells(effects, path, overwrite=overwrite)
+    return effects
 
 
 def read_wanted(text: str) -> tuple[str, ...]:
@@ -246,25 +259,3 @@ class _Effects:
                 }
             )
         return pd.DataFrame(table, index=list(self.screen.genes))
-
-
-def perturb_file(
-    path: Path,
-    output: Path,
-    kb: genekb.Store,
-    *,
-    screen: ScreenConfig,
-    config: PerturbConfig,
-    read: ReadConfig,
-    overwrite: bool = False,
-) -> "AnnData":
-    """Do the same from file to file, see :func:`perturb_cells`."""
-    check_targets([cells_target(output)], inputs=[path], overwrite=overwrite)
-    effects = perturb_cells(read_cells(path, read), kb, screen=screen, config=config)
-    write_cells(effects, output, overwrite=overwrite)
-    return effects
-
-
-def unknown_genes(effects: "AnnData") -> list[str]:
-    """Wanted perturbations that have no text."""
-    return [str(name) for name in effects.obs_names[effects.obs["note"].astype(str) != ""]]

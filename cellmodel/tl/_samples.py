@@ -4,27 +4,22 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
-import scipy.sparse as sp
 
 from cellmodel.core.config import Values
 from cellmodel.core.errors import InputUnusable
-from cellmodel.core.stages import AnyStages, MemoryStages, Stages
-from cellmodel.core.tools import tool
+from cellmodel.core.stages import AnyStages
+from cellmodel.core.tools import path_of, tool
 from cellmodel.explain.samples.composition import ShareTests, Transform, compare_shares, composition_frame, share_frame
-from cellmodel.explain.samples.design import Method, SampleConfig
+from cellmodel.explain.samples.design import Method, SampleConfig, find_replicates
 from cellmodel.explain.samples.markers import SampleMarkers, find_markers, joined_notes, sampled_cells
-from cellmodel.io.backed import WRITTEN_AS, AnyCells, check_in_blocks, open_backed
-from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata
-from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.io.matrix import ValueKind
+from cellmodel.io.backed import AnyCells
+from cellmodel.io.cells import Cells, ReadConfig, obs_categories
 from cellmodel.io.records import recorded_sample_key
-from cellmodel.io.writers import WriteConfig, check_outputs
-from cellmodel.pp.blocks import read_backed_cells
-from cellmodel.tl._run.task import Slot, StreamConfig, Task, run_on_cells, run_on_file, write_all
+from cellmodel.tl._run.files import CellFiles, run_task, table_of
+from cellmodel.tl._run.task import Slot, Task
 from genekb.core.messages import known_names
 from genekb.core.plugins import installed_version
 from genekb.files.replace import Target
@@ -47,6 +42,13 @@ class MarkersJob(Task[SampleMarkers]):
     """
 
     config: SampleConfig
+    table: Path | None = None  # of all genes
+    renews: ClassVar[bool] = True
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The table."""
+        return () if self.table is None else (Target(self.table, makes_parents=True),)
 
     @property
     def stage_key(self) -> Mapping[str, Any]:
@@ -75,19 +77,22 @@ class MarkersJob(Task[SampleMarkers]):
         }
         return {("uns", key_added): record}
 
+    def write_beside(self, cells: AnyCells, result: SampleMarkers, *, key_added: str, overwrite: bool) -> None:
+        """Write the table."""
+        if self.table is not None:
+            _write_frame(result.genes(), self.table, overwrite=overwrite)
 
-def markers_of_file(
-    path: Path, task: Task[SampleMarkers], *, read: ReadConfig, write: WriteConfig | None, stream: StreamConfig
-) -> SampleMarkers:
-    """Do a task of :func:`MarkersJob` on a file, as :func:`run_on_file`; out of core without an output, too."""
-    if write is not None or not stream.is_wanted((path,), read):
-        return run_on_file(path, task, read=read, write=write, stream=stream)
-    check_in_blocks(path)
-    with TemporaryDirectory(prefix="cellmodel-") as folder:
-        stages = Stages(stream.work or Path(folder) / "work", key={"cells": str(path)})
-        found = task.compute(read_backed_cells(open_backed(path, read), read, stages), stages)
-        stages.remove()
-    return found
+
+def check_samples(cells: AnyCells, config: SampleConfig) -> None:
+    """Refuse samples and conditions that are no columns of the cells, or leave nothing to compare, before any work."""
+    config = _with_samples(config, cells)
+    keys = (config.sample_key, config.condition_key, config.batch_key)
+    samples, conditions, batches = (
+        None if key is None else obs_categories(cells.adata, key, source=cells.source, what=what)
+        for key, what in zip(keys, ("sample", "condition", "batch"), strict=True)
+    )
+    assert samples is not None
+    find_replicates(samples, conditions, batches, config=config)
 
 
 def _with_samples(config: SampleConfig, cells: AnyCells) -> SampleConfig:
@@ -141,12 +146,15 @@ class CompositionJob(Task[Composition]):
 
     config: SampleConfig
     transform: Transform = "arcsine"
-    shares: Path | None = None  # table of the shares, which the caller writes
+    table: Path | None = None  # of the tests, or of the shares where there are none
+    shares: Path | None = None  # table of the shares
+    reads_values: ClassVar[bool] = False
+    renews: ClassVar[bool] = True
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """Return the table of the shares."""
-        return () if self.shares is None else (Target(self.shares, makes_parents=True),)
+        """The tables."""
+        return tuple(Target(path, makes_parents=True) for path in (self.table, self.shares) if path is not None)
 
     def slots(self, key_added: str) -> list[Slot]:
         """Record and tables."""
@@ -167,38 +175,26 @@ class CompositionJob(Task[Composition]):
         }
         return {("uns", key_added): record}
 
-
-def composition_of_file(path: Path, task: Task[Composition], *, write: WriteConfig | None) -> Composition:
-    """Do a :class:`CompositionJob` on a file, whose values are not looked at; see :func:`run_on_file`."""
-    if write is None:
-        backed = open_backed(path, ReadConfig()) if path.suffix in WRITTEN_AS else None
-        adata, sample_key = (backed.adata, backed.sample_key) if backed is not None else (read_anndata(path), "")
-        return task.compute(replace(_obs_alone(adata, source=str(path)), sample_key=sample_key), MemoryStages())
-    check_outputs(write, *task.targets, inputs=(path,))
-    cells = _obs_alone(read_anndata(path), source=str(path))
-    found = run_on_cells(cells, task, key_added=write.key_added, overwrite=write.overwrite)
-    write_all(cells, found, task, source=path, write=write)
-    return found
-
-
-def _obs_alone(adata: "AnnData", *, source: str) -> Cells:
-    """Take cells without their values."""
-    none = sp.csr_matrix((adata.n_obs, 0), dtype=np.float32)
-    return Cells(adata=adata, matrix=none, names=(), var_rows=None, kind=ValueKind.COUNTS, notes=(), source=source)
+    def write_beside(self, cells: Cells, result: Composition, *, key_added: str, overwrite: bool) -> None:
+        """Write the tables."""
+        tests = result.clusters() if result.tests else result.shares
+        for frame, path in ((tests, self.table), (result.shares, self.shares)):
+            if path is not None:
+                _write_frame(frame, path, overwrite=overwrite)
 
 
 def _versions() -> dict[str, str]:
     return {name: installed_version(name) for name in ("genekb-cellmodel", "numpy", "scipy")}
 
 
-def write_frame(frame: "pd.DataFrame", path: Path, *, overwrite: bool) -> None:
+def _write_frame(frame: "pd.DataFrame", path: Path, *, overwrite: bool) -> None:
     """Write a table as .csv, else with tabs; a missing number is empty."""
     write_table(path, list(frame.columns), frame.itertuples(index=False), overwrite=overwrite)
 
 
 @tool
 def markers(
-    adata: "AnnData",
+    adata: "AnnData | CellFiles",
     *,
     sample_key: str = "",
     cluster_key: str = "cellmodel",
@@ -215,7 +211,7 @@ def markers(
     key_added: str | None = None,
     overwrite: bool = False,
     copy: bool = False,
-) -> "AnnData | None":
+) -> "AnnData | SampleMarkers | None":
     """Find genes that differ between samples: clusters inside each sample, or conditions inside each cluster.
 
     Counts are summed by sample and cluster, so that samples are the replicates, not cells. Adds to ``uns["<key>"]`` the
@@ -228,7 +224,7 @@ def markers(
     Parameters
     ----------
     adata
-        Counts; of log-normalized expression, means are compared instead of sums.
+        Counts, of which sums are compared, or log-normalized expression, of which means are; or `CellFiles`.
     sample_key
         Column of obs with the sample, or the donor, of each cell; if empty, that which several files were joined with.
     cluster_key
@@ -281,20 +277,14 @@ def markers(
         sample_key=sample_key, cluster_key=cluster_key, condition_key=condition_key, reference=reference,
         batch_key=batch_key, confounded_ok=confounded_ok, method=method, min_cells=min_cells,
     )  # fmt: skip
-    target = adata.copy() if copy else adata
-    cells = cells_from_anndata(target, ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values))
-    run_on_cells(cells, MarkersJob(config), key_added=key_added or marker_slot(config), overwrite=overwrite)
-    return target if copy else None
-
-
-def marker_slot(config: SampleConfig) -> str:
-    """Name the slot of markers, where the user names none."""
-    return "cellmodel_conditions" if config.condition_key else "cellmodel_markers"
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
+    key = key_added or ("cellmodel_conditions" if condition_key else "cellmodel_markers")
+    return run_task(adata, MarkersJob(config, table_of(adata)), read, key_added=key, overwrite=overwrite, copy=copy)
 
 
 @tool
 def composition(
-    adata: "AnnData",
+    adata: "AnnData | CellFiles",
     *,
     sample_key: str = "",
     cluster_key: str = "cellmodel",
@@ -304,10 +294,11 @@ def composition(
     confounded_ok: bool = False,
     transform: Transform = "arcsine",
     min_cells: int = 10,
+    shares: str | Path | None = None,
     key_added: str = "cellmodel_composition",
     overwrite: bool = False,
     copy: bool = False,
-) -> "AnnData | None":
+) -> "AnnData | Composition | None":
     """Compare the shares of clusters between conditions, with samples as replicates.
 
     Adds to ``uns["<key>"]`` the tables ``shares`` (cells of every cluster in every sample, and their share) and
@@ -320,7 +311,7 @@ def composition(
     Parameters
     ----------
     adata
-        Cells with clusters; their values are not looked at.
+        Cells with clusters, or `CellFiles`; their values are not looked at.
     sample_key
         Column of obs with the sample, or the donor, of each cell; if empty, that which several files were joined with.
     cluster_key
@@ -338,6 +329,8 @@ def composition(
         ``arcsine`` of the square root of a share, or ``logit``.
     min_cells
         Cells of a sample, for its shares to be compared.
+    shares
+        Table to write: cells and shares of every cluster in every sample.
     key_added
         Name of the slots.
     overwrite
@@ -363,8 +356,5 @@ def composition(
         sample_key=sample_key, cluster_key=cluster_key, condition_key=condition_key, reference=reference,
         batch_key=batch_key, confounded_ok=confounded_ok, min_cells=min_cells,
     )  # fmt: skip
-    target = adata.copy() if copy else adata
-    task = CompositionJob(config, transform)
-    cells = _obs_alone(target, source="AnnData in memory")
-    run_on_cells(cells, task, key_added=key_added, overwrite=overwrite)
-    return target if copy else None
+    task = CompositionJob(config, transform, table=table_of(adata), shares=path_of(shares))
+    return run_task(adata, task, ReadConfig(), key_added=key_added, overwrite=overwrite, copy=copy)

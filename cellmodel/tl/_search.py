@@ -11,7 +11,8 @@ from cellmodel.core.config import RunConfig, Values, settings_of
 from cellmodel.core.stages import AnyStages
 from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.io.cells import Cells, ReadConfig
-from cellmodel.tl._run.task import Slot, Task, run_on_anndata
+from cellmodel.tl._run.files import CellFiles, run_task
+from cellmodel.tl._run.task import Slot, Task
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -42,7 +43,7 @@ class SearchJob(Task[Found]):
 
 @tool
 def search(  # noqa: PLR0913 - those of the command
-    adata: "AnnData",
+    adata: "AnnData | CellFiles",
     kb: Kb,
     query: str,
     *,
@@ -61,7 +62,7 @@ def search(  # noqa: PLR0913 - those of the command
     overwrite: bool = False,
     random_state: int = 0,
     copy: bool = False,
-) -> "AnnData | None":
+) -> "AnnData | Found | None":
     """Score cells and rank clusters by free text.
 
     Adds ``obs["<key>"]``, the score of each cell, and ``uns["<key>"]``: ranked clusters, genes with a sentence each.
@@ -71,7 +72,7 @@ def search(  # noqa: PLR0913 - those of the command
     Parameters
     ----------
     adata
-        Counts or log-normalized expression; genes by any of their names; in memory or backed.
+        Counts or log-normalized expression; genes by any of their names; in memory, backed, or `CellFiles`.
     kb
         Store: its name, such as ``human``, its folder, or opened.
     query
@@ -126,4 +127,4 @@ def search(  # noqa: PLR0913 - those of the command
     )  # fmt: skip
     task = SearchJob(open_kb(kb), chosen, search=wanted)
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
-    return run_on_anndata(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)[0]
+    return run_task(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)

@@ -31,8 +31,7 @@ OTHER_NAMES = {
     "cellmodel annotate": ("cellmodel.tl.annotate", "cellmodel.tl.annotate_markers"),
     "cellmodel cluster": ("cellmodel.tl.cluster", "cellmodel.tl.embed"),
     "cellmodel doctor": ("genekb.doctor",),
-    "cellmodel export cellxgene": ("cellmodel.tl.cell_type_terms",),
-    "cellmodel export graph": ("cellmodel.tl.export_graph", "cellmodel.io.read_graph"),
+    "cellmodel export": ("cellmodel.tl.cell_type_terms", "cellmodel.tl.export_graph", "cellmodel.io.read_graph"),
     **{f"cellmodel model {name}": (f"cellmodel.tl.{name}",) for name in ("push", "pull", "lock", "sync")},
     "cellmodel perturb": ("cellmodel.tl.perturb", "cellmodel.bench.perturb_eval"),
 }
@@ -40,7 +39,7 @@ OTHER_NAMES = {
 
 @cache
 def commands_of(program: str) -> dict[str, typer.core.TyperCommand]:
-    """Give every command of a program by the words that call it, such as `cluster` and `export graph`."""
+    """Give every command of a program by the words that call it, such as `cluster` and `model pull`."""
     app = import_module(f"genekb_cellmodel_cli.{program}").app
     return dict(_below(typer.main.get_command(app)))
 

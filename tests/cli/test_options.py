@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from cellmodel.explain.samples.design import SampleConfig
 from genekb_cellmodel_cli.app.options import wrong_usage
 from genekb_cellmodel_cli.app.running import make_app
 
@@ -59,8 +61,10 @@ def test_a_field_without_a_default_is_required():
     assert (result.exit_code, "--city" in result.output) == (2, True)
 
 
-def test_values_that_exclude_one_another_are_wrong_usage():
-    with pytest.raises(typer.BadParameter, match="not both"), wrong_usage():
-        raise ValueError("not both")
+def test_arguments_that_our_code_refuses_are_wrong_usage_and_no_other_errors_are():
+    with pytest.raises(typer.BadParameter, match="min_cells must be >= 1"), wrong_usage():
+        SampleConfig(min_cells=0)
+    with pytest.raises(ValueError, match="broadcast"), wrong_usage():
+        np.zeros(2) + np.zeros(3)
     with pytest.raises(KeyError), wrong_usage():
         raise KeyError

@@ -15,12 +15,8 @@ from pathlib import Path
 import anndata
 import pytest
 
-from cellmodel.core.config import RunConfig
+import cellmodel as cm
 from cellmodel.core.errors import InputUnusable
-from cellmodel.io.cells import ReadConfig
-from cellmodel.io.writers import WriteConfig
-from cellmodel.tl._cluster import ClusterJob
-from cellmodel.tl._run.task import run_on_file
 from genekb import BuildConfig, build, read_demo_table
 from genekb.files.endings import ENDINGS
 from genekb_cellmodel_cli import cellmodel, genekb
@@ -47,8 +43,7 @@ COMMANDS = {
     "cellmodel composition": (
         "{cells} --cluster-key group --sample-key group --condition-key group", ["-o", "--shares"], ["cells"],
     ),
-    "cellmodel export cellxgene": ("{cells} --name-key group", ["-o"], ["cells"]),
-    "cellmodel export graph": ("{cells} --knowledge none", ["-o"], ["cells"]),
+    "cellmodel export": ("{cells} --to cellxgene --name-key group", ["-o"], ["cells"]),
     "cellmodel map-labels": ("{genes}", ["-o"], ["genes"]),
     "cellmodel markers": ("{cells} --cluster-key group --sample-key group", ["-o"], ["cells"]),
     "cellmodel perturb": ("--train {train} --query {query} --kb {store}", ["-o"], ["train", "query"]),
@@ -68,7 +63,7 @@ COMMANDS = {
 ADDED_TO = {("cellmodel bench", "-o")}
 # Their paths are read alone, or are a folder that they add files to, or a key or lock file that is never taken for it.
 OTHERS = {
-    "cellmodel": {"demo", "eval", "mcp", "model lock", "model pull", "model push", "model sync", "view"},
+    "cellmodel": {"demo", "eval", "mcp", "model lock", "model pull", "model push", "view"},
     "genekb": {"build", "download", "encode", "gc", "lock", "pull", "push", "resolve", "update", "verify"},
 }
 
@@ -94,9 +89,8 @@ def made(tmp_path_factory):
     raw = make_cells()
     raw.obs["group"] = raw.obs["label"].astype("category")
     raw.write_h5ad(folder / "raw.h5ad")
-    config = RunConfig(recipe="pca-kmeans", knowledge="none", n_clusters=2)
-    write = WriteConfig(output=folder / "data" / "cells.h5ad", model=folder / "model")
-    run_on_file(folder / "raw.h5ad", ClusterJob(None, config), read=ReadConfig(), write=write)
+    files = cm.tl.CellFiles([folder / "raw.h5ad"], output=folder / "data" / "cells.h5ad")
+    cm.tl.cluster(files, recipe="pca-kmeans", knowledge="none", n_clusters=2, save_model=folder / "model")
     shutil.copyfile(folder / "data" / "cells.h5ad", folder / "other.h5ad")
     (folder / "sets.gmt").write_text("A\tfrom me\tCD3D\tCD3E\tCD3G\tCD4\tCD7\n")
     (folder / "genes.txt").write_text("CD3D\nCD3E\nCD3G\n")
@@ -147,7 +141,7 @@ def wrong_outputs():
                 yield command, {one: zarr, other: f"{zarr}/inner{own_ending(command, other)}"}
 
 
-FOLDERS = {"predict", "bench", "export graph", "demo", "model pull"}  # --output of these
+FOLDERS = {"predict", "bench", "export", "demo", "model pull"}  # --output of these
 
 
 def written_files():
@@ -253,10 +247,9 @@ def test_what_another_run_wrote_meanwhile_is_replaced_only_on_request(places, tm
         def emit(self, record):
             output.write_text("theirs")
 
-    config = RunConfig(recipe="pca-kmeans", knowledge="none", n_clusters=2)
     run = partial(
-        run_on_file, Path(places["other"]), ClusterJob(None, config),
-        read=ReadConfig(), write=WriteConfig(output=output, key_added="again", overwrite=overwrite),
+        cm.tl.cluster, cm.tl.CellFiles([Path(places["other"])], output=output),
+        recipe="pca-kmeans", knowledge="none", n_clusters=2, key_added="again", overwrite=overwrite,
     )  # fmt: skip
     log, other = logging.getLogger("cellmodel.tl._cluster"), Other()
     log.addHandler(other)

@@ -1,6 +1,7 @@
 """`cellmodel run` gives what its steps give as commands of their own, reads once and writes once."""
 
 import csv
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -21,7 +22,7 @@ from cellmodel.io.cells import read_cells
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.records import stored_graph
 from cellmodel.pp.features import make_features
-from cellmodel.tl._demo import demo_outputs, find_demo_cells, run_demo
+from cellmodel.tl._demo import find_demo_cells
 from tests.support.in_process import call, call_here, call_json
 
 BLOOD = ("--only-tissue", "blood")
@@ -81,16 +82,18 @@ def test_slots_are_those_of_the_commands_one_after_the_other(chain, steps):
     assert anndata.read_h5ad(chain[0] / "out.h5ad").uns["cellmodel"]["command"].startswith("cellmodel run ")
 
 
-def test_json_has_the_record_of_each_command(chain, steps):
-    apart = {"input", "output", "report", "tables", "seconds"}
-
-    def plain(record):
-        return {key: value for key, value in record.items() if key not in apart}
-
-    assert list(chain[1]) == ["cluster", "annotate", "attribute"]
-    assert {name: plain(record) for name, record in chain[1].items()} == {
-        name: plain(record) for name, record in steps[1].items()
-    }
+def test_json_is_a_summary_of_what_the_commands_find(chain, steps):
+    found, (cluster, annotate, attribute) = chain[1], steps[1].values()
+    assert len(json.dumps(found, indent=1).encode()) <= 20_000
+    assert found["neighbor_agreement"] == cluster["neighbor_agreement"]
+    rows = [row | {"markers": row["markers"][:3]} for row in found["clusters"]]
+    for row, one, named, group in zip(
+        rows, cluster["clusters"], annotate["clusters"], attribute["groups"], strict=True
+    ):
+        assert row["n_cells"] == one["n_cells"]
+        assert row["markers"] == one["markers"][:3]
+        assert row["name"] == named["name"]
+        assert row["themes"] == [theme["term"] for theme in group["themes"][: len(row["themes"])]]
 
 
 def test_the_report_has_names_and_evidence_as_that_of_the_file_has(chain, steps):
@@ -143,7 +146,7 @@ def test_out_of_core_names_and_explains_too(cells, store, tmp_path):
         )
         for mode in ("yes", "no")
     ]  # fmt: skip
-    names = [[row["name"] for row in content["annotate"]["clusters"]] for content in told]
+    names = [[row["name"] for row in content["clusters"]] for content in told]
     assert names[0] == names[1]
     uns = anndata.read_h5ad(tmp_path / "yes.h5ad").uns
     assert {"cellmodel", "cellmodel_name", "cellmodel_attribution"} <= set(uns)
@@ -170,8 +173,8 @@ def test_python_writes_the_same_slots(cells, chain, demo_kb, tmp_path):
 
 @pytest.mark.slow
 def test_the_demo_names_cells_as_a_run_does(demo_kb, tmp_path):
-    found = run_demo(demo_kb, demo_outputs(tmp_path / "demo"))
-    names = [row["name"] for row in found["annotate"].rows()]
+    found = cm.demo(tmp_path / "demo", home=tmp_path / "home")
+    names = found.uns["cellmodel_name"]["names"]["name"].tolist()
     assert {"plasma cell", "multipotent progenitor cell", "naive B cell"} <= set(names)
     cm.tl.run(adata := read_anndata(find_demo_cells()), demo_kb)
     assert adata.uns["cellmodel_name"]["names"]["name"].tolist() == names
@@ -180,18 +183,18 @@ def test_the_demo_names_cells_as_a_run_does(demo_kb, tmp_path):
 def test_steps_can_be_left_out(cells, store, tmp_path):
     plain = ("--recipe", "pca-kmeans", "--n-clusters", "3")
     told = call_json("cellmodel", "run", cells, *store, *plain, "--skip", "attribute", "-o", tmp_path / "a.h5ad")
-    assert list(told) == ["cluster", "annotate"]
+    assert ["name" in row and "themes" not in row for row in told["clusters"]] == [True] * 3
     told = call_json(
         "cellmodel", "run", cells, *plain, "--knowledge", "none", "--skip", "annotate,attribute", "-o",
         tmp_path / "b.h5ad",
     )  # fmt: skip
-    assert list(told) == ["cluster"]
+    assert not any({"name", "themes"} & set(row) for row in told["clusters"])
     (tmp_path / "markers.tsv").write_text("cell_type\tgene\nT\tCD3D\nT\tCD3E\nB\tCD79A\nB\tMS4A1\n")
     told = call_json(
         "cellmodel", "run", cells, *plain, "--knowledge", "none", "--skip", "attribute", "--markers",
         tmp_path / "markers.tsv", "-o", tmp_path / "c.h5ad",
     )  # fmt: skip
-    assert "n_candidates" not in told["annotate"]
+    assert {row["name"] for row in told["clusters"]} <= {"T", "B", "unassigned"}
     assert anndata.read_h5ad(tmp_path / "c.h5ad").uns["cellmodel_name"]["cluster_key"] == "cellmodel"
 
 
@@ -209,7 +212,7 @@ def test_one_cluster_is_neither_named_nor_explained(cells, store, tmp_path):
         tmp_path / "o.h5ad",
     ]
     code, out, err = call(*words, "--json")
-    assert (code, list(json.loads(out))) == (0, ["cluster"])
+    assert (code, json.loads(out)["n_clusters"], "name" in json.loads(out)["clusters"][0]) == (0, 1, False)
     assert "neither named nor explained" in err
 
 
@@ -217,7 +220,11 @@ def test_one_cluster_is_neither_named_nor_explained(cells, store, tmp_path):
     ("more", "code", "why"),
     [
         (["--n-cluster", "3"], 2, "--n-clusters"),
-        (["--skip", "anotate"], 2, "step 'anotate' is not one of annotate, attribute; did you mean 'annotate'?"),
+        (
+            ["--skip", "anotate"],
+            2,
+            "step 'anotate' is not one of annotate, attribute, conditions, composition; did you mean 'annotate'?",
+        ),
         (["--skip", "annotate", "--tissue", "blood"], 2, "--skip annotate gives no names"),
         (["--n-clusters", "3", "--resolution", "1"], 2, "--n-clusters and --resolution each say"),
         (["--tissue", "blod"], 3, "no cell type of tissue 'blod'"),
@@ -240,7 +247,7 @@ def test_a_wrong_call_is_one_line_before_any_work(more, code, why, cells, store,
 def test_a_store_is_needed_unless_steps_are_left_out(cells, tmp_path, capsys, monkeypatch):
     words = ["cellmodel", "run", cells, "-o", tmp_path / "out.h5ad"]
     found = call_here(words, capsys, monkeypatch)
-    assert (found.code, "needs a store: --kb NAME" in found.err) == (2, True)
+    assert (found.code, "needs a store; give --kb" in found.err) == (2, True)
     found = call_here([*words, "--knowledge", "none"], capsys, monkeypatch)
     assert found.code == 3
     assert "annotate and attribute need a store; give --kb, or leave them out: --skip annotate,attribute" in found.err
@@ -278,3 +285,58 @@ def test_the_graph_of_the_run_is_used_and_is_what_would_be_made_again(steps, sto
     assert stored_graph(replace(kept, notes=()), "cellmodel", RunConfig()) is None
     kept.adata.uns["cellmodel"]["versions"]["numpy"] = "1.0"
     assert stored_graph(kept, "cellmodel", RunConfig()) is None
+
+
+@pytest.fixture(scope="module")
+def sheet(tmp_path_factory):
+    """Blood cells of two donors and two conditions, in files of one name, and the sheet that names them."""
+    folder = tmp_path_factory.mktemp("samples")
+    blood = read_anndata(find_demo_cells()).raw.to_adata()
+    order = np.random.default_rng(0).permutation(blood.n_obs)
+    lines = ["file,sample,donor,stim"]
+    for number, (donor, stim) in enumerate(itertools.product("ab", ("ctrl", "stim"))):
+        path = folder / f"{donor}_{stim}" / "filtered_feature_bc_matrix.h5ad"
+        path.parent.mkdir()
+        part = blood[np.sort(order[number::4])].copy()
+        part.obs = part.obs[[]]
+        part.write_h5ad(path)
+        lines.append(f"{path.relative_to(folder)},{donor}-{stim},{donor},{stim}")
+    (folder / "sheet.csv").write_text("\n".join(lines) + "\n")
+    return folder / "sheet.csv"
+
+
+def test_a_sheet_of_samples_is_run_and_every_command_goes_on_from_there(sheet, store, tmp_path):
+    paths = {name: tmp_path / f"{name}.h5ad" for name in ("out", "next")}
+    report, tables = tmp_path / "report.html", tmp_path / "tables"
+    line = ["run", "--samples", sheet, "--condition-key", "stim", *store, "--recipe", "pca-kmeans", "--n-clusters", "4"]
+    found = call_json("cellmodel", *line, "-o", paths["out"], "--report", report, "--tables", tables)
+    cells = anndata.read_h5ad(paths["out"])
+    assert cells.obs["sample"].cat.categories.tolist() == ["a-ctrl", "a-stim", "b-ctrl", "b-stim"]
+    assert cells.obs[["donor", "stim"]].drop_duplicates().shape == (4, 2)
+    assert cells.uns["cellmodel"]["input"]["files"]["file"].tolist() == ["a-ctrl", "a-stim", "b-ctrl", "b-stim"]
+    assert [row["comparison"] for row in found["composition"]] == ["stim vs ctrl"] * 4
+    assert {"conditions.tsv", "composition.tsv", "shares.tsv", "cells.tsv"} <= {path.name for path in tables.iterdir()}
+    assert "stim vs ctrl" in report.read_text()
+    samples = ["--sample-key", "sample", "--condition-key", "stim"]
+    for words in (["annotate", *store], ["attribute", *store], ["markers", *samples], ["composition", *samples]):
+        call_json("cellmodel", words[0], paths["out"], *words[1:], "-o", paths["next"], "--json")
+        paths["next"].unlink()
+    code, _, err = call("cellmodel", "annotate", paths["out"], *store, "--in-place")
+    assert (code, "already hold" in err) == (3, True)
+
+
+def test_a_sheet_is_checked_whole_before_any_work(sheet, store, tmp_path):
+    bad = tmp_path / "bad.csv"
+    bad.write_text(f"file,sample\n{sheet},x\nabsent.h5ad,x\n{sheet},\n")
+    code, _, err = call("cellmodel", "run", "--samples", bad, *store, "-o", tmp_path / "out.h5ad")
+    assert code == 3
+    for fault in ("line 4: no sample", "no file", "absent.h5ad", "sample 'x' is there 2 times", "is there 2 times"):
+        assert fault in err
+    bad.write_text("path,sample\nx,y\n")
+    code, _, err = call("cellmodel", "run", "--samples", bad, *store, "-o", tmp_path / "out.h5ad")
+    assert (code, "has the columns path, sample, and no file" in err) == (3, True)
+    line = ["run", "--samples", sheet, *store, "--condition-key", "stin", "-o", tmp_path / "out.h5ad"]
+    code, _, err = call("cellmodel", *line)
+    assert (code, "'stin'" in err, "stim" in err) == (3, True, True)
+    code, _, err = call("cellmodel", "run", *store, "-o", tmp_path / "out.h5ad")
+    assert (code, "--samples" in err) == (2, True)

@@ -104,4 +104,4 @@ def test_every_command_of_genekb_takes_its_store_in_two_places(demo_home, tmp_pa
 
 def test_a_command_that_went_names_its_successor():
     code, _, err = call("cellmodel", "graph", "export", "cells.h5ad", "-o", "graph")
-    assert (code, "`cellmodel graph` went; use `cellmodel export graph`" in err) == (2, True)
+    assert (code, "`cellmodel graph` went; use `cellmodel export FILE --to graph`" in err) == (2, True)

@@ -19,12 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 import zarr
 
+import cellmodel as cm
 import genekb
-from cellmodel.core.config import RunConfig
-from cellmodel.io.cells import ReadConfig
-from cellmodel.io.writers import WriteConfig
-from cellmodel.tl._cluster import ClusterJob
-from cellmodel.tl._run.task import run_on_file
 from genekb.builder.plan import BuildConfig, build
 from genekb.core.addresses import without_secrets
 from genekb.share.push import push_store
@@ -74,9 +70,8 @@ def made(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     store = build(genekb.read_demo_table(), BuildConfig(name="demo", models=("hash-16",)), home=home).folder
     path = save(cells(), folder)
-    write = WriteConfig(output=folder / "out.h5ad", model=folder / "model")
-    config = RunConfig(recipe="pca-kmeans", n_clusters=2)
-    run_on_file(path, ClusterJob(genekb.open(store), config), read=ReadConfig(), write=write)
+    files = cm.tl.CellFiles([path], output=folder / "out.h5ad")
+    cm.tl.cluster(files, genekb.open(store), recipe="pca-kmeans", n_clusters=2, save_model=folder / "model")
     push_store(genekb.open(store), parse_address(str(folder / "shared")))
     return {"store": store, "cells": path, "clustered": folder / "out.h5ad", "model": folder / "model", "home": home}
 

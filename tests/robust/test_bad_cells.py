@@ -42,18 +42,14 @@ def listed():
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
     """What stands for {store}, {model} and {reference} in the catalog."""
-    from cellmodel.core.config import RunConfig
-    from cellmodel.io.writers import WriteConfig
-    from cellmodel.tl._cluster import ClusterJob
-    from cellmodel.tl._run.task import run_on_file
+    import cellmodel as cm
     from genekb import BuildConfig, build, read_demo_table
 
     folder = tmp_path_factory.mktemp("bad-cells")
     store = build(read_demo_table(), BuildConfig(name="demo", models=("hash-16",)), home=folder).folder
     path = save(cells(), folder)
-    write = WriteConfig(output=folder / "out.h5ad", model=folder / "model")
-    task = ClusterJob(None, RunConfig(recipe="pca-kmeans", knowledge="none", n_clusters=2))
-    run_on_file(path, task, read=ReadConfig(), write=write)
+    files = cm.tl.CellFiles([path], output=folder / "out.h5ad")
+    cm.tl.cluster(files, recipe="pca-kmeans", knowledge="none", n_clusters=2, save_model=folder / "model")
     return {"store": str(store), "model": str(folder / "model"), "reference": str(path)}
 
 

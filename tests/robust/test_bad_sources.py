@@ -12,11 +12,7 @@ import tomllib
 
 import pytest
 
-from cellmodel.core.config import RunConfig
-from cellmodel.io.cells import ReadConfig
-from cellmodel.io.writers import WriteConfig
-from cellmodel.tl._cluster import ClusterJob
-from cellmodel.tl._run.task import run_on_file
+import cellmodel as cm
 from genekb.builder.plan import BuildConfig, build
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.home import list_store_folders
@@ -42,9 +38,9 @@ def base(ncbi_folder, tmp_path_factory):
     }
     cells = bad_stores.write_cells(home / "cells.h5ad", kb=Store(folders["human"]))
     model = home / "model"
-    write = WriteConfig(output=home / "out.h5ad", key_added="fitted", model=model)
-    config = RunConfig(recipe="pca-kmeans", n_clusters=2)
-    run_on_file(cells, ClusterJob(Store(folders["human"]), config), read=ReadConfig(), write=write)
+    files = cm.tl.CellFiles([cells], output=home / "out.h5ad")
+    kb = Store(folders["human"])
+    cm.tl.cluster(files, kb, recipe="pca-kmeans", n_clusters=2, key_added="fitted", save_model=model)
     good = bad_sources.Base(
         ncbi=ncbi_folder,
         base_home=home,

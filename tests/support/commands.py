@@ -4,7 +4,7 @@ import typer.main
 
 
 def commands_of(app):
-    """Commands by their words, such as `cluster` and `export graph`."""
+    """Commands by their words, such as `cluster` and `model pull`."""
     return dict(_below(typer.main.get_command(app)))
 
 

@@ -2,31 +2,40 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
+import numpy as np
+import scipy.sparse as sp
+
+import genekb
 from cellmodel.core.errors import InputUnusable, WorkUnwritten
 from cellmodel.core.stages import AnyStages, MemoryStages, Stages
 from cellmodel.io.backed import (
     BACKED_ABOVE,
+    WRITTEN_AS,
     AnyCells,
     BackedCells,
     KeptMatrix,
+    check_in_blocks,
     check_out_of_core,
     count_entries,
     open_backed,
 )
 from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, claim_slots, read_cells
+from cellmodel.io.formats.anndata import read_anndata
+from cellmodel.io.matrix import ValueKind
 from cellmodel.io.records import h5ad_safe
 from cellmodel.io.writers import (
     FileState,
     WriteConfig,
     can_be_copied,
     check_outputs,
+    check_targets,
     file_state,
     write_beside,
     write_blocks,
@@ -51,6 +60,9 @@ class Task(ABC, Generic[Result]):
     """What is computed from cells, and which slots of their AnnData hold the result."""
 
     prefers_memory: ClassVar[bool] = False  # whether cells are backed only where they would not fit into memory
+    reads_values: ClassVar[bool] = True  # whether it looks at more of the cells than their tables
+    # whether slots with a record of its own, as a run leaves them, are written anew into a copy of the file
+    renews: ClassVar[bool] = False
 
     @property
     def inputs(self) -> tuple[Path, ...]:
@@ -73,11 +85,16 @@ class Task(ABC, Generic[Result]):
         return None
 
     @property
+    def gene_match(self) -> tuple[genekb.Store | None, bool]:
+        """Store by which genes of several files are matched, and whether symbols of another species map to a gene."""
+        return None, False
+
+    @property
     def stage_key(self) -> Mapping[str, Any] | None:
         """What decides the result, so that stages of it are taken up; None where all cells have to be in memory."""
         return None
 
-    def check(self, write: WriteConfig, *, is_backed: bool) -> None:
+    def check(self, *, is_backed: bool) -> None:
         """Refuse settings before any work."""
 
     def select(self, cells: Any, stages: AnyStages) -> Any:
@@ -108,8 +125,12 @@ class Task(ABC, Generic[Result]):
                 del held[key]
         assert not values, f"no slots: {list(values)}"
 
-    def write_beside(self, cells: Any, result: Result, write: WriteConfig) -> None:
-        """Write the targets, and report and model where these are asked for."""
+    def notes(self, result: Result) -> Iterable[str]:
+        """Give notes on a result, for whoever is not shown the result itself."""
+        return ()
+
+    def write_beside(self, cells: Any, result: Result, *, key_added: str, overwrite: bool) -> None:
+        """Write the targets."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,12 +197,17 @@ def run_on_anndata(
     Of an AnnData that is backed by a large file the values stay there, where the task can do with it; slots are added
     to the AnnData in memory.
     """
+    check_targets(task.targets, overwrite=overwrite)
     if copy:
         adata = adata.to_memory() if adata.isbacked else adata.copy()
     with _cells_of(adata, task, read, source) as (cells, stages):
+        task.check(is_backed=isinstance(cells, BackedCells))
         claim_slots(adata, task.slots(key_added), overwrite=overwrite)
         selected = task.select(cells, stages or MemoryStages())
         found = run_on_cells(selected, task, key_added=key_added, overwrite=overwrite, stages=stages)
+        task.write_beside(selected, found, key_added=key_added, overwrite=overwrite)
+    for note in task.notes(found):
+        log.info("%s", note)
     return adata if copy else None, found
 
 
@@ -189,6 +215,9 @@ def run_on_anndata(
 def _cells_of(
     adata: "AnnData", task: Task[Any], read: ReadConfig, source: str
 ) -> Iterator[tuple[AnyCells, AnyStages | None]]:
+    if not task.reads_values:
+        yield _tables_alone(adata, source=source), None
+        return
     path = Path(adata.filename) if adata.isbacked and not adata.is_view else None
     if path is None or task.stage_key is None or count_entries(path, read) <= BACKED_ABOVE:
         yield cells_from_anndata(adata, read, source=source), None
@@ -199,23 +228,52 @@ def _cells_of(
         yield read_backed_cells(backed, read, stages, batch_key=task.batch_key), stages
 
 
+def _tables_alone(adata: "AnnData", *, source: str, sample_key: str = "") -> Cells:
+    """Take cells without their values."""
+    none = sp.csr_matrix((adata.n_obs, 0), dtype=np.float32)
+    return Cells(
+        adata=adata, matrix=none, names=(), var_rows=None, kind=ValueKind.COUNTS, notes=(), source=source,
+        sample_key=sample_key,
+    )  # fmt: skip
+
+
+def _read(path: Path, read: ReadConfig, task: Task[Any], *, writes: bool) -> Cells:
+    """Read the cells of a file into memory; of a task that needs no values, the tables alone."""
+    if task.reads_values:
+        return read_cells(path, read)
+    if writes or path.suffix not in WRITTEN_AS:
+        return _tables_alone(read_anndata(path), source=str(path))
+    backed = open_backed(path, read)
+    return _tables_alone(backed.adata, source=str(path), sample_key=backed.sample_key)
+
+
 def run_on_file(
-    path: Path, task: Task[Result], *, read: ReadConfig, write: WriteConfig | None, stream: StreamConfig | None = None
+    path: Path,
+    task: Task[Result],
+    *,
+    read: ReadConfig,
+    write: WriteConfig | None,
+    stream: StreamConfig | None = None,
+    overwrite: bool = False,
 ) -> Result:
     """Do a task on the cells of a file, and write them with its slots if ``write`` says where.
 
-    ``stream``: whether the cells are backed, for tasks that work out of core. Raises ``InputUnusable`` if the input
-    cannot be used, or an output exists and may not be replaced; the latter is found before any work.
+    ``stream``: whether the cells are backed, for tasks that work out of core. ``overwrite``: of what is written beside,
+    where no cells are written. Raises ``InputUnusable`` if the input cannot be used, or an output exists and may not be
+    replaced; the latter is found before any work.
     """
-    if write is None:
-        return task.compute(read_cells(path, read), MemoryStages())
     stream = stream or StreamConfig()
+    if write is None:
+        return _run_unwritten(path, task, read=read, stream=stream, overwrite=overwrite)
     if not check_job((path,), task, read=read, write=write, stream=stream):
         read_at = file_state(path)
-        return run_in_memory(read_cells(path, read), task, sources=(path,), write=write, read_at=read_at)
+        cells = _read(path, read, task, writes=True)
+        return run_in_memory(cells, task, sources=(path,), write=write, read_at=read_at)
     check_out_of_core(path, write.output)
     backed = open_backed(path, read, obsm=task.obsm)
-    backed.claim_slots(task.slots(write.key_added), overwrite=write.overwrite)
+    backed.claim_slots(
+        task.slots(write.key_added), overwrite=may_replace_slots(task, write, backed.keys.get("uns", ()))
+    )
     stages = stages_of((path,), task, read=read, write=write, stream=stream)
     return run_in_stages(
         lambda: read_backed_cells(backed, read, stages, batch_key=task.batch_key),
@@ -224,6 +282,27 @@ def run_on_file(
         write=write,
         stages=stages,
     )
+
+
+def _run_unwritten(
+    path: Path, task: Task[Result], *, read: ReadConfig, stream: StreamConfig, overwrite: bool
+) -> Result:
+    """Do a task on the cells of a file, none of which are written."""
+    check_targets(task.targets, inputs=(path, *task.inputs), overwrite=overwrite)
+    task.check(is_backed=False)
+    if task.stage_key is not None and not task.prefers_memory and stream.is_wanted((path,), read):
+        check_in_blocks(path)
+        with TemporaryDirectory(prefix="cellmodel-") as folder:
+            stages = Stages(stream.work or Path(folder) / "work", key={"cells": str(path)})
+            opened = open_backed(path, read, obsm=task.obsm)
+            cells: AnyCells = read_backed_cells(opened, read, stages, batch_key=task.batch_key)
+            found = task.compute(cells, stages)
+            stages.remove()
+    else:
+        cells = _read(path, read, task, writes=False)
+        found = task.compute(cells, MemoryStages())
+    task.write_beside(cells, found, key_added="", overwrite=overwrite)
+    return found
 
 
 def check_job(
@@ -236,23 +315,29 @@ def check_job(
     def is_possible() -> bool:
         try:
             check_out_of_core(paths[0], write.output)
-            task.check(write, is_backed=True)
+            task.check(is_backed=True)
         except InputUnusable:
             return False
         return len(paths) == 1 and not task.prefers_memory
 
     is_backed = task.stage_key is not None and stream.is_wanted(paths, read, is_possible=is_possible)
-    task.check(write, is_backed=is_backed)
+    task.check(is_backed=is_backed)
     return is_backed
+
+
+def may_replace_slots(task: Task[Any], write: WriteConfig, uns: Collection[str]) -> bool:
+    """Whether slots may be replaced: those of a record of the same task in another file are left there as they are."""
+    return write.overwrite or (task.renews and not write.in_place and write.key_added in uns)
 
 
 def run_in_memory(
     cells: Cells, task: Task[Result], *, sources: Sequence[Path], write: WriteConfig, read_at: FileState | None = None
 ) -> Result:
     """Do a task with cells in memory, and write them; see :func:`write_all`."""
-    claim_slots(cells.adata, task.slots(write.key_added), overwrite=write.overwrite)
+    may_replace = may_replace_slots(task, write, cells.adata.uns)
+    claim_slots(cells.adata, task.slots(write.key_added), overwrite=may_replace)
     selected = task.select(cells, MemoryStages())
-    found = run_on_cells(selected, task, key_added=write.key_added, overwrite=write.overwrite, command=write.command)
+    found = run_on_cells(selected, task, key_added=write.key_added, overwrite=may_replace, command=write.command)
     is_whole = selected.shape == cells.shape
     write_all(selected, found, task, source=sources[0], write=write, read_at=read_at if is_whole else None)
     return found
@@ -294,7 +379,7 @@ def run_in_stages(
             cells,
             task,
             key_added=write.key_added,
-            overwrite=write.overwrite,
+            overwrite=may_replace_slots(task, write, cells.adata.uns),
             command=write.command,
             stages=stages,
         )
@@ -317,7 +402,7 @@ def write_all(
 
     ``read_at``: state of that file when cells in memory were read from it; all of these is written if None.
     """
-    with _note_written(write):
+    with _note_written(task, write):
         if isinstance(cells, BackedCells) and (cells.files or isinstance(cells.matrix, KeptMatrix)):
             write_blocks(cells.adata, cells.matrix.blocks(), write.output, source=source, overwrite=write.replaces)
         elif isinstance(cells, BackedCells) or can_be_copied(source, write.output, read_at=read_at):
@@ -325,16 +410,17 @@ def write_all(
             write_beside(cells.adata, source, write.output, slots=slots, overwrite=write.replaces)
         else:
             write_cells(cells.adata, write.output, source=source, overwrite=write.replaces)
-        task.write_beside(cells, found, write)
+        task.write_beside(cells, found, key_added=write.key_added, overwrite=write.overwrite)
 
 
 @contextmanager
-def _note_written(write: WriteConfig) -> Iterator[None]:
+def _note_written(task: Task[Any], write: WriteConfig) -> Iterator[None]:
     """Note at an interrupt which results are written, since the same command would refuse to replace them."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        there = [path.name for path in (write.output, write.model, write.report) if path is not None and path.exists()]
+        written = (write.output, *(target.path for target in task.targets))
+        there = [path.name for path in written if path.exists()]
         if there and not write.overwrite:
             interrupt.add_note(f"{' and '.join(there)} written whole; run the same command again with overwrite=True")
         raise

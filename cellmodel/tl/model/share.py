@@ -135,7 +135,7 @@ def sync(
 ) -> list[tuple[Pin, Transfer | None]]:
     """Bring the models that genekb.lock pins to their folders; give each pin, and what was pulled for it.
 
-    From the shell: ``cellmodel model sync``.
+    From the shell: ``cellmodel model pull``.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def sync(
         return sync_models(path, overwrite=overwrite, retry=RetryPolicy(timeout_s=timeout_s))
     faults = [fault for pin in read_pins(path, "model") for fault in check_model(pin, path)]
     if faults:
-        raise LineageMismatch(f"{faults[0]}; `cellmodel model sync` brings what is missing")
+        raise LineageMismatch(f"{faults[0]}; `cellmodel model pull` brings what is missing")
     return [(pin, None) for pin in read_pins(path, "model")]
 
 
@@ -294,7 +294,7 @@ def sync_models(
         if faults and (folder / DESCRIPTION).is_file() and not overwrite:
             raise LineageMismatch(
                 f"{faults[0]}; pin what is here with `cellmodel model lock {folder}`, or replace it with "
-                "`cellmodel model sync` and overwrite=True"
+                "`cellmodel model pull` and overwrite=True"
             )
         if faults:
             address = address_of(pin, lock_file, folder=folder)

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from dis import opmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, get_type_hints
 
@@ -11,15 +12,14 @@ import typer
 
 import genekb
 from cellmodel.core import config as settings
-from cellmodel.core.config import SEEDS, BatchConfig, check_device
+from cellmodel.core.config import SEEDS, check_device
 from genekb.core.progress import progress, show_progress
-from genekb.files.endings import CELLS, ENDINGS, PLOT, REPORT, TABLE, check_ending
+from genekb.files.endings import CELLS, ENDINGS, PLOT, REPORT, TABLE
 from genekb_cellmodel_cli.app.signature import Arguments, OptionsOf
 
 if TYPE_CHECKING:
     from cellmodel.io.cells import ReadConfig
-    from cellmodel.io.writers import WriteConfig
-    from cellmodel.tl._run.task import StreamConfig
+    from cellmodel.tl import CellFiles as FilesOfCells
     from genekb.builder.engine import EngineConfig
     from genekb.net.retry import RetryPolicy
 
@@ -37,7 +37,7 @@ def expand_groups(command: Command, *, before: Check = lambda: None) -> Command:
 
     def expanded(**values: Any) -> None:
         before()
-        with show_progress():
+        with show_progress(), wrong_usage():
             progress(command.__name__.strip("_"), 0, 0)
             _call(command, values)
 
@@ -67,7 +67,8 @@ def _call(target: Callable[..., Any], values: Mapping[str, Any]) -> Any:
     given = dict[str, Any]()
     for name, parameter in inspect.signature(target).parameters.items():
         if isinstance(parameter.default, OptionsOf):
-            given[name] = Arguments({each.name: values[each.name] for each in parameter.default.parameters()})
+            arguments = {each.name: values[each.name] for each in parameter.default.parameters()}
+            given[name] = Arguments(parameter.default.function, arguments)
         else:
             given[name] = _call(hints[name], values) if is_dataclass(hints[name]) else values[name]
     return target(**given)
@@ -75,11 +76,28 @@ def _call(target: Callable[..., Any], values: Mapping[str, Any]) -> Any:
 
 @contextmanager
 def wrong_usage(kind: type[Exception] = ValueError) -> Iterator[None]:
-    """Report errors of values that cannot be used, or exclude one another, as wrong usage: exit code 2."""
+    """Report arguments that our code cannot use, or that exclude one another, as wrong usage: exit code 2.
+
+    A ``ValueError`` that no ``raise`` of ours made, as NumPy's, is a fault of the program and stays as it is.
+    """
     try:
         yield
     except kind as error:
+        if kind is ValueError and not _is_raised_by_us(error):
+            raise
         raise typer.BadParameter(str(error)) from error
+
+
+def _is_raised_by_us(error: BaseException) -> bool:
+    """Whether an error, of no kind more special than ``ValueError``, comes from a ``raise`` in one of our modules."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or type(error) is not ValueError:
+        return False
+    frame = trace.tb_frame
+    is_ours = frame.f_globals.get("__name__", "").partition(".")[0] in {"genekb", "cellmodel", "genekb_cellmodel_cli"}
+    return is_ours and frame.f_code.co_code[trace.tb_lasti] == opmap["RAISE_VARARGS"]
 
 
 RECIPES: Final = "RECIPE"  # the names of all recipes take its place where the help of a command shows them
@@ -203,8 +221,17 @@ A_TABLE, A_PLOT, A_REPORT, THE_CELLS, TABLE_OR_CELLS = (TABLE,), (PLOT,), (REPOR
 Report = Annotated[Path | None, typer.Option(help="HTML report to write."), A_REPORT]
 CellFile = Annotated[Path, typer.Argument(help="Cells: .h5ad, .h5mu, .zarr, 10x .h5 or mtx folder, .csv, .tsv.")]
 CellFiles = Annotated[
-    list[Path],
-    typer.Argument(help="Cells: .h5ad, .h5mu, .zarr, 10x .h5 or mtx folder, .csv, .tsv; several files are joined."),
+    list[Path] | None,
+    typer.Argument(
+        help="Cells: .h5ad, .h5mu, .zarr, 10x .h5 or mtx folder, .csv, .tsv; several files are joined.",
+        show_default=False,
+    ),
+]
+SampleSheet = Annotated[
+    Path | None,
+    typer.Option(
+        "--samples", help="Sheet in place of files, .tsv or .csv: columns file, sample, and more (donor, condition)."
+    ),
 ]
 SampleKey = Annotated[
     str,
@@ -241,10 +268,13 @@ class MaybeStore:
 
     kb: Annotated[str | None, typer.Option("--kb", help="Store: NAME[@RELEASE], digest or path.")] = None
     home: Home = None
+    trust_remote_code: TrustRemoteCode = False
 
-    def open(self, *, trust_remote_code: bool = False) -> "genekb.Store | None":
+    def open(self) -> "genekb.Store | None":
         """Open it; None where none was given."""
-        return None if self.kb is None else genekb.open(self.kb, home=self.home, trust_remote_code=trust_remote_code)
+        if self.kb is None:
+            return None
+        return genekb.open(self.kb, home=self.home, trust_remote_code=self.trust_remote_code)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,10 +283,11 @@ class Store:
 
     kb: Annotated[str, typer.Option("--kb", help="Store: NAME[@RELEASE], digest or path.")]
     home: Home = None
+    trust_remote_code: TrustRemoteCode = False
 
-    def open(self, name: str | None = None, *, trust_remote_code: bool = False) -> "genekb.Store":
+    def open(self, name: str | None = None) -> "genekb.Store":
         """Open it, or another one of the same home."""
-        return genekb.open(name or self.kb, home=self.home, trust_remote_code=trust_remote_code)
+        return genekb.open(name or self.kb, home=self.home, trust_remote_code=self.trust_remote_code)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,30 +374,6 @@ class Engine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Slots:
-    """Where results are stored in the annotated cells."""
-
-    key_added: Annotated[str, typer.Option(help="Name under which results are stored.")] = "cellmodel"
-    overwrite: Overwrite = False
-
-    def write(self, output: Path, **more: Any) -> "WriteConfig":
-        """Say where results go, to a file and in it."""
-        from cellmodel.io.writers import WriteConfig
-
-        return WriteConfig(output=output, **asdict(self), **more)
-
-    def write_cells(self, out: "CellsOut", *paths: Path, **more: Any) -> "WriteConfig":
-        """Say where the cells of a file, or of several, go."""
-        path = out.file(*paths)
-        check_ending(path, CELLS, error=typer.BadParameter)
-        return self.write(path, in_place=out.in_place, **more)
-
-    def write_or_print(self, out: "CellsOut", path: Path, *, json: bool) -> "WriteConfig | None":
-        """Say where the cells of a file go; nowhere where only the JSON object was asked for."""
-        return None if json and not out.is_given else self.write_cells(out, path)
-
-
-@dataclass(frozen=True, kw_only=True)
 class CellsOut:
     """Where annotated cells are written: to another file, or into their own."""
 
@@ -383,23 +390,36 @@ class CellsOut:
         ),
     ] = False
 
-    @property
-    def is_given(self) -> bool:
-        """Whether anything is written."""
-        return self.output is not None or self.in_place
+    def files(self, *paths: Path, is_needed: bool = True, **more: Any) -> "FilesOfCells":
+        """Give the cells of files, and where they go; a choice that is missing, or excludes another, is wrong usage.
 
-    def file(self, *paths: Path) -> Path:
-        """Give the file to write; a choice that is missing, or excludes another, is wrong usage."""
+        ``is_needed``: whether they have to go anywhere.
+        """
+        from cellmodel.tl import CellFiles as FilesOfCells
+
         if self.output is not None and self.in_place:
             raise typer.BadParameter("--output and --in-place each say where the cells go; give one")
-        if self.output is not None:
-            return self.output
-        if not self.in_place:
+        if is_needed and self.output is None and not self.in_place:
             raise typer.BadParameter(f"give --output FILE for {self.what}, or --in-place to write into the input")
-        if len(paths) > 1 or paths[0].suffix not in ENDINGS[CELLS]:
-            what = f"{len(paths)} files" if len(paths) > 1 else f"{paths[0].name}, which is no .h5ad or .zarr"
+        if self.in_place and (len(paths) != 1 or paths[0].suffix not in ENDINGS[CELLS]):
+            what = f"{len(paths) or 'several'} files" if len(paths) != 1 else f"{paths[0].name}, no .h5ad or .zarr"
             raise typer.BadParameter(f"--in-place cannot write into {what}; give --output FILE")
-        return paths[0]
+        return FilesOfCells(paths, output=self.output, in_place=self.in_place, **more)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOrCellsOut(CellsOut):
+    """The same, or a table of the result."""
+
+    what: ClassVar[str] = "a table (.tsv, .csv) or the annotated cells (.h5ad, .zarr)"
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Table to write, .tsv or .csv, or annotated cells, .h5ad or .zarr.",
+            show_default=False,
+        ),
+        TABLE_OR_CELLS,
+    ] = None  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -424,48 +444,6 @@ def check_integration(value: str | None) -> str | None:
 
     with wrong_usage(UnknownName):
         return check_name(value)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batches:
-    """Groups of cells that differ by technique, and how they are brought together."""
-
-    batch_key: Annotated[
-        str | None,
-        typer.Option(
-            help="Column of obs with the batch of each cell (sample, donor, protocol); integrated by Harmony."
-        ),
-    ] = None
-    integration: Annotated[
-        str | None,
-        typer.Option(help="With --batch-key: harmony, none, or a plug-in's name.", callback=check_integration),
-    ] = None
-    confounded_ok: Annotated[
-        bool,
-        typer.Option("--confounded-ok", help="With --batch-key: go on where batches may be cell types or conditions."),
-    ] = False
-    harmony_theta: Annotated[
-        float | None,
-        typer.Option(
-            help="With --batch-key: how strongly Harmony mixes batches [2]; more mixes types of one batch, too.",
-            min=0,
-            max=settings.MOST_THETA,
-        ),
-    ] = None
-
-    def batch(self) -> BatchConfig | None:
-        """Give the settings; None where there is no batch key."""
-        if self.harmony_theta is not None and (self.batch_key is None or self.integration not in {None, "harmony"}):
-            raise typer.BadParameter(
-                "--harmony-theta is a setting of Harmony; give --batch-key COLUMN and no other method"
-            )
-        if self.batch_key is None:
-            for option, is_given in (("--integration", self.integration), ("--confounded-ok", self.confounded_ok)):
-                if is_given:
-                    raise typer.BadParameter(f"{option} needs the batches; give --batch-key COLUMN")
-            return None
-        theta = {} if self.harmony_theta is None else {"theta": self.harmony_theta}
-        return BatchConfig(key=self.batch_key, integration=self.integration, confounded_ok=self.confounded_ok, **theta)
 
 
 _SPECIAL: Final[Mapping[str, Mapping[str, Any]]] = {  # what an option has that its function does not say
@@ -506,9 +484,3 @@ class OutOfCore:
     work_dir: Annotated[
         Path | None, typer.Option(help="Out of core: folder for the stages of the run; beside the output.")
     ] = None
-
-    def config(self) -> "StreamConfig":
-        """Give the settings."""
-        from cellmodel.tl._run.task import StreamConfig
-
-        return StreamConfig(mode=self.out_of_core, work=self.work_dir)

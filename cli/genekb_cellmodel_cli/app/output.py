@@ -200,8 +200,8 @@ def print_compared(
     show({"file": str(path), f"{kind}s": rows}, lines, json=json)
     wrong = ", ".join(pin.name for pin, row in found if row["faults"])
     if wrong:
-        program = {"store": "genekb", "model": "cellmodel"}[kind]
-        raise StoreCorrupt(f"{wrong}: not as {path} pins; `{program} sync` brings what is missing")
+        command = {"store": "genekb sync", "model": "cellmodel model pull"}[kind]
+        raise StoreCorrupt(f"{wrong}: not as {path} pins; `{command}` brings what is missing")
 
 
 def keep_interrupted(kept: str = "what has arrived is kept") -> AbstractContextManager[None]:

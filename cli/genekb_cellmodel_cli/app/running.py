@@ -126,13 +126,16 @@ EXIT_CODES = {
 MOVED: Final = {  # commands that went, and their successors
     "cellmodel ablate": "cellmodel bench --off",
     "cellmodel embed": "cellmodel cluster --no-clusters",
-    "cellmodel graph": "cellmodel export graph",
+    "cellmodel export cellxgene": "cellmodel export FILE --to cellxgene",
+    "cellmodel export graph": "cellmodel export FILE --to graph",
+    "cellmodel graph": "cellmodel export FILE --to graph",
     "cellmodel lock": "cellmodel model lock",
     "cellmodel perturb-eval": "cellmodel perturb --truth",
     "cellmodel pull": "cellmodel model pull",
     "cellmodel push": "cellmodel model push",
     "cellmodel sweep": "cellmodel bench --set",
-    "cellmodel sync": "cellmodel model sync",
+    "cellmodel model sync": "cellmodel model pull",
+    "cellmodel sync": "cellmodel model pull",
     "genekb fetch": "genekb download --gene",
     "genekb import": "genekb encode --vectors",
     "genekb keygen": "genekb verify --sign KEY --new-key",
@@ -197,9 +200,9 @@ class QuickGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Find the command, and the names of recipes where it takes one; one that went names its successor."""
-        words = f"{ctx.info_name} {args[0] if args else ''}"
-        if ctx.parent is None and words in MOVED:
-            raise typer.BadParameter(f"`{words}` went; use `{MOVED[words]}`")
+        for words in (" ".join([ctx.command_path, *args[:number]]) for number in (1, 2)):
+            if words in MOVED:
+                raise typer.BadParameter(f"`{words}` went; use `{MOVED[words]}`")
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None:
             name_options_of(command)

@@ -3,8 +3,9 @@
 import ast
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
+from importlib import import_module
 from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_origin
@@ -15,7 +16,6 @@ import cellmodel
 import genekb
 
 if TYPE_CHECKING:
-    from cellmodel.core.config import RunConfig
     from cellmodel.io.cells import ReadConfig
 
 _ROOTS: Final = {package.__name__: Path(str(package.__file__)).parent for package in (cellmodel, genekb)}
@@ -27,21 +27,25 @@ _NEVER: Final = ("adata", "kb", "config", "copy", "classifier")  # arguments tha
 class Arguments(dict[str, Any]):
     """Arguments of a function by name, as they were given on the command line."""
 
+    def __init__(self, function: str, given: Mapping[str, Any]) -> None:
+        super().__init__(given)
+        self.function = function
+
     def take(self, *names: str) -> dict[str, Any]:
         """Take some of them out."""
         return {name: self.pop(name) for name in names if name in self}
 
-    def read(self, **more: Any) -> "ReadConfig":
+    def read(self) -> "ReadConfig":
         """Take out where the values are."""
         from cellmodel.io.cells import ReadConfig
 
-        return ReadConfig(**self.take("layer", "use_raw", "gene_key", "values"), **more)
+        return ReadConfig(**self.take("layer", "use_raw", "gene_key", "values"))
 
-    def config(self) -> "RunConfig":
-        """Give the settings of a run: all that were not taken out."""
-        from cellmodel.core.config import settings_of
-
-        return settings_of(None, **self)
+    def call(self, *given: Any, **more: Any) -> Any:
+        """Call the function with those that are given, and with ``more``."""
+        module, _, name = self.function.rpartition(".")
+        arguments = {key: value for key, value in {**self, **more}.items() if value is not None}
+        return getattr(import_module(module), name)(*given, **arguments)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +65,30 @@ class OptionsOf:
         defaults |= {
             one.arg: default for one, default in zip(given.kwonlyargs, given.kw_defaults, strict=True) if default
         }
-        for argument in (*given.args, *given.kwonlyargs):
-            if argument.arg not in (*_NEVER, *self.without) and argument.annotation is not None:
+        own = (*given.args, *given.kwonlyargs)
+        forwarded = self._forwarded(function, module, *(one.arg for one in own))
+        names = {*texts, *(one.name for one in forwarded)}
+        for argument in own:
+            if argument.annotation is not None and argument.arg not in (*_NEVER, *self.without):
                 default = ast.literal_eval(defaults[argument.arg]) if argument.arg in defaults else Parameter.empty
                 special = dict(self.special.get(argument.arg, {}))
                 text = texts[argument.arg]
                 kind = special.pop("type", None) or _kind(argument.annotation, module)
                 if _SEVERAL in text and get_origin(kind) is not list:
                     kind = list[kind]  # type: ignore[valid-type]  # read by Typer
-                text = special.pop("help", None) or as_help(text, texts)
+                text = special.pop("help", None) or as_help(text, names)
                 yield _parameter(argument.arg, kind, default, text, special)
+        yield from forwarded
+
+    def _forwarded(self, function: ast.FunctionDef, module: str, *own: str) -> list[Parameter]:
+        """Give those of the function to which it forwards, see :func:`cellmodel.core.tools.forwards_to`."""
+        for each in function.decorator_list:
+            if isinstance(each, ast.Call) and isinstance(each.func, ast.Name) and each.func.id == "forwards_to":
+                target, *without = each.args
+                assert isinstance(target, ast.Name), self.function
+                left_out = (*map(ast.literal_eval, without), *own, *self.without)
+                return list(replace(self, function=f"{module}.{target.id}", without=left_out).parameters())
+        return []
 
 
 def _parameter(name: str, kind: Any, default: Any, text: str, special: dict[str, Any]) -> Parameter:

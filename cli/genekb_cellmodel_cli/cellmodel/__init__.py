@@ -43,15 +43,11 @@ app = make_app(
         "classify": classify.classify,
         "compare": compare.compare,
         "composition": samples.composition,
-        "export": make_group(
-            "Write annotated cells to CELLxGENE, and graphs for PyTorch Geometric.",
-            {"cellxgene": export.cellxgene, "graph": export.graph},
-            before=_require_cells,
-        ),
+        "export": export.export,
         "map-labels": annotate.map_labels,
         "model": make_group(
             "Share fitted models: push, pull, pin in genekb.lock.",
-            {"push": share.push, "pull": share.pull, "lock": share.lock, "sync": share.sync},
+            {"push": share.push, "pull": share.pull, "lock": share.lock},
             before=_require_cells,
         ),
         "markers": samples.markers,

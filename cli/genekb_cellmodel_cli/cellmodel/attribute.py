@@ -1,24 +1,20 @@
 """The command `cellmodel attribute`: what sets clusters apart, from which genes, and why to believe it."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
-
-import typer
 
 from genekb.core.messages import p_text
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.options import arguments_of, wrong_usage
+from genekb_cellmodel_cli.app.options import arguments_of
 from genekb_cellmodel_cli.app.output import Columns, show, table
 from genekb_cellmodel_cli.app.signature import Arguments
-from genekb_cellmodel_cli.cellmodel.samples import sample_config
 
 if TYPE_CHECKING:
     from cellmodel.explain.evidence import Evidence, GroupEvidence
-    from cellmodel.explain.samples.design import SampleConfig
 
 _LISTED = 20  # genes of a group in --json; the tables and the slot have all
 _SHOWN = 5
 _MAX_P = 0.05
-_CELLS = 10  # of a sample in a cluster, where nothing else is asked for
 
 
 def attribute(
@@ -28,50 +24,19 @@ def attribute(
     arguments: Arguments = arguments_of(
         "cellmodel.tl.attribute", between={"type": tuple[str, str]}, min_cells={"min": 1}
     ),
-    tables: options.Tables = None,
     json: options.Json = False,
 ) -> None:
     """Explain what sets clusters apart: markers, contributions of genes, themes and enriched gene sets, with evidence.
 
     Example: cellmodel attribute out.h5ad --kb human -o attributed.h5ad --tables tables
     """
-    from cellmodel.explain.evidence import AttributeConfig
-    from cellmodel.tl._attribute import AttributeJob, attribution_slot
-    from cellmodel.tl._run.task import run_on_file
-
-    condition_key, key_added = arguments["condition_key"], arguments.pop("key_added")
-    slots = options.Slots(
-        key_added=attribution_slot(condition_key) if key_added is None else key_added, **arguments.take("overwrite")
-    )
-    with wrong_usage():
-        choice = AttributeConfig(
-            samples=_samples(arguments),
-            between=arguments.pop("between") or None,
-            gmt=tuple(arguments.pop("gmt") or ()),
-            n_permutations=arguments.pop("permutations"),
-            **arguments.take("cluster_key", "condition_key", "cluster", "other_store"),
-        )
-        reading, config = arguments.read(), arguments.config()
-    task = AttributeJob(store.open(), config, choice=choice, tables=tables)
-    write = slots.write_or_print(out, path, json=json and tables is None)
-    found, output = run_on_file(path, task, read=reading, write=write), str(write.output if write else "")
-    content = {"input": str(path), "output": output, "tables": str(tables or ""), **evidence_content(found)}
+    files, tables = out.files(path, is_needed=not json and arguments["tables"] is None), arguments["tables"]
+    found = arguments.call(files, store.open())
+    content = {"input": str(path), "output": files.written, "tables": str(tables or ""), **evidence_content(found)}
     notes = ["", *found.notes] if found.notes else []
     sets = ["", *table(("cluster", "gene set", "p adjusted", "genes"), _set_rows(found))] if found.sources else []
-    written = ["", f"output: {output}", *([f"tables: {tables}"] if tables else [])]
+    written = ["", f"output: {files.written}", *([f"tables: {tables}"] if tables else [])]
     show(content, [*table(_COLUMNS, found.groups), *sets, *notes, *written], json=json)
-
-
-def _samples(arguments: Arguments) -> "SampleConfig | None":
-    """Take out how samples are compared; None where cells are."""
-    settings = arguments.take("sample_key", "reference", "batch_key", "confounded_ok", "min_cells")
-    if settings["sample_key"] is not None:
-        return sample_config(cluster_key=arguments["cluster_key"], condition_key=arguments["condition_key"], **settings)
-    if settings["reference"] or settings["batch_key"] or settings["confounded_ok"] or settings["min_cells"] != _CELLS:
-        raise typer.BadParameter(
-            "--reference, --batch-key, --confounded-ok and --min-cells go with --sample-key, the column of samples"
-        )
-    return None
 
 
 def _title(group: "GroupEvidence") -> str:
@@ -133,8 +98,6 @@ def evidence_content(found: "Evidence") -> dict[str, Any]:
 
 
 def _group(group: "GroupEvidence", found: "Evidence") -> dict[str, Any]:
-    from dataclasses import asdict
-
     contrast, markers = asdict(group.contrast), [asdict(marker) for marker in group.markers[:_LISTED]]
     for row, index in ((contrast, "group"), *((marker, "gene") for marker in markers)):
         del row[index]  # numbers of rows in our own arrays

@@ -1,70 +1,60 @@
-"""The command `cellmodel run`: cells clustered, named, explained and reported in one go."""
+"""The command `cellmodel run`: cells clustered, named, explained, compared and reported in one go."""
 
+import json as jsons
 from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import typer
+from typing import Any, Final
 
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.options import arguments_of, wrong_usage
+from genekb_cellmodel_cli.app.options import arguments_of
 from genekb_cellmodel_cli.app.output import Columns, show, table
 from genekb_cellmodel_cli.app.signature import Arguments
-from genekb_cellmodel_cli.cellmodel import annotate, attribute
-from genekb_cellmodel_cli.cellmodel.cluster import RunJob, summarize, summary_lines
+from genekb_cellmodel_cli.cellmodel import annotate, attribute, samples
+from genekb_cellmodel_cli.cellmodel.cluster import RunFiles, summarize, summary_lines
 
-if TYPE_CHECKING:
-    from cellmodel.tl._chain import ChainConfig
+_MOST_BYTES: Final = 20_000  # of --json; tables have the rest
+_COMPARISON: Final = ("cluster", "comparison", "n_up", "n_down", "up", "down", "reason")
+_SHARE: Final = ("cluster", "comparison", "mean_share", "mean_share_against", "p_value", "p_adjusted")
+_LISTED: Final = (5, 3, 1, 0)  # genes, words and themes of a cluster, the most that there is room for
 
 
 def run(
-    job: RunJob,
+    job: RunFiles,
+    store: options.MaybeStore,
     arguments: Arguments = arguments_of("cellmodel.tl.run"),
-    only_tissue: annotate.OnlyTissue = None,
-    markers: annotate.Markers = None,
-    tables: options.Tables = None,
+    json: options.Json = False,
 ) -> None:
     """Cluster cells, name the clusters, explain what sets them apart, and report it: all in one go.
 
     Example: cellmodel run cells.h5ad --kb human -o out.h5ad --report report.html
+
+    Example: cellmodel run --samples sheet.csv --condition-key stim --kb human -o out.h5ad --report report.html
     """
-    options.set_threads(job.threads)
-    from cellmodel.core.errors import UnknownName
-    from cellmodel.tl._chain import ChainConfig, ChainJob
-
-    candidates = annotate.Candidates(**arguments.take("candidates", "tissue"), only_tissue=only_tissue, markers=markers)
-    steps = tuple(name.strip() for name in arguments.pop("skip").split(",") if name.strip())
-    with wrong_usage(UnknownName):
-        chain = ChainConfig(
-            skip=steps, level=arguments.pop("level"), gmt=tuple(arguments.pop("gmt") or ()), tables=tables
-        )
-    chain = replace(chain, **_candidates(candidates, chain, job, encoder=arguments["encoder"]))
-    report = arguments["report"]
-    make_task = partial(ChainJob, chain=chain, key_added=arguments["key_added"])
-    found = job.do(make_task, arguments)
-    content: dict[str, Any] = {"cluster": summarize(found["cluster"], job.output, report)}
-    if "annotate" in found:
-        content["annotate"] = annotate.names_content(found["annotate"])
-    if "attribute" in found:
-        content["attribute"] = {"tables": str(tables or ""), **attribute.evidence_content(found["attribute"])}
-    show(content, _lines(content["cluster"], found, tables), json=job.json)
+    files = job.open()
+    found = arguments.call(files, store.open())
+    content = summarize(found["cluster"], files.written, arguments["report"])
+    content["tables"] = str(arguments["tables"] or "")
+    for row, named in zip(content["clusters"], found["annotate"].rows() if "annotate" in found else (), strict=False):
+        row["name"] = named["name"] if json else annotate.shown_name(named)
+    show(_brief(content, found) if json else {}, _lines(content, found), json=json)
 
 
-def _candidates(
-    candidates: annotate.Candidates, chain: "ChainConfig", job: RunJob, *, encoder: str | None
-) -> dict[str, Any]:
-    """Read the types to choose names from; without a store, the marker genes that name clusters by overlap."""
-    if "annotate" in chain.skip:
-        if candidates != annotate.Candidates():
-            raise typer.BadParameter("--skip annotate gives no names; leave out the options that choose them, or it")
-        return {}
-    if job.store.kb is not None:
-        return {"types": candidates.read()}
-    if candidates.markers is None:
-        return {}
-    return {"panel": annotate.read_panel_alone(candidates, encoder=encoder, level=chain.level)}
+def _brief(content: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """Give a summary of all steps for programs, with as many genes and words as there is room for."""
+    brief: dict[str, Any] = {}
+    for n in _LISTED:
+        rows = [row | {key: row[key][:n] for key in ("markers", "words") if key in row} for row in content["clusters"]]
+        for row, group in zip(rows, found["attribute"].groups if "attribute" in found else (), strict=False):
+            row["themes"] = [theme.term for theme in group.themes[:n]]
+        brief = content | {"clusters": rows}
+        if "conditions" in found:
+            rows = samples.comparison_rows(found["conditions"], n_genes=n)
+            brief["conditions"] = [{key: row[key] for key in _COMPARISON} for row in rows]
+        if "composition" in found:
+            rows = samples.rows_of(found["composition"].clusters())
+            brief["composition"] = [{key: row[key] for key in _SHARE} for row in rows]
+        if len(jsons.dumps(brief, indent=1, default=str).encode()) <= _MOST_BYTES:
+            break
+    return brief
 
 
 _EVIDENCE: Columns = {
@@ -74,13 +64,13 @@ _EVIDENCE: Columns = {
 }
 
 
-def _lines(content: dict[str, Any], found: dict[str, Any], tables: Path | None) -> Iterator[str]:
-    """Lines of all steps: a table of the clusters with their names, and one of the evidence."""
-    if "annotate" in found:
-        for row, named in zip(content["clusters"], found["annotate"].rows(), strict=True):
-            row["name"] = annotate.shown_name(named)
-    written = {"output": content["output"], "report": content["report"], "tables": str(tables or "")}
+def _lines(content: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
+    """Lines of all steps: tables of the clusters with their names, of the evidence, and of samples."""
     yield from summary_lines(content | {"output": "", "report": ""})
     if "attribute" in found:
         yield from (*table(_EVIDENCE, found["attribute"].groups), "")
-    yield from (f"{key}: {value}" for key, value in written.items() if value)
+    if "conditions" in found:
+        yield from (*samples.marker_lines(found["conditions"]), "")
+    if "composition" in found:
+        yield from (*samples.composition_lines(found["composition"]), "")
+    yield from (f"{key}: {content[key]}" for key in ("output", "report", "tables") if content[key])

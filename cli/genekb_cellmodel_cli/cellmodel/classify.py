@@ -1,15 +1,15 @@
 """The commands `cellmodel classify` and `predict`: labels of a reference or clusters of a model for new cells."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from genekb.files.endings import CELLS, ENDINGS
+from genekb.files.endings import CELLS, ENDINGS, check_ending
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.options import arguments_of, wrong_usage
+from genekb_cellmodel_cli.app.options import arguments_of
 from genekb_cellmodel_cli.app.output import Columns, show, table
 from genekb_cellmodel_cli.app.signature import Arguments
 from genekb_cellmodel_cli.cellmodel.cluster import count_clusters
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from cellmodel.annotate.classify import ClassifyConfig
     from cellmodel.annotate.label_transfer import Transfer
     from cellmodel.bench.n_shot import TrialConfig, TrialRow
-    from cellmodel.core.config import RunConfig
-    from cellmodel.io.cells import ReadConfig
     from cellmodel.tl.model.fitted import FittedModel, Predicted
     from genekb import Store
 
@@ -53,65 +51,42 @@ class Trials:
         numbers = self.n_shot.split(",")
         if not all(number.strip().isdigit() and int(number) >= 1 for number in numbers):
             raise typer.BadParameter(f"--n-shot is one or more numbers >= 1 parted by commas, not {self.n_shot!r}")
-        with wrong_usage():
-            return TrialConfig(
-                label_key=label_key,
-                n_shots=() if self.splits == "stratified" else tuple(map(int, numbers)),
-                n_draws=self.draws,
-                share_test=None if self.splits == "n-shot" else SHARE_TEST,
-                features=self.features,
-                classify=classifier,
-            )
+        return TrialConfig(
+            label_key=label_key,
+            n_shots=() if self.splits == "stratified" else tuple(map(int, numbers)),
+            n_draws=self.draws,
+            share_test=None if self.splits == "n-shot" else SHARE_TEST,
+            features=self.features,
+            classify=classifier,
+        )
 
 
 def classify(
     path: options.CellFile,
     store: options.MaybeStore,
     trials: Trials,
-    batches: options.Batches,
     out: options.CellsOut,
     reference: Annotated[
         Path | None,
         typer.Option(help="Labeled cells to learn from; without, the n-shot protocol is run on the cells."),
     ] = None,
     arguments: Arguments = arguments_of(
-        "cellmodel.tl.classify", "reference", "batch_key", unassigned_below={"min": 0.0, "max": 1.0}
+        "cellmodel.tl.classify", "reference", unassigned_below={"min": 0.0, "max": 1.0}
     ),
-    knowledge: options.Knowledge = "real",
-    device: options.TrainDevice = "cpu",
     json: options.Json = False,
 ) -> None:
     """Transfer the labels of a reference to cells, or measure how few labeled cells a class are enough.
 
     Example: cellmodel classify query.h5ad --reference ref.h5ad --label-key cell_type --kb human -o out.h5ad
     """
-    from cellmodel.annotate.classify import ClassifyConfig
-    from cellmodel.nn.train import find_device
-
-    how = arguments.take("head", "unassigned_below") | {"contrast": arguments.pop("contrastive"), "device": device}
-    if how["contrast"] != "none":
-        find_device(device)  # else it would be missed after most of the work
-    classifier, slots = ClassifyConfig(**how), options.Slots(**arguments.take("key_added", "overwrite"))
-    choice = arguments.take("label_key", "genes_by", "other_store")
-    with wrong_usage():
-        read = arguments.read()
-        config = replace(arguments.config(), knowledge=knowledge, batch=batches.batch())
     if reference is None:
-        if out.is_given:
+        if out != options.CellsOut():
             raise typer.BadParameter("--output and --in-place go with --reference; the n-shot protocol writes no cells")
-        protocol = trials.config(choice["label_key"], classifier)
-        kb = _open(store) if store.kb is not None or trials.features in NEED_STORE else None
-        _try_out(path, kb, config, protocol, read, json=json)
+        _try_out(path, store, trials, arguments, json=json)
         return
-    write = slots.write_cells(out, path)
-    from cellmodel.annotate.label_transfer import TransferConfig
-    from cellmodel.tl._classify import TransferJob
-    from cellmodel.tl._run.task import run_on_file
-
-    transfer = TransferConfig(classify=classifier, **choice)
-    task = TransferJob(_open(store), config, reference=reference, transfer=transfer, read=read)
-    found = run_on_file(path, task, read=read, write=write)
-    content = {"input": str(path), **_summary(found), "output": str(write.output)}
+    files = out.files(path)
+    found = arguments.call(files, reference, _open(store))
+    content = {"input": str(path), **_summary(found), "output": files.written}
     show(content, _transfer_lines(content), json=json)
 
 
@@ -158,18 +133,25 @@ def _transfer_lines(content: dict[str, Any]) -> Iterator[str]:
     yield from ("", *table(columns, content["classes"]), "", f"output: {content['output']}")
 
 
-def _try_out(
-    path: Path, store: "Store | None", config: "RunConfig", trials: "TrialConfig", read: "ReadConfig", *, json: bool
-) -> None:
+def _try_out(path: Path, store: options.MaybeStore, trials: Trials, arguments: Arguments, *, json: bool) -> None:
+    """Run the n-shot protocol."""
+    from cellmodel.annotate.classify import ClassifyConfig
     from cellmodel.bench.n_shot import run_trials
+    from cellmodel.core.config import settings_of
     from cellmodel.io.cells import read_cells
 
-    rows = run_trials(read_cells(path, read), store, config, trials=trials)
+    how = arguments.take("head", "unassigned_below", "device") | {"contrast": arguments.pop("contrastive")}
+    protocol = trials.config(arguments.pop("label_key"), ClassifyConfig(**how))
+    read = arguments.read()
+    arguments.take("genes_by", "key_added", "other_store", "overwrite")
+    config = settings_of(**arguments)
+    kb = _open(store) if store.kb is not None or trials.features in NEED_STORE else None
+    rows = run_trials(read_cells(path, read), kb, config, trials=protocol)
     settings = {
         "input": str(path),
         "features": trials.features,
-        "head": trials.classify.head,
-        "contrastive": trials.classify.contrast,
+        "head": how["head"],
+        "contrastive": how["contrast"],
         "knowledge": config.knowledge,
         "seed": config.seed,
     }
@@ -213,23 +195,20 @@ def predict(
 
     Example: cellmodel predict cells/*.h5ad --model model --kb human -o predicted --engine ray
     """
-    from cellmodel.tl._classify import PredictJob
-    from cellmodel.tl._run.task import run_on_file
-    from cellmodel.tl.model.fitted import load_model
-
-    with wrong_usage():
-        reading = arguments.read(transpose=transpose)
     if len(paths) > 1 or (out.output is not None and not out.output.suffix):
-        folder = _folder(out, n_files=len(paths))
-        _predict_files(paths, folder, model, store.open(), read=reading, engine=engine, json=json, **arguments)
+        _predict_files(paths, _folder(out, n_files=len(paths)), model, store.open(), arguments, engine, json=json)
         return
     if engine != options.Engine():
         raise typer.BadParameter("--engine ray and its options are for several files, written to --output FOLDER")
-    path, batch_key = paths[0], arguments.pop("batch_key")
-    kb, write = store.open(), options.Slots(**arguments).write_cells(out, path)
+    from cellmodel.io.writers import check_key
+    from cellmodel.tl.model.fitted import load_model
+
+    check_key(arguments["key_added"])
+    files = out.files(paths[0], transpose=transpose)
+    check_ending(Path(files.written), CELLS, error=typer.BadParameter)
     fitted = load_model(model)
-    found = run_on_file(path, PredictJob(fitted, kb, folder=model, new_batch_key=batch_key), read=reading, write=write)
-    content = {"input": str(path), **_prediction(fitted, found), "output": str(write.output)}
+    found = arguments.call(files, fitted, store.open())
+    content = {"input": str(paths[0]), **_prediction(fitted, found), "output": files.written}
     show(content, _prediction_lines(content), json=json)
 
 
@@ -241,20 +220,13 @@ def _folder(out: options.CellsOut, *, n_files: int) -> Path:
 
 
 def _predict_files(
-    paths: list[Path],
-    folder: Path,
-    model: Path,
-    kb: "Store | None",
-    *,
-    read: "ReadConfig",
-    engine: options.Engine,
-    json: bool,
-    **slots: Any,
-) -> None:
+    paths: list[Path], folder: Path, model: Path, kb: "Store | None", arguments: Arguments, engine: options.Engine,
+    *, json: bool,
+) -> None:  # fmt: skip
     from cellmodel.tl.model.predict_files import PredictConfig, predict_files
 
     store = kb.folder.absolute() if kb else None
-    config = PredictConfig(model=model.absolute(), store=store, read=read, **slots)
+    config = PredictConfig(model=model.absolute(), store=store, read=arguments.read(), **arguments)
     found = predict_files([path.absolute() for path in paths], folder.absolute(), config, engine.config())
     files = [asdict(file) | {"input": str(file.input), "output": str(file.output)} for file in found]
     columns: Columns = {name: name for name in ("input", "n_cells", "share_genes", "mean_confidence", "is_kept")}

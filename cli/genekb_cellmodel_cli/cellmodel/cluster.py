@@ -2,121 +2,69 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import genekb
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.options import arguments_of, wrong_usage
-from genekb_cellmodel_cli.app.output import Columns, note, show, table
+from genekb_cellmodel_cli.app.options import arguments_of
+from genekb_cellmodel_cli.app.output import Columns, show, table
 from genekb_cellmodel_cli.app.signature import Arguments
 
 if TYPE_CHECKING:
-    from cellmodel.core.config import RunConfig
+    from cellmodel.tl import CellFiles
     from cellmodel.tl._cluster import CellRun
-    from cellmodel.tl._run.task import Task
-    from genekb import Store
 
-Found = TypeVar("Found")
 _MARKERS, _WORDS = 5, 4  # of a cluster that are shown
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunStore(options.MaybeStore):
-    """The store of a run, which only a run without knowledge can do without."""
-
-    trust_remote_code: options.TrustRemoteCode = False
-
-    def open_for(self, knowledge: str) -> "Store | None":
-        """Open it; None where neither it nor knowledge is asked for."""
-        if self.kb is None and knowledge != "none":
-            raise typer.BadParameter(f"--knowledge {knowledge} needs a store: --kb NAME, or --knowledge none")
-        return self.open(trust_remote_code=self.trust_remote_code)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunJob:
+class RunFiles:
     """A run from file to file."""
 
-    paths: options.CellFiles
+    paths: options.CellFiles = None
+    samples: options.SampleSheet = None
     out: options.CellsOut
-    store: RunStore
     out_of_core: options.OutOfCore
     transpose: options.Transpose = False
     threads: options.Threads = None
-    sample_key: options.SampleKey = "auto"
-    json: options.Json = False
 
-    @property
-    def output(self) -> Path:
-        """The file to write."""
-        return self.out.file(*self.paths)
-
-    def do(self, make_task: "Callable[[Store | None, RunConfig], Task[Found]]", arguments: Arguments) -> "Found":
-        """Do a task with the arguments of its function, and write what was found.
-
-        ``make_task``: makes it of the store and the settings.
-        """
+    def open(self, **more: Any) -> "CellFiles":
+        """Give the files; the number of threads is set before any numerical library is loaded."""
         options.set_threads(self.threads)
-        from cellmodel.tl._run.task import run_on_file
-
-        outputs = {"report": arguments.pop("report", None), "model": arguments.pop("save_model", None)}
-        slots = options.Slots(**arguments.take("key_added", "overwrite"))
-        with wrong_usage():
-            read, config = arguments.read(transpose=self.transpose), arguments.config()
-        kb = self.store.open_for(config.knowledge)
-        write = slots.write_cells(self.out, *self.paths, **outputs, command=_command_line())
-        task = make_task(kb, config)
-        stream = self.out_of_core.config()
-        if len(self.paths) == 1 and self.sample_key == "auto":
-            return run_on_file(self.paths[0], task, read=read, write=write, stream=stream)
-        from cellmodel.io.concat import JoinConfig
-        from cellmodel.tl._run.files import CellFiles, run_on_files
-
-        files = CellFiles(
-            paths=tuple(self.paths),
-            read=read,
-            join=JoinConfig(sample_key=self.sample_key, overwrite=write.overwrite),
-            kb=kb,
-            use_orthologs=config.use_orthologs,
-        )
-        return run_on_files(files, task, write=write, stream=stream)
-
-    def print(self, found: "CellRun", *, report: Path | None = None) -> None:
-        """Print what a run found."""
-        content = summarize(found, self.output, report)
-        show(content, summary_lines(content), json=self.json)
+        if bool(self.paths) == (self.samples is not None):
+            raise typer.BadParameter("give files of cells, or --samples SHEET that names them: one of the two")
+        return self.out.files(
+            *(self.paths or ()), transpose=self.transpose, sheet=self.samples, command=_command_line(),
+            **asdict(self.out_of_core), **more,
+        )  # fmt: skip
 
 
 def cluster(
-    job: RunJob,
+    job: RunFiles,
+    store: options.MaybeStore,
     arguments: Arguments = arguments_of("cellmodel.tl.cluster"),
-    report: options.Report = None,
+    sample_key: options.SampleKey = "auto",
     no_clusters: Annotated[
         bool, typer.Option("--no-clusters", help="Only embed the cells by expression and text.")
     ] = False,
+    json: options.Json = False,
 ) -> None:
     """Cluster cells, and describe clusters by markers and keywords.
 
     Example: cellmodel cluster cells.h5ad --kb human --n-clusters auto -o out.h5ad --report report.html
     """
-    options.set_threads(job.threads)
-    from cellmodel.tl._cluster import ClusterJob
-    from cellmodel.tl._run.within import parse_within
-
-    within = arguments.pop("within")
-    with wrong_usage():
-        part = None if within is None else parse_within(within)
-    of_clusters = ("n_clusters", "resolution", "head", "smooth_labels", "save_model")
-    if no_clusters and (within or report or any(arguments[name] for name in of_clusters)):
-        raise typer.BadParameter("--no-clusters embeds alone; leave out what is of clusters, reports and models")
-    make_task = partial(ClusterJob, with_clusters=False) if no_clusters else partial(ClusterJob, within=part)
-    job.print(job.do(make_task, Arguments(arguments | {"report": report})), report=report)
+    files, report = job.open(sample_key=sample_key), arguments["report"]
+    if no_clusters:
+        of_clusters = ("n_clusters", "resolution", "head", "smooth_labels", "save_model", "within", "report")
+        if any(arguments.take(*of_clusters).values()):
+            raise typer.BadParameter("--no-clusters embeds alone; leave out what is of clusters, reports and models")
+        arguments = Arguments("cellmodel.tl.embed", arguments)
+    content = summarize(arguments.call(files, store.open()), files.written, report)
+    show(content, summary_lines(content), json=json)
 
 
 def _command_line() -> str:
@@ -130,39 +78,24 @@ def _command_line() -> str:
 
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("cellmodel-demo"),
-    model: Annotated[str, typer.Option(help="Encoder of the demo store, see `genekb info --models`.")] = "auto",
-    overwrite: options.Overwrite = False,
-    seed: options.Seed = 0,
-    home: options.Home = None,
+    arguments: Arguments = arguments_of("cellmodel.demo", "output", home={"type": Path}),
     json: options.Json = False,
 ) -> None:
     """Build the demo store, cluster and name 700 real blood cells with it, and write the report.
 
     Example: cellmodel demo --output cellmodel-demo
     """
-    from cellmodel.tl._demo import demo_outputs, run_demo
-    from genekb import BuildConfig, build, read_demo_table
+    from cellmodel.tl._demo import OUTPUT, REPORT, run_demo
 
-    write = demo_outputs(output, overwrite=overwrite)
-    note("building the demo store ...")
-    built = build(read_demo_table(), BuildConfig(name="demo", models=(model,)), home=home)
-    note("clustering and naming 700 blood cells (pbmc68k_reduced) ...")
-    found = run_demo(genekb.open(built.folder), write, seed=seed)
-    content = summarize(found["cluster"], write.output, write.report) | {"store_path": str(built.folder)}
-    add_names(content, found)
-    show(content, [*summary_lines(content), f"store: {built.folder}"], json=json)
+    kb, found = run_demo(output, **arguments)
+    content = summarize(found["cluster"], str(output / OUTPUT), output / REPORT) | {"store_path": str(kb.folder)}
+    for row, named in zip(content["clusters"], found["annotate"].rows(), strict=True):
+        row["name"] = named["name"]
+    show(content, [*summary_lines(content), f"store: {kb.folder}"], json=json)
 
 
-def add_names(content: dict[str, Any], found: Mapping[str, Any]) -> None:
-    """Add the names of the clusters to their rows."""
-    for row, one in zip(content["clusters"], found["annotate"].rows(), strict=True):
-        row["name"] = one["name"]
-
-
-def summarize(outcome: "CellRun", output: Path, report: Path | None = None) -> dict[str, Any]:
+def summarize(outcome: "CellRun", output: str, report: Path | str | None = None) -> dict[str, Any]:
     """Report what a run read and found."""
-    from dataclasses import asdict
-
     from cellmodel.cluster.structure import Structure
     from cellmodel.tl._run.slots import batch_record, mixing_rows
 
@@ -176,7 +109,7 @@ def summarize(outcome: "CellRun", output: Path, report: Path | None = None) -> d
         "recipe": result.config.recipe_name,
         "knowledge": result.config.knowledge,
         "seed": result.config.seed,
-        "output": str(output),
+        "output": output,
         "report": str(report or ""),
         "seconds": result.seconds,
         "quality": cells.quality.record(result.labels, result.names) if cells.quality else {},

@@ -15,7 +15,9 @@ from genekb_cellmodel_cli.app.output import Columns, show, table
 from genekb_cellmodel_cli.app.signature import Arguments
 
 if TYPE_CHECKING:
-    from cellmodel.perturb.predict import PerturbConfig, Prediction
+    from anndata import AnnData
+
+    from cellmodel.perturb.predict import Prediction
 
 _SCORES: Columns = {
     "AUC": "auc",
@@ -60,7 +62,7 @@ def perturb(
         str | None,
         typer.Option("--predict", help="From cells: genes to perturb, with commas between, or a file, one a line."),
     ] = None,
-    arguments: Arguments = arguments_of("cellmodel.tl.perturb", "genes"),
+    arguments: Arguments = arguments_of("cellmodel.tl.perturb", "genes", "output", "overwrite"),
     overwrite: options.Overwrite = False,
     json: options.Json = False,
 ) -> None:
@@ -74,10 +76,15 @@ def perturb(
     from cellmodel.perturb.tables import read_pairs
 
     check_ending(output, TABLE if path is None else CELLS, error=typer.BadParameter)
-    config = PerturbConfig(**arguments.take("encoder", "knowledge"))
     if path is not None:
-        _perturb_cells(path, output, store, predict, pairs, arguments, config=config, overwrite=overwrite, json=json)
+        if predict is None or pairs != Pairs():
+            raise typer.BadParameter(
+                "from cells, effects are predicted of --predict GENES; tables are given without cells"
+            )
+        effects = arguments.call(path, store.open(), genes=predict, output=output, overwrite=overwrite)
+        _show_effects(path, effects, output, knowledge=arguments["knowledge"], json=json)
         return
+    config = PerturbConfig(**arguments.take("encoder", "knowledge"))
     if pairs.train is None or pairs.query is None or predict is not None:
         raise typer.BadParameter("give --train FILE and --query FILE, or cells and --predict GENES")
     if pairs.truth is not None:
@@ -96,33 +103,16 @@ def perturb(
     show(content, lines, json=json)
 
 
-def _perturb_cells(
-    path: Path,
-    output: Path,
-    store: options.Store,
-    predict: str | None,
-    pairs: Pairs,
-    arguments: Arguments,
-    *,
-    config: "PerturbConfig",
-    overwrite: bool,
-    json: bool,
-) -> None:
-    """Predict effects from cells, and print which are weak."""
-    from cellmodel.tl._perturb import KEY, ScreenConfig, perturb_file, read_wanted, unknown_genes
+def _show_effects(path: Path, effects: "AnnData", output: Path, *, knowledge: str, json: bool) -> None:
+    """Print which effects from cells are weak."""
+    from cellmodel.tl._perturb import KEY
 
-    if predict is None or any(given is not None for given in (pairs.train, pairs.query, pairs.also, pairs.truth)):
-        raise typer.BadParameter("from cells, effects are predicted of --predict GENES; tables are given without cells")
-    with options.wrong_usage():
-        read = arguments.read()
-    chosen = ScreenConfig(genes=read_wanted(predict), **arguments)
-    effects = perturb_file(path, output, store.open(), screen=chosen, config=config, read=read, overwrite=overwrite)
     rows = effects.obs.reset_index(names="perturbation").to_dict("records")
     record = effects.uns[KEY]
     content = {
         "input": str(path),
         "perturbations": rows,
-        "unknown": unknown_genes(effects),
+        "unknown": [row["perturbation"] for row in rows if row["note"]],
         **{key: record[key] for key in ("n_trained", "explained_out_of_fold", "settings", "replicates", "store_id")},
         "encoder_id": record["encoder_id"],
         "n_genes": effects.n_vars,
@@ -132,7 +122,7 @@ def _perturb_cells(
         *table({"perturbation": "perturbation", "source": "source", "nearest": "nearest", "note": "note"}, rows),
         "",
         f"{record['n_trained']} trained perturbations; variance explained out of fold, beyond their mean: "
-        f"{record['explained_out_of_fold']:.1%} (knowledge: {config.knowledge})",
+        f"{record['explained_out_of_fold']:.1%} (knowledge: {knowledge})",
         f"output: {output}",
     ]
     show(content, lines, json=json)

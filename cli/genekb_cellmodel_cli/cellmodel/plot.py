@@ -35,9 +35,7 @@ def report(
     given = arguments.pop("genes") or ""
     is_whole = given == "all" or Path(given).is_file()
     genes = given if is_whole else [name.strip() for name in given.split(",") if name.strip()]
-    with options.wrong_usage():
-        read = arguments.read()
-    report_file(path, output, genes=genes, read=read, **arguments)
+    report_file(path, output, genes=genes, read=arguments.read(), **arguments)
     print_lines([f"report: {output}"])
 
 
@@ -75,7 +73,7 @@ def plot(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Figure to write: .svg, .png or .pdf."), options.A_PLOT
     ],
-    slots: options.Slots,
+    key_added: Annotated[str, typer.Option(help="Name under which results are stored.")] = "cellmodel",
     color: Annotated[
         str | None, typer.Option(help="umap, embedding: column of obs or gene; the clusters if left out.")
     ] = None,
@@ -91,6 +89,7 @@ def plot(
         str, typer.Option(help="dotplot, heatmap: genes of each cluster; dotplot: or their names, with commas between.")
     ] = "3",
     seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Draw a figure of an annotated file: text stays text, and the same file gives the same bytes.
 
@@ -107,8 +106,8 @@ def plot(
     if not n_genes and (kind != "dotplot" or genes.isdecimal()):
         raise typer.BadParameter("--genes is a number >= 1; --kind dotplot takes names of genes, too")
     choice = PlotChoice(
-        kind=kind, key=slots.key_added, color=color, basis=basis, split_by=split_by, rows=rows, columns=columns,
+        kind=kind, key=key_added, color=color, basis=basis, split_by=split_by, rows=rows, columns=columns,
         n_genes=n_genes, genes=names, seed=seed,
     )  # fmt: skip
-    plot_file(path, output, choice, overwrite=slots.overwrite)
+    plot_file(path, output, choice, overwrite=overwrite)
     print_lines([f"plot: {output}"])

@@ -1,147 +1,83 @@
 """The commands `cellmodel markers` and `composition`: tests between samples, not between cells."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
-
-import typer
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
 
 from genekb.core.messages import listed
-from genekb.files.endings import ENDINGS, TABLE
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.options import arguments_of, wrong_usage
+from genekb_cellmodel_cli.app.options import arguments_of
 from genekb_cellmodel_cli.app.output import Columns, show, table
 from genekb_cellmodel_cli.app.signature import Arguments
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cellmodel.explain.samples.design import SampleConfig
     from cellmodel.explain.samples.differential import GeneTests
     from cellmodel.explain.samples.markers import SampleMarkers
-    from cellmodel.io.writers import WriteConfig
-    from cellmodel.tl._run.task import Task
+    from cellmodel.tl._samples import Composition
 
 Row = dict[str, Any]
 _SHOWN, _LISTED = 5, 20  # genes of a comparison that are shown; in --json
 _SAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {"sample_key": {"show_default": False}, "min_cells": {"min": 1}}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Out(options.CellsOut):
-    """A table that is written, annotated cells, or neither where the JSON object alone was asked for."""
-
-    what: ClassVar[str] = "a table (.tsv, .csv) or the annotated cells (.h5ad, .zarr)"
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="Table to write, .tsv or .csv, or annotated cells, .h5ad or .zarr.",
-            show_default=False,
-        ),
-        options.TABLE_OR_CELLS,
-    ] = None  # fmt: skip
-    json: options.Json = False
-
-    @property
-    def table(self) -> Path | None:
-        """The table to write."""
-        return self.output if self.output is not None and self.output.suffix in ENDINGS[TABLE] else None
-
-    def write(self, path: Path, task: "Task[Any]", *, key_added: str, overwrite: bool) -> "WriteConfig | None":
-        """Say how annotated cells are written; None where the output is a table, which is checked, or none."""
-        from cellmodel.io.writers import WriteConfig, check_targets
-        from genekb.files.replace import Target
-
-        output = self.file(path) if self.is_given or not self.json else None
-        if output is not None and self.table is None:
-            return WriteConfig(output=output, in_place=self.in_place, key_added=key_added, overwrite=overwrite)
-        own = [Target(self.table, makes_parents=True)] if self.table else []
-        check_targets([*own, *task.targets], inputs=(path,), overwrite=overwrite)
-        return None
-
-
-def sample_config(**settings: Any) -> "SampleConfig":
-    """Give the settings; choices that exclude one another are wrong usage."""
-    from cellmodel.explain.samples.design import SampleConfig
-
-    with wrong_usage():
-        return SampleConfig(**settings)
-
-
 def markers(
     path: options.ClusteredFile,
-    out: Out,
+    out: options.TableOrCellsOut,
     out_of_core: options.OutOfCore,
     arguments: Arguments = arguments_of("cellmodel.tl.markers", **_SAMPLES),
+    json: options.Json = False,
 ) -> None:
     """Find genes that differ between samples: clusters inside each sample, or conditions inside each cluster.
 
     Example: cellmodel markers out.h5ad --sample-key donor --condition-key stim --reference ctrl -o markers.tsv
     """
-    from cellmodel.tl._samples import MarkersJob, marker_slot, markers_of_file, write_frame
-
-    overwrite, key_added = arguments.pop("overwrite"), arguments.pop("key_added")
-    with wrong_usage():
-        read = arguments.read()
-    config = sample_config(**arguments)
-    key = key_added or marker_slot(config)
-    task = MarkersJob(config)
-    write = out.write(path, task, key_added=key, overwrite=overwrite)
-    found = markers_of_file(path, task, read=read, write=write, stream=out_of_core.config())
-    if out.table:
-        write_frame(found.genes(), out.table, overwrite=overwrite)
-    output = str(write.output if write else out.table or "")
-    content = {"input": str(path), "output": output} | _content(found)
-    show(content, [*table(_COLUMNS, _rows(found)), "", *_ends(found, output)], json=out.json)
+    files = out.files(path, is_needed=not json, **asdict(out_of_core))
+    found = arguments.call(files)
+    content = {
+        "input": str(path),
+        "output": files.written,
+        "comparisons": comparison_rows(found, n_genes=_LISTED),
+        "left_out": list(found.left_out),
+        "notes": list(found.notes),
+    }
+    show(content, [*marker_lines(found), f"output: {files.written}"], json=json)
 
 
 def composition(
     path: options.ClusteredFile,
-    out: Out,
-    arguments: Arguments = arguments_of("cellmodel.tl.composition", **_SAMPLES),
-    shares: Annotated[
-        Path | None,
-        typer.Option(help="Table to write beside: cells and shares of every cluster in every sample."),
-        options.A_TABLE,
-    ] = None,
+    out: options.TableOrCellsOut,
+    arguments: Arguments = arguments_of("cellmodel.tl.composition", shares={"written": options.A_TABLE}, **_SAMPLES),
+    json: options.Json = False,
 ) -> None:
     """Compare the shares of clusters between conditions, with samples as replicates.
 
     Example: cellmodel composition out.h5ad --sample-key donor --condition-key stim -o composition.tsv
     """
-    from cellmodel.tl._samples import CompositionJob, composition_of_file, write_frame
-
-    overwrite, key_added = arguments.pop("overwrite"), arguments.pop("key_added")
-    transform = arguments.pop("transform")
-    task = CompositionJob(sample_config(**arguments), transform, shares=shares)
-    write = out.write(path, task, key_added=key_added, overwrite=overwrite)
-    found = composition_of_file(path, task, write=write)
-    frame = found.clusters() if found.tests else found.shares
-    if out.table:
-        write_frame(frame, out.table, overwrite=overwrite)
-    if shares is not None:
-        write_frame(found.shares, shares, overwrite=overwrite)
-    output = str(write.output if write else out.table or "")
-    content: Row = {
+    files = out.files(path, is_needed=not json)
+    found, shares = arguments.call(files), str(arguments["shares"] or "")
+    content = {
         "input": str(path),
-        "output": output,
-        "shares_table": str(shares or ""),
+        "output": files.written,
+        "shares_table": shares,
         "notes": list(found.notes),
+        "clusters": rows_of(found.clusters()),
+        "shares": rows_of(found.shares),
     }
-    content |= {"clusters": _rows_of(found.clusters()), "shares": _rows_of(found.shares)}
-    ends = [*found.notes, *([f"shares: {shares}"] if shares else []), f"output: {output}"]
-    show(content, [*table(_TESTED if found.tests else _SHARES, _rows_of(frame)), "", *ends], json=out.json)
+    written = [*([f"shares: {shares}"] if shares else []), f"output: {files.written}"]
+    show(content, [*composition_lines(found), *written], json=json)
 
 
-def _rows_of(frame: "pd.DataFrame") -> list[Row]:
+def rows_of(frame: "pd.DataFrame") -> list[Row]:
     """Give the rows of a table; a number that there is not is none."""
     rows = frame.astype(object).where(frame.notna(), None)
     return [dict(zip(rows.columns, row, strict=True)) for row in rows.itertuples(index=False)]
 
 
-def _rows(found: "SampleMarkers") -> list[Row]:
-    return [_row(one, found.gene_names, n_genes=_SHOWN) for one in found.tests]
+def comparison_rows(found: "SampleMarkers", *, n_genes: int) -> list[Row]:
+    """Give the comparisons, with so many genes of each side."""
+    return [_row(one, found.gene_names, n_genes=n_genes) for one in found.tests]
 
 
 def _row(one: "GeneTests", names: tuple[str, ...], *, n_genes: int) -> Row:
@@ -193,17 +129,15 @@ _TESTED: Columns = {
 _SHARES: Columns = {"sample": "sample", "cluster": "cluster", "cells": "n_cells", "share": "share:.3f"}
 
 
-def _content(found: "SampleMarkers") -> Row:
-    return {
-        "comparisons": [_row(one, found.gene_names, n_genes=_LISTED) for one in found.tests],
-        "left_out": list(found.left_out),
-        "notes": list(found.notes),
-    }
-
-
-def _ends(found: "SampleMarkers", output: str) -> list[str]:
-    """Give notes, what was left out, and the output."""
+def marker_lines(found: "SampleMarkers") -> list[str]:
+    """Give comparisons with their genes, notes, and what was left out."""
     rows = [f"{row['sample']}{' ' + row['condition'] if row['condition'] else ''}: {row['n_cells']} cells in "
             f"{row['cluster']}" for row in found.left_out]  # fmt: skip
     out = [f"left out, for too few cells or no counterpart: {listed(rows)}"] if rows else []
-    return [*found.notes, *out, f"output: {output}"]
+    return [*table(_COLUMNS, comparison_rows(found, n_genes=_SHOWN)), "", *found.notes, *out]
+
+
+def composition_lines(found: "Composition") -> list[str]:
+    """Give the tests of the shares of clusters, or the shares where there are none, and notes."""
+    shown = table(_TESTED, rows_of(found.clusters())) if found.tests else table(_SHARES, rows_of(found.shares))
+    return [*shown, "", *found.notes]

@@ -1,4 +1,4 @@
-"""Commands of `cellmodel` that share fitted models: push, pull, lock, sync."""
+"""Commands of `cellmodel` that share fitted models: push, pull, lock."""
 
 from dataclasses import asdict
 from functools import partial
@@ -34,20 +34,46 @@ def push(
 
 
 def pull(
-    url: Annotated[str, typer.Argument(help="Address, with @DIGEST or @REVISION to pin it.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the model.")],
     retry: options.Retry,
-    overwrite: options.Overwrite = False,
+    url: Annotated[
+        str | None,
+        typer.Argument(
+            help="Address, with @DIGEST or @REVISION to pin it; what genekb.lock pins if left out.", show_default=False
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="With an address: folder for the model.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Without one: only compare; exit with 5 where something differs.")
+    ] = False,
+    file: LockFile = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another model that is here.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Bring a shared model to this machine, every byte checked; an interrupted pull goes on where it was.
+    """Bring a shared model, or those that genekb.lock pins, to this machine, every byte checked.
+
+    An interrupted pull goes on where it was.
 
     Example: cellmodel model pull s3://bucket/models/pbmc -o model/
-    """
-    from cellmodel.tl.model.share import pull as pull_model
 
+    Example: cellmodel model pull
+    """
+    from cellmodel.tl.model import share
+    from genekb.store.lockfile import existing_lock
+
+    if url is None:
+        if output is not None:
+            raise typer.BadParameter("--output goes with an address; what genekb.lock pins goes to its own folders")
+        path = existing_lock(file, hint=share.PIN)
+        checked = partial(share.check_model, lock_file=path) if check else None
+        bring = partial(share.sync_models, path, overwrite=overwrite, retry=retry.policy())
+        print_compared("model", path, check=checked, sync=bring, json=json)
+        return
+    if output is None or check or file is not None:
+        raise typer.BadParameter("an address needs --output FOLDER; --check and --file are of what genekb.lock pins")
     with keep_interrupted():
-        shared = pull_model(url, output, overwrite=overwrite, **asdict(retry))
+        shared = share.pull(url, output, overwrite=overwrite, **asdict(retry))
     print_record({"path": str(output), **asdict(shared)}, json=json)
 
 
@@ -72,25 +98,3 @@ def lock(
         raise typer.BadParameter("goes with one model", param_hint="--url")
     path = new_lock_file(file)
     print_pins("model", lock_models(model or (), url=url, file=path), path, json=json)
-
-
-def sync(
-    retry: options.Retry,
-    check: Annotated[bool, typer.Option("--check", help="Only compare; exit with 5 where something differs.")] = False,
-    file: LockFile = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a model that is here and is not the pinned one.")
-    ] = False,
-    json: options.Json = False,
-) -> None:
-    """Bring the models that genekb.lock pins to their folders, and check every byte of them.
-
-    Example: cellmodel model sync
-    """
-    from cellmodel.tl.model.share import PIN, check_model, sync_models
-    from genekb.store.lockfile import existing_lock
-
-    path = existing_lock(file, hint=PIN)
-    checked = partial(check_model, lock_file=path) if check else None
-    bring = partial(sync_models, path, overwrite=overwrite, retry=retry.policy())
-    print_compared("model", path, check=checked, sync=bring, json=json)

@@ -1,20 +1,17 @@
 """A result that was made with one store does not meet another one unnoticed."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import genekb
 from cellmodel import tl
-from cellmodel.annotate.match_clusters import CompareConfig
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable, LineageMismatch
 from cellmodel.io.cells import cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.records import check_lineage, check_records
-from cellmodel.tl._compare import CompareOutputs, SideFile, compare_files
 from cellmodel.tl._demo import find_demo_cells
 from genekb.builder.update import add_encoders
 from genekb.encoders import load_encoder
@@ -23,8 +20,6 @@ from genekb.share.pull import PullConfig, pull_store
 from genekb.share.push import push_store
 from genekb.share.remotes import parse_address
 from tests.support.in_process import call, call_here, call_json
-
-FEW = CompareConfig(n_permutations=5)
 
 
 def build(home, name, *models, **settings):
@@ -150,8 +145,7 @@ def test_a_store_that_gained_an_encoder_breaks_no_result(clustered, kb, longer, 
 
 @pytest.mark.slow
 def test_files_are_compared_with_a_store_that_gained_an_encoder(kb, longer, files):
-    sides = [SideFile(path=files["a"], kb=store) for store in (kb, longer)]
-    assert compared(*sides).made_with == (None, None)
+    assert compared(files, kb, longer, names="aa")["clusters_from"] == [None, None]
 
 
 @pytest.mark.slow
@@ -332,48 +326,43 @@ def files(kb, other, tmp_path_factory):
     return {path.stem: path for path in folder.glob("*.h5ad")}
 
 
-def compared(a, b, *, encoder=None, outputs=None):
-    return compare_files(a, b, RunConfig(encoder=encoder), compare=FEW, outputs=outputs)
+def compared(files, kb, kb_b, *, names="ab", **arguments):
+    a, b = (files[name] for name in names)
+    return tl.compare(a, b, kb, kb_b=kb_b, permutations=5, **arguments).attrs
 
 
 def test_either_file_with_a_store_that_is_not_its_own_is_refused_before_anything_is_written(files, kb, other, tmp_path):
-    outputs = CompareOutputs(table=tmp_path / "out.tsv")
-    own, wrong = SideFile(path=files["a"], kb=kb), SideFile(path=files["b"], kb=kb)
-    told = (
-        f"made with store {other.store_id}, {kb.store_id} was given; give kb_b=.{other.manifest.digest[:16]}., or oth"
-    )
-    with pytest.raises(LineageMismatch, match=rf"'cellmodel' of .*b\.h5ad was {told}"):
-        compared(own, wrong, outputs=outputs)
-    told = f"made with store {other.store_id}, {kb.store_id} was given; give kb=.{other.manifest.digest[:16]}., or oth"
-    with pytest.raises(LineageMismatch, match=rf"'cellmodel' of .*b\.h5ad was {told}"):
-        compared(wrong, own, outputs=outputs)
+    for names, argument in (("ab", "kb_b"), ("ba", "kb")):
+        told = (
+            f"made with store {other.store_id}, {kb.store_id} was given; give "
+            f"{argument}=.{other.manifest.digest[:16]}., or oth"
+        )
+        with pytest.raises(LineageMismatch, match=rf"'cellmodel' of .*b\.h5ad was {told}"):
+            compared(files, kb, kb, names=names, output=tmp_path / "out.tsv")
     assert not (tmp_path / "out.tsv").exists()
 
 
 def test_each_file_with_its_own_store_is_compared(files, kb, other):
-    found = compared(SideFile(path=files["a"], kb=kb), SideFile(path=files["b"], kb=other))
-    assert found.store_ids == (kb.store_id, other.store_id)
-    assert found.made_with == (None, None)
-    assert len(found.pairs) == 9
+    found = compared(files, kb, other)
+    assert found["store_ids"] == [kb.store_id, other.store_id]
+    assert found["clusters_from"] == [None, None]
+    assert len(found["pairs"]) == 9
 
 
 def test_a_difference_that_is_meant_is_told_with_the_result(files, kb, other, caplog):
-    meant = SideFile(path=files["b"], kb=kb, other_store=True)
-    found = compared(SideFile(path=files["a"], kb=kb), meant)
-    assert found.made_with[0] is None
-    assert (found.made_with[1].store_id, found.store_ids[1]) == (other.store_id, kb.store_id)
+    found = compared(files, kb, kb, other_store=True)
+    assert found["clusters_from"][0] is None
+    assert (found["clusters_from"][1]["store_id"], found["store_ids"][1]) == (other.store_id, kb.store_id)
     assert other.store_id in caplog.text
 
 
 def test_clusters_from_elsewhere_are_compared_with_any_store(files, kb):
-    sides = [SideFile(path=files[name], kb=kb, cluster_key="bulk_labels") for name in ("a", "b")]
-    assert compared(*sides).made_with == (None, None)
+    assert compared(files, kb, kb, cluster_key="bulk_labels")["clusters_from"] == [None, None]
 
 
 def test_in_a_comparison_an_encoder_counts_where_the_store_chose_it(files, kb):
-    own = SideFile(path=files["a"], kb=kb)
-    assert compared(own, own, encoder="hash-8").encoder_id == kb.encoder_id("hash-8")
-    assert compared(own, own).encoder_id == kb.encoder_id("wcp-8")
+    assert compared(files, kb, kb, names="aa", encoder="hash-8")["encoder"] == kb.encoder_id("hash-8")
+    assert compared(files, kb, kb, names="aa")["encoder"] == kb.encoder_id("wcp-8")
 
 
 @pytest.mark.slow
@@ -383,14 +372,11 @@ def test_texts_are_read_by_the_first_stores_encoder_where_the_second_was_pulled_
     for name in ("hash-8", "wcp-8"):
         config = PullConfig(encoders=(name,))
         pulled = pull_store(parse_address(str(tmp_path / "shared")), config, home=tmp_path / name)
-        parts.append(genekb.open(pulled.path))
-    sides = [
-        SideFile(path=files[name], kb=part, cluster_key="bulk_labels") for name, part in zip("ab", parts, strict=True)
-    ]
-    found = compared(*sides)
-    whole = compared(*(replace(side, kb=kb) for side in sides), encoder="hash-8")
-    assert found.encoder_id == whole.encoder_id == kb.encoder_id("hash-8")
-    meanings = [[pair.meaning for pair in one.pairs] for one in (found, whole)]
+        parts.append(genekb.open(pulled.folder))
+    found = compared(files, *parts, cluster_key="bulk_labels")
+    whole = compared(files, kb, kb, cluster_key="bulk_labels", encoder="hash-8")
+    assert found["encoder"] == whole["encoder"] == kb.encoder_id("hash-8")
+    meanings = [[pair["meaning"] for pair in one["pairs"]] for one in (found, whole)]
     np.testing.assert_allclose(*meanings, atol=2e-3)  # vectors of a store are float16
 
 

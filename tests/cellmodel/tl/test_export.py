@@ -42,7 +42,8 @@ def test_terms_are_those_of_the_names_and_unknown_where_unsure(adata, tmp_path):
     del adata.obs["cell_type_ontology_term_id"]
     path = tmp_path / "cells.h5ad"
     adata.write_h5ad(path)
-    found = call_json("cellmodel", "export", "cellxgene", path, "--name-key", "names", "-o", tmp_path / "out.h5ad")
+    line = ["export", path, "--to", "cellxgene", "--name-key", "names", "-o", tmp_path / "out.h5ad"]
+    found = call_json("cellmodel", *line)
     assert {(row["term"], row["n_cells"]) for row in found["names"]} == {(term, 4) for term in set(terms)}
     assert anndata.read_h5ad(tmp_path / "out.h5ad").obs["cell_type_ontology_term_id"].tolist() == terms
 

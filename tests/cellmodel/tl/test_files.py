@@ -8,14 +8,10 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+import cellmodel as cm
 from cellmodel.core.config import PreprocessConfig, RunConfig, SpatialConfig
 from cellmodel.core.errors import AlignmentTooLow, InputUnusable, NotCounts
-from cellmodel.io.cells import ReadConfig
-from cellmodel.io.concat import JoinConfig
-from cellmodel.io.writers import WriteConfig, write_cells
-from cellmodel.tl._cluster import ClusterJob
-from cellmodel.tl._run.files import CellFiles, run_on_files
-from cellmodel.tl._run.task import StreamConfig, run_on_file
+from cellmodel.io.writers import write_cells
 
 N_CELLS, N_GENES = 240, 150
 CONFIG = RunConfig(
@@ -49,10 +45,9 @@ def folder(tmp_path_factory):
     return folder
 
 
-def cluster(paths, output, *, mode="no", join=None, read=None, config=CONFIG, **write):
-    files = CellFiles(paths=tuple(paths), read=read or ReadConfig(), join=join or JoinConfig())
-    where = WriteConfig(output=output, **write)
-    return run_on_files(files, ClusterJob(None, config), write=where, stream=StreamConfig(mode=mode))
+def cluster(paths, output, *, mode="no", config=CONFIG, overwrite=False):
+    files = cm.tl.CellFiles(paths, output=output, out_of_core=mode)
+    return cm.tl.cluster(files, config=config, overwrite=overwrite)
 
 
 @pytest.mark.parametrize(
@@ -62,10 +57,7 @@ def cluster(paths, output, *, mode="no", join=None, read=None, config=CONFIG, **
 def test_several_files_are_clustered_as_one_file_of_the_same_cells(folder, tmp_path, mode, suffix):
     paths, output = [folder / "a.h5ad", folder / "b.zarr", folder / "c.h5ad"], tmp_path / f"out{suffix}"
     found = cluster(paths, output, mode=mode)
-    one = run_on_file(
-        folder / "whole.h5ad", ClusterJob(None, CONFIG), read=ReadConfig(),
-        write=WriteConfig(output=tmp_path / "whole.h5ad"),
-    )  # fmt: skip
+    one = cluster([folder / "whole.h5ad"], tmp_path / "whole.h5ad")
     np.testing.assert_array_equal(found.result.labels, one.result.labels)
     np.testing.assert_allclose(found.result.representation.z, one.result.representation.z, atol=1e-4)
     cells = anndata.read_h5ad(output) if suffix == ".h5ad" else anndata.read_zarr(output)

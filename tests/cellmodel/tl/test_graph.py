@@ -186,7 +186,8 @@ def test_a_graph_is_replaced_only_on_request_and_nothing_else_ever(tmp_path):
 
 def test_the_command_reports_what_it_wrote(tmp_path, demo_home):
     make_cells().write_h5ad(tmp_path / "cells.h5ad")
-    line = ["export", "graph", tmp_path / "cells.h5ad", "--kb", "demo", "--home", demo_home, "-o", tmp_path / "graph"]
+    line = ["export", tmp_path / "cells.h5ad", "--to", "graph", "--kb", "demo", "--home", demo_home]
+    line += ["-o", tmp_path / "graph"]
     found = call_json("cellmodel", *line, "--label-key", "label")
     graph = cm.io.read_graph(tmp_path / "graph")
     assert found["sizes"]["gene"] == graph["gene"].num_nodes
@@ -196,5 +197,5 @@ def test_the_command_reports_what_it_wrote(tmp_path, demo_home):
     assert (code, "exists" in err) == (3, True)
     code, out, _ = call("cellmodel", *line, "--overwrite")
     assert (code, "cell expresses gene" in out) == (0, True)
-    code, _, err = call("cellmodel", "export", "graph", tmp_path / "cells.h5ad", "-o", tmp_path / "x")
+    code, _, err = call("cellmodel", "export", tmp_path / "cells.h5ad", "--to", "graph", "-o", tmp_path / "x")
     assert (code, "needs a store" in err) == (2, True)

@@ -104,7 +104,7 @@ def test_another_or_a_damaged_model_in_its_place_is_replaced_only_if_that_is_ask
     shutil.rmtree(folder)
     shutil.copytree(fitted / "second", folder)
     with pytest.raises(
-        LineageMismatch, match=rf"is model .*, {pin.digest[:16]} is pinned; .* or .*sync` and overwrite=True"
+        LineageMismatch, match=rf"is model .*, {pin.digest[:16]} is pinned; .* or .*pull` and overwrite=True"
     ):
         sync_models(lock, retry=QUICK)
     assert content(folder) == content(fitted / "second")
@@ -188,14 +188,14 @@ def test_the_commands(kb, project, tmp_path, capsys, monkeypatch):
     locked = told("lock", "models/blood", "--url", "../shared", "--file", "genekb.lock")
     assert (locked.code, locked.err.count(f"needs {kb.store_id}, which is not pinned")) == (0, 1)
     monkeypatch.chdir("models")
-    assert told("sync", "--check").code == 0
+    assert told("pull", "--check").code == 0
     shutil.rmtree("blood")
-    missing = told("sync", "--check")
+    missing = told("pull", "--check")
     assert (missing.code, missing.err.count("\n")) == (5, 1)
     assert "holds no model" in missing.out
-    assert told("sync").out.endswith(": whole\n")
-    assert told("sync", "--check").code == 0
+    assert told("pull").out.endswith(": whole\n")
+    assert told("pull", "--check").code == 0
     assert told("lock").out.startswith("models/blood ")
     assert told("lock").out.endswith(" ../shared\n")
     assert told("lock", "--url", "s3://bucket/x").code == 2
-    assert told("sync", "--file", "absent.lock").code == 3
+    assert told("pull", "--file", "absent.lock").code == 3

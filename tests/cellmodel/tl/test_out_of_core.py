@@ -21,15 +21,13 @@ from cellmodel.io import backed as stored
 from cellmodel.io.cells import ReadConfig, read_cells
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.matrix import ValueKind, inspect_values
-from cellmodel.io.writers import WriteConfig, write_cells
+from cellmodel.io.writers import write_cells
 from cellmodel.pp.blocks import read_backed_cells, scan
 from cellmodel.pp.normalize import detected_genes, fit_components, highly_variable, normalize_log1p
 from cellmodel.recipes.registry import find_recipe, plugins, recipe_names
-from cellmodel.tl._cluster import ClusterJob
 from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run import task as running
 from cellmodel.tl._run.pipeline import run as pipeline
-from cellmodel.tl._run.task import StreamConfig, run_on_file
 from cellmodel.tl.model.fitted import load_model, predict
 from tests.support.grids import mostly_slow
 from tests.support.processes import start
@@ -66,10 +64,9 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(stored, "MOST_ROWS", 37)
 
 
-def run(path, output, *, mode="yes", config=CONFIG, read=None, **write):
-    where = WriteConfig(output=output, **write)
-    task, stream = ClusterJob(None, config), StreamConfig(mode=mode)
-    return run_on_file(path, task, read=read or ReadConfig(), write=where, stream=stream)
+def run(path, output, *, mode="yes", config=CONFIG, **arguments):
+    files = cm.tl.CellFiles([path], output=output, out_of_core=mode)
+    return cm.tl.cluster(files, config=config, **arguments)
 
 
 def test_the_scan_finds_what_whole_matrices_tell(cells, small_blocks, tmp_path):
@@ -290,8 +287,8 @@ def test_cells_that_a_run_cannot_use_leave_no_folder(tmp_path):
     ("change", "message"),
     [
         ({"config": RunConfig(recipe=WHOLE, knowledge="none")}, "recipe 'whole' reads all cells at once"),
-        ({"read": ReadConfig(layer="spliced")}, "has no layer 'spliced'"),
-        ({"read": ReadConfig(use_raw=True)}, "has no .raw"),
+        ({"layer": "spliced"}, "has no layer 'spliced'"),
+        ({"use_raw": True}, "has no .raw"),
     ],
 )
 def test_what_needs_all_cells_at_once_says_so(change, message, cells, tmp_path):
@@ -402,8 +399,8 @@ def test_a_model_and_a_report_are_written_out_of_core(recipe, cells, small_block
     for mode in ("yes", "no"):
         folder = tmp_path / mode
         folder.mkdir()
-        write = {"model": folder / "model", "report": folder / "report.html"}
-        run(cells, folder / "out.h5ad", mode=mode, config=config, **write)
+        files = cm.tl.CellFiles([cells], output=folder / "out.h5ad", out_of_core=mode)
+        cm.tl.cluster(files, config=config, save_model=folder / "model", report=folder / "report.html")
         assert sorted(path.name for path in folder.iterdir()) == ["model", "out.h5ad", "report.html"]
     models = [load_model(tmp_path / mode / "model") for mode in ("yes", "no")]
     found = [predict(model, read_cells(cells), None) for model in models]
