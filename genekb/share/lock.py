@@ -194,8 +194,23 @@ def sync(
 ) -> list[tuple[Pin, Transfer | None]]:
     """Bring every store of a lock file to a home, as `genekb pull` does; give each pin, and what was pulled for it.
 
-    What is whole stays. ``file``: the project's if None. ``check``: only compare; ``StoreCorrupt`` where something
-    differs.
+    What is whole stays.
+
+    Parameters
+    ----------
+    file
+        Lock file; else the project's genekb.lock.
+    check
+        Only compare.
+    home
+        Artifact home; else GENEKB_HOME, else the user's data folder.
+    retry
+        How servers are asked.
+
+    Raises
+    ------
+    StoreCorrupt
+        If a store is not as it is pinned and is only compared, or an address gives another one.
 
     Examples
     --------

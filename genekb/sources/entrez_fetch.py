@@ -79,8 +79,20 @@ def fetch(
 ) -> FetchResult:
     """Fetch the records of some genes from NCBI's E-utilities, as `genekb download --gene` does, or go on with a fetch.
 
-    ``gene_list``: GeneIDs and current symbols of ``taxon``, mixed, or a file with one a line. The e-mail address that
-    NCBI asks for comes from ``NCBI_EMAIL``, the key from ``NCBI_API_KEY``.
+    The e-mail address that NCBI asks for comes from ``NCBI_EMAIL``, the key from ``NCBI_API_KEY``.
+
+    Parameters
+    ----------
+    folder
+        Folder for the records; made if it is not there.
+    gene_list
+        GeneIDs and current symbols of ``taxon``, mixed, or a file with one a line.
+    taxon
+        Species by name or NCBI taxonomy id.
+    base_url
+        Address in place of NCBI's E-utilities.
+    timeout_s
+        Longest silence of the server, in seconds.
     """
     if isinstance(gene_list, str | Path):
         gene_list = Path(gene_list).read_text(encoding="utf-8").splitlines()

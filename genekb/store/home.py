@@ -139,6 +139,11 @@ def find_by_digest(stores: Path, text: str) -> list[Path]:
 def list_stores(*, home: str | Path | None = None) -> list[str]:
     """List the stores of the home by name, as `genekb info` does.
 
+    Parameters
+    ----------
+    home
+        Artifact home; else GENEKB_HOME, else the user's data folder.
+
     Examples
     --------
     >>> import genekb as gk
@@ -150,7 +155,14 @@ def list_stores(*, home: str | Path | None = None) -> list[str]:
 
 @for_python
 def path(store: str, *, home: str | Path | None = None) -> Path:
-    """Find the folder of a store, ``NotAvailable`` if there is none.
+    """Find the folder of a store, as `genekb info --path` does; ``NotAvailable`` if there is none.
+
+    Parameters
+    ----------
+    store
+        ``human@2022-11``, or ``human`` for the newest release; a digest; a folder.
+    home
+        Artifact home; else GENEKB_HOME, else the user's data folder.
 
     Examples
     --------

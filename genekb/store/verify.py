@@ -121,6 +121,13 @@ def _vector_faults(folder: Path, manifest: Manifest, encoder_id: str) -> tuple[i
 def verify(store: str | Path | Store, *, home: str | Path | None = None) -> Verification:
     """Check every byte, key and vector of a store, as `genekb verify` does; ``StoreCorrupt`` if there is a fault.
 
+    Parameters
+    ----------
+    store
+        Name, digest, path, or opened.
+    home
+        Artifact home; else GENEKB_HOME, else the user's data folder.
+
     Examples
     --------
     >>> import genekb as gk

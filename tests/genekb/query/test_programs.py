@@ -23,8 +23,8 @@ def home(demo_home):
 
 
 @pytest.fixture(scope="module")
-def kb(home):
-    return genekb.open("demo", home=home)
+def kb(demo_kb):
+    return demo_kb
 
 
 def test_a_table_for_scouter_is_indexed_by_the_names_that_were_given(kb, tmp_path):

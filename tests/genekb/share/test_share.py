@@ -136,6 +136,7 @@ def test_a_server_that_drips_is_given_up_and_what_has_arrived_is_gone_on_with(bu
     assert content(pulled.path) == content(built.folder)
 
 
+@pytest.mark.slow
 def test_a_slow_line_is_waited_for(built, shared, tmp_path, monkeypatch):
     monkeypatch.setattr("genekb.net.client.WINDOW_S", 0.05)
     with serving(files=served(shared), pause_s=0.01, piece=2_000) as server:  # slower than one window

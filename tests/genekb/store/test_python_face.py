@@ -8,14 +8,14 @@ from genekb.core.errors import NotAvailable, SourceUnusable
 
 
 @pytest.fixture(scope="module")
-def kb(tmp_path_factory):
-    return genekb.build(name="demo", model=["wcp-16", "hash-16"], home=tmp_path_factory.mktemp("home"))
+def kb(demo_store):
+    return demo_store("wcp-32", "hash-16")
 
 
 def test_a_store_shows_what_it_holds(kb):
     shown = repr(kb)
     assert shown.startswith(f"Store {kb.store_id}\n")
-    assert "wcp-16 (16 dimensions), hash-16 (16 dimensions)" in shown
+    assert "wcp-32 (32 dimensions), hash-16 (16 dimensions)" in shown
     assert f"{len(kb):,}, {kb.manifest.n_texts:,} with a text" in shown
     assert kb._repr_html_().startswith("<table>")
     assert "<script" not in kb._repr_html_()
@@ -28,7 +28,7 @@ def test_what_a_store_answers_fits_a_line(kb):
     assert " symbol" in shown
     assert shown.endswith("not resolved: NOSUCH")
     vectors = repr(kb.vectors(names))
-    assert vectors == "Vectors of 501 genes: 500 with a vector of 16 dimensions\n    missing: NOSUCH"
+    assert vectors == "Vectors of 501 genes: 500 with a vector of 32 dimensions\n    missing: NOSUCH"
 
 
 def test_a_gene_is_in_a_store_by_any_of_its_names(kb):
@@ -64,12 +64,12 @@ def test_what_was_found_is_a_sequence_a_table_and_html(kb):
 
 
 def test_neighbors_are_the_nearest_texts_without_the_gene_itself(kb):
-    table = kb.vector_table("wcp-16")
-    own = kb.vectors(["CD3D"], encoder="wcp-16").vectors[0].astype(np.float64)
+    table = kb.vector_table("wcp-32")
+    own = kb.vectors(["CD3D"], encoder="wcp-32").vectors[0].astype(np.float64)
     every = table.vectors[table.rows].astype(np.float64)
     cosines = every @ own / (np.linalg.norm(every, axis=1) * np.linalg.norm(own))
     order = [gene for gene in table.gene_ids[np.argsort(-cosines, kind="stable")] if gene != 915][:5]
-    near = kb.neighbors("CD3D", encoder="wcp-16", limit=5)
+    near = kb.neighbors("CD3D", encoder="wcp-32", limit=5)
     assert sorted(hit.gene_id for hit in near) == sorted(order)
     assert [hit.score for hit in near] == pytest.approx(sorted(np.sort(cosines)[-6:-1], reverse=True), abs=1e-5)
     assert kb.neighbors(915, limit=5).hits == kb.neighbors("CD3D", limit=5).hits
