@@ -16,8 +16,15 @@ from cellmodel.core.arrays import CellBlocks, CellByGene
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import Arrays, InputStages, Stages
 from cellmodel.io.cells import SAMPLE_KEY, Cells, FileRecord, Matrices, ReadConfig, check_slots, matrix_name
-from cellmodel.io.formats.anndata import check_is_anndata, check_transpose, open_file, open_zarr
-from cellmodel.io.formats.mudata import cells_group, find_modality, with_common_obs
+from cellmodel.io.formats.anndata import (
+    cells_group,
+    check_is_anndata,
+    check_transpose,
+    find_modality,
+    open_file,
+    open_zarr,
+    with_common_obs,
+)
 from cellmodel.io.formats.tenx import find_group, read_tables
 from cellmodel.io.guard import (
     PARTS,

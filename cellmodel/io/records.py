@@ -40,12 +40,12 @@ def input_record(cells: AnyCells) -> dict[str, Any]:
             "notes": list(cells.notes),
             "n_cells": cells.shape[0],
             "n_genes": cells.shape[1],
-            **({"files": _file_frame(cells.files), SAMPLE_KEY: cells.sample_key} if cells.files else {}),
+            **({"files": _frame(cells.files), SAMPLE_KEY: cells.sample_key} if cells.files else {}),
         },
     }
 
 
-def _file_frame(files: Sequence[FileRecord]) -> "pd.DataFrame":
+def _frame(files: Sequence[FileRecord]) -> "pd.DataFrame":
     import pandas as pd
 
     return pd.DataFrame([asdict(each) for each in files])

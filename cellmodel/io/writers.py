@@ -14,8 +14,7 @@ import numpy as np
 
 from cellmodel.core.arrays import CellByGene
 from cellmodel.core.errors import InputUnusable, KeyUnusable
-from cellmodel.io.formats.anndata import open_file
-from cellmodel.io.formats.mudata import find_modality
+from cellmodel.io.formats.anndata import find_modality, open_file
 from cellmodel.io.formats.tenx import find_group
 from cellmodel.io.guard import PARTS
 from genekb.core.errors import OutputUnusable
@@ -38,9 +37,14 @@ def write_cells(adata: "AnnData", path: Path, *, source: Path | None = None, ove
 
     def write(part: Path) -> None:
         if path.suffix == ".zarr":
-            _write_zarr(adata, part)
-        else:
-            _write_h5ad(adata, part, compression=_compression(source))
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Writing zarr v2 data", category=UserWarning)
+                adata.write_zarr(part, convert_strings_to_categoricals=False)
+            return
+        from anndata.io import write_elem
+
+        with _open_h5ad(part, "w") as file:
+            write_elem(file, "/", adata, dataset_kwargs={"compression": _compression(source)})
 
     with output(cells_target(path), overwrite=overwrite) as part, _text_columns_kept(adata):
         _undisturbed(lambda: write(part))
@@ -323,19 +327,6 @@ class _Sink(FileIO):
 
     def flush(self) -> None:
         """Do nothing: no byte waits here."""
-
-
-def _write_zarr(adata: "AnnData", path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Writing zarr v2 data", category=UserWarning)
-        adata.write_zarr(path, convert_strings_to_categoricals=False)
-
-
-def _write_h5ad(adata: "AnnData", path: Path, *, compression: str | None) -> None:
-    from anndata.io import write_elem
-
-    with _open_h5ad(path, "w") as file:
-        write_elem(file, "/", adata, dataset_kwargs={"compression": compression})
 
 
 def _compression(source: Path | None) -> str | None:

@@ -105,8 +105,8 @@ def make_features(
     n_top = config.preprocess.n_top_genes
     top_genes = detected[_variable(scanned, detected, batches, n_top=n_top)]
     if spatial is not None and len(detected) > n_top:
-        following = _following(spatial, _kept_values("detected", source, scanned, stages), n_top=n_top)
-        top_genes = np.union1d(top_genes, detected[following])
+        following = morans_i(_kept_values("detected", source, scanned, stages), spatial)
+        top_genes = np.union1d(top_genes, detected[np.argsort(-following, kind="stable")[:n_top]])
     expression = _kept_values("expression", replace(source, columns=top_genes), scanned, stages)
     if expression.shape[0] <= FEW_CELLS and not config.low_data:
         log.info("%d cells are few; low_data=True weighs genes by how informative they are", expression.shape[0])
@@ -186,11 +186,6 @@ def _components(reduced: Stage, config: RunConfig) -> Components | None:
     if config.use_rep is not None:
         return None
     return Components(mean=np.array(reduced.arrays["mean"]), loadings=np.array(reduced.arrays["loadings"]))
-
-
-def _following(spatial: CellGraph, expression: CellByGene, *, n_top: int) -> Int[np.ndarray, " gene"]:
-    """Genes that follow the tissue most, by Moran's I."""
-    return np.argsort(-morans_i(expression, spatial), kind="stable")[:n_top]
 
 
 def _check_spread(pcs: Embedding, *, source: str) -> None:

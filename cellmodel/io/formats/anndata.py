@@ -1,5 +1,6 @@
-"""Cell files of every kind → AnnData; a file that cannot be read gives one line that says why and what to do."""
+"""Cell files of every kind, MuData too → AnnData; one that cannot be read gives one line that says what to do."""
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 import scipy.sparse as sp
 
 from cellmodel.core.errors import InputUnusable
-from cellmodel.io.formats.mudata import cells_group, find_modality, modality_note, with_common_obs
 from cellmodel.io.formats.tables import read_table
 from cellmodel.io.formats.tenx import read_10x_folder, read_10x_h5
 from cellmodel.io.guard import (
     KINDS,
     check_declared,
+    check_enclosed,
     check_enclosed_folder,
     check_hdf5,
     check_there,
@@ -22,8 +23,10 @@ from cellmodel.io.guard import (
     quiet_names,
     refused_by_anndata,
 )
+from cellmodel.io.matrix import GENE_EXPRESSION, gene_columns
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
 _TEXT: Final = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
@@ -46,7 +49,9 @@ def read_anndata(path: Path, *, transpose: bool = False) -> "AnnData":
     reader = _find_reader(path, transpose=transpose)
     with damage_is_one_line(path), quiet_names():
         adata = reader(path)
-        _check_indices(adata)
+        for matrix in (adata.X, *adata.layers.values(), None if adata.raw is None else adata.raw.X):
+            if sp.issparse(matrix):  # scipy believes indices, and would end the process at one that points out of it
+                matrix.check_format(full_check=True)
     if adata.n_obs == 0 or adata.n_vars == 0:
         raise InputUnusable(f"{path} holds {adata.n_obs} cells x {adata.n_vars} genes; is it empty?")
     return adata
@@ -83,13 +88,6 @@ def check_transpose(path: Path, *, transpose: bool) -> None:
             f"{path} is no text table, and transpose=True turns .csv and .tsv alone; leave it out, or turn the cells "
             "before: adata.T.write('turned.h5ad')"
         )
-
-
-def _check_indices(adata: "AnnData") -> None:
-    """Raise ValueError if an index points out of its matrix: scipy believes indices, and would end the process."""
-    for matrix in (adata.X, *adata.layers.values(), None if adata.raw is None else adata.raw.X):
-        if sp.issparse(matrix):
-            matrix.check_format(full_check=True)
 
 
 def check_is_anndata(path: Path, file: Any) -> None:
@@ -174,19 +172,15 @@ def open_zarr(path: Path) -> Any:
     """Open a zarr store without external links, every array of which has a description that can be read."""
     import zarr
 
-    _check_zarr(path)
-    with refused_by_anndata(path):  # zarr too raises TypeError at what it does not know
-        group = zarr.open_group(path, mode="r")
-        deque(group.members(max_depth=None), maxlen=0)
-    return group
-
-
-def _check_zarr(path: Path) -> None:
     if not path.is_dir():
         raise InputUnusable(f"{path} is a file, a zarr store is a folder; unpack it if it is an archive")
     if not any((path / name).is_file() for name in (".zgroup", "zarr.json")):
         raise InputUnusable(f"{path} lacks .zgroup or zarr.json, so it is no zarr store; copy the whole folder again")
     check_enclosed_folder(path)
+    with refused_by_anndata(path):  # zarr too raises TypeError at what it does not know
+        group = zarr.open_group(path, mode="r")
+        deque(group.members(max_depth=None), maxlen=0)
+    return group
 
 
 def _read_loom(path: Path) -> "AnnData":
@@ -207,3 +201,75 @@ def _read_loom(path: Path) -> "AnnData":
 
     with refused_by_anndata(path):
         return anndata.io.read_loom(path)
+
+
+_NAMES: Final = ("rna", "gex", "mrna", "gene_expression", "gene expression", "transcriptome")  # in lower case
+_LEAST: Final = 500  # features; panels of antibodies are smaller
+_ENSEMBL: Final = re.compile(r"ENS[A-Z]*G\d{11}(?:\.\d+)?")
+_PEAK: Final = re.compile(r"(?:chr|GL|KI|scaffold)?[\w.]+[:_-]\d+[-_]\d+")
+
+
+def find_modality(path: Path, file: Any) -> str:
+    """Find the modality of an open MuData that holds the genes: by its name, else the only one with genes in its var.
+
+    Empty for a file of another kind.
+    """
+    if "mod" not in file or not hasattr(file["mod"], "keys"):
+        return ""
+    check_enclosed(path, file)
+    every = list(file["mod"])
+    named = [name for wanted in _NAMES for name in every if name.lower() == wanted]
+    found = named[:1] or [name for name in every if _has_genes(path, file["mod"][name])]
+    if len(found) != 1:
+        what = "which of them holds the genes is not clear" if found else "none of them looks like genes"
+        raise InputUnusable(
+            f"{path} is MuData with the modalities {', '.join(every) or 'none'}, and {what}; write the one with the "
+            f"genes: mdata[{(every or ['rna'])[0]!r}].write('cells.h5ad')"
+        )
+    return found[0]
+
+
+def _has_genes(path: Path, modality: Any) -> bool:
+    """Whether the features of a modality look like genes: by their types, else by their names and number."""
+    from anndata.io import read_elem
+
+    if "var" not in modality:
+        return False
+    check_declared(path, modality["var"])
+    var = read_elem(modality["var"])
+    if "feature_types" in var:
+        try:
+            return bool(len(gene_columns(var, source=""))) and GENE_EXPRESSION in set(var["feature_types"].astype(str))
+        except InputUnusable:
+            return False
+    names = [str(name) for name in var.index]
+    n_peaks, n_ensembl = (sum(map(bool, map(each.fullmatch, names))) for each in (_PEAK, _ENSEMBL))
+    return n_ensembl > len(names) / 2 or (len(names) >= _LEAST and n_peaks < len(names) / 2)
+
+
+def cells_group(path: Path, file: Any) -> Any:
+    """Give the group of an open file that holds one AnnData: the file itself, or the modality with the genes."""
+    modality = find_modality(path, file)
+    return file[f"mod/{modality}"] if modality else file
+
+
+def modality_note(path: Path, file: Any) -> tuple[str, ...]:
+    """Say which modality of an open file is read, and which are not; nothing for a file of another kind."""
+    modality = find_modality(path, file)
+    if not modality:
+        return ()
+    others = ", ".join(name for name in file["mod"] if name != modality)
+    return (f"MuData: modality {modality!r} is read" + (f"; not read: {others}" if others else ""),)
+
+
+def with_common_obs(path: Path, obs: "pd.DataFrame", file: Any) -> "pd.DataFrame":
+    """Add the columns of obs that MuData has for all modalities, such as types of cells, to those of one modality."""
+    from anndata.io import read_elem
+
+    if "mod" not in file or "obs" not in file:
+        return obs
+    check_declared(path, file["obs"])
+    common = read_elem(file["obs"])
+    modalities = tuple(f"{name}:" for name in file["mod"])
+    wanted = [name for name in common if name not in obs and not str(name).startswith(modalities)]
+    return obs.join(common.loc[~common.index.duplicated(), wanted]) if wanted else obs

@@ -15,7 +15,6 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, MemoryStages
 from cellmodel.pp.text.align import GeneAlignment
 from cellmodel.pp.text.paths import TextMap, Whitening, apply_knowledge, fit_text_map, fit_whitening, mix_paths
-from cellmodel.pp.text.sentence_cache import read_sentences, sentence_folder
 from cellmodel.pp.text.sentences import (
     Read,
     SentenceReading,
@@ -24,6 +23,8 @@ from cellmodel.pp.text.sentences import (
     compare_sentences,
     draw_cells,
     encode_sentences,
+    read_sentences,
+    sentence_folder,
 )
 
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import genekb
-from cellmodel.pp.text import sentence_cache
-from cellmodel.pp.text.sentence_cache import BATCH, folder_bytes, read_sentences, sentence_folder
+from cellmodel.pp.text import sentences as sentence_cache
+from cellmodel.pp.text.sentences import BATCH, folder_bytes, read_sentences, sentence_folder
 from genekb.encoders import load_encoder
 from genekb.query.gc import collect_garbage
 
@@ -21,7 +21,7 @@ SENTENCES = [f"GENE{number} GENE{number % 7} MT-{number % 11}" for number in ran
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from cellmodel.pp.text.sentence_cache import read_sentences
+from cellmodel.pp.text.sentences import read_sentences
 from genekb.encoders import load_encoder
 from tests.cellmodel.pp.text.test_sentence_cache import SENTENCES
 

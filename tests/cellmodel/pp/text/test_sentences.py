@@ -14,8 +14,8 @@ from cellmodel.io.cells import cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.pl.report.collect.frames import report_data
 from cellmodel.pp.text.paths import fit_whitening
-from cellmodel.pp.text.sentence_cache import ReadSentences
 from cellmodel.pp.text.sentences import (
+    ReadSentences,
     SentenceReading,
     cell_sentences,
     compare_readings,
