@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import genekb
-from cellmodel.pp.text import sentences as sentence_cache
+from cellmodel.pp.text import sentences
 from cellmodel.pp.text.sentences import BATCH, folder_bytes, read_sentences, sentence_folder
 from genekb.encoders import load_encoder
-from genekb.query.gc import collect_garbage
+from genekb.query.gc import gc
 
 SENTENCES = [f"GENE{number} GENE{number % 7} MT-{number % 11}" for number in range(2 * BATCH + 300)]
 KILLED = """
@@ -127,7 +127,7 @@ def test_a_sentence_given_twice_is_refused(encoder):
 
 
 def test_progress_counts_up_to_all_sentences(encoder, tmp_path, monkeypatch):
-    monkeypatch.setattr(sentence_cache, "QUIET_S", -1.0)
+    monkeypatch.setattr(sentences, "QUIET_S", -1.0)
     read_sentences(SENTENCES[:100], encoder, folder=tmp_path)
     told = []
     read_sentences(SENTENCES, encoder, folder=tmp_path, progress=lambda *step: told.append(step))
@@ -141,6 +141,6 @@ def test_the_cache_lies_in_the_store_s_home_and_gc_leaves_it_alone(encoder, tmp_
     folder = sentence_folder(kb, kb.encoder_id())
     assert folder == tmp_path / "cache" / "sentences" / kb.encoder_id()
     read_sentences(SENTENCES[:3], encoder, folder=folder)
-    collected = collect_garbage(tmp_path, superseded=True, dry_run=False)
+    collected = gc(home=tmp_path, superseded=True, dry_run=False)
     assert collected.removed == ()
     assert read_sentences(SENTENCES[:3], encoder, folder=folder).n_encoded == 0
