@@ -66,6 +66,7 @@ _ANSWERS: Final = {  # the list of each tool's answer; fields of its entries in 
 }
 _OF_ONE: Final = ("name", "term", "log2_fold_change", "contribution", "fraction_in", "fraction_out", "p_adjusted")
 _SHORT_LIST: Final = 5  # of an entry
+_Genes = Sequence[str] | Mapping[str, Sequence[str]]
 _Level = Literal["auto", "fine", "broad"]
 _PAGES: Final = (
     Parameter("detail", Parameter.KEYWORD_ONLY, default=False, annotation=bool),
@@ -143,9 +144,8 @@ def _as_served(tool: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
         "cut": (str, Field(default="", description="Which part this is.")),
     }
     shape = create_model(tool.__name__, __config__=ConfigDict(extra="allow"), **shown)
-    answer.__signature__ = asked.replace(  # type: ignore[attr-defined]  # where inspect looks
-        parameters=described, return_annotation=Annotated[CallToolResult, shape]
-    )
+    served = asked.replace(parameters=described, return_annotation=Annotated[CallToolResult, shape])
+    answer.__signature__ = served  # type: ignore[attr-defined]  # where inspect looks
     return answer
 
 
@@ -175,11 +175,10 @@ def _first(value: Any, *, one: bool) -> Any:
     if not isinstance(value, list):
         return value
     shown = value[: _SHORT_LIST * (1 + one)]
-    if not (shown and isinstance(shown[0], dict)) or "fraction" in shown[0]:
+    if not shown or not isinstance(shown[0], dict) or "fraction" in shown[0]:
         return shown
-    if one:
-        return [{name: each[name] for name in _OF_ONE if name in each} for each in shown]
-    return [each.get("name") or each.get("term") for each in shown]
+    known = [{name: each[name] for name in _OF_ONE if name in each} for each in shown]
+    return known if one else [next(iter(each.values())) for each in known]
 
 
 def _digest(content: Mapping[str, Any], key: str) -> str:
@@ -342,21 +341,15 @@ class Tools:
         is_there, path = _is_there(name), Path(name)
         found = (self.root / path).resolve()
         links = (each for each in found.rglob("*") if each.is_symlink()) if found.is_dir() else ()
-        if (
-            path.is_absolute()
-            or ".." in path.parts
-            or name.startswith("~")
-            or not all(each.resolve().is_relative_to(self.root) for each in (found, *links))
-        ):
+        is_below = all(each.resolve().is_relative_to(self.root) for each in (found, *links))
+        if not is_below or path.is_absolute() or ".." in path.parts or name.startswith("~"):
             raise SourceUnusable(f"{name!r} is, or leads, outside of the folder that is served; name a file in it")
         if not is_there:
             raise SourceUnusable(f"no file {name!r}; the folder has: {known_names(name, _files(self.root))}")
         return str(path)
 
     @contextmanager
-    def _input(
-        self, given: Sequence[str] | Mapping[str, Sequence[str]] | None, file: str, *, name: str
-    ) -> Iterator[str]:
+    def _input(self, given: _Genes | None, file: str, *, name: str) -> Iterator[str]:
         """Give the path of a file, or of one with what is given, for as long as it is read.
 
         ``name``: of that one; a table has the column that its stem names, and ``gene``.
@@ -399,7 +392,7 @@ def _files(folder: Path) -> list[str]:
     return sorted(f"{path.name}{'/' * path.is_dir()}" for path in paths if not path.name.startswith("."))
 
 
-def _write(given: Sequence[str] | Mapping[str, Sequence[str]], path: Path) -> None:
+def _write(given: _Genes, path: Path) -> None:
     """Write genes to a list or, by the name of their set, to a table that has the column that its stem names."""
     sets = given if isinstance(given, Mapping) else {path.stem: given}
     for name, genes in sets.items():
