@@ -22,8 +22,9 @@ from cellmodel.explain.markers import Marker, rank_markers, upregulated
 from cellmodel.explain.samples.design import SampleConfig
 from cellmodel.explain.samples.markers import SampleContrasts
 from cellmodel.explain.terms import permutation_of_texts
-from cellmodel.explain.words import NamedTerms, Theme, choose_themes, named_terms
+from cellmodel.explain.words import NamedTerms, Theme, Word, choose_themes, named_terms, words_by_moments
 from cellmodel.io.records import Lineage
+from cellmodel.pp.moments import cluster_moments
 from cellmodel.pp.normalize import detected_genes, highly_variable
 from cellmodel.pp.text.paths import fit_whitening
 from genekb.core.errors import NotAvailable, SourceUnusable
@@ -40,6 +41,7 @@ _MAX_MARKER_P: Final = 0.05  # adjusted p value up to which a gene is a marker f
 _N_THEMES: Final = 8  # of a group at most
 _N_SENTENCES: Final = 50  # contributing genes of a group that are reported with a sentence of their text
 _NAMED_MARKERS: Final = 50  # strongest markers of a group that are named
+_WORDS: Final = 5  # of a cluster
 _LEAST_DRAWS: Final = 200  # random sets
 
 
@@ -95,6 +97,7 @@ class GroupEvidence:
     contributions: tuple[Contribution, ...]
     themes: tuple[Theme, ...]  # highest score first
     enriched: tuple[EnrichedSet, ...]  # smallest p value first
+    words: tuple[Word, ...]  # highest score first; of clusters beside all other cells alone
     # name of its significant markers, by their texts; None where no encoder of the store reads names here
     named: NamedSet | None = None
 
@@ -153,6 +156,7 @@ def attribute_clusters(
     themes = choose_themes(tested, differences, terms=genes.terms, gene_names=genes.names, n_themes=_N_THEMES)
     ids = alignment.gene_ids
     enriched = enrich([ids[group].tolist() for group in significant], sets, measured=ids[ids > 0].tolist())
+    words = _words(found, choice, config)
     named = _name_markers(found, kb, significant, config=config, n_random=choice.n_permutations)
     contrasts = [contrast for one in comparisons for contrast in one.contrasts]
     return Evidence(
@@ -165,6 +169,7 @@ def attribute_clusters(
                 contributions=_contributions(group, differences, tested, genes),
                 themes=themes[group],
                 enriched=enriched[group],
+                words=words.get(contrast.cluster, ()),
                 named=named[group],
             )
             for group, contrast in enumerate(contrasts)
@@ -256,6 +261,23 @@ def _name_markers(
     )
 
 
+def _words(found: ClusteredCells, choice: AttributeConfig, config: RunConfig) -> dict[str, tuple[Word, ...]]:
+    """Words of the clusters by name, where these are compared with all other cells."""
+    if choice.between or choice.condition_key or choice.samples:
+        return {}
+    words = words_by_moments(
+        *cluster_moments(found.expression, found.labels),
+        texts=found.known.texts,
+        gene_names=found.gene_names,
+        n_words=_WORDS,
+        n_permutations=choice.n_permutations,
+        seed=config.seed,
+        split=found.known.split,
+        cite=found.known.cite,
+    )
+    return {found.names[one.cluster]: one.words for one in words}
+
+
 def _differences(
     found: ClusteredCells, comparison: Comparison, columns: Int[np.ndarray, " gene"]
 ) -> Float[np.ndarray, "gene group"]:
@@ -311,6 +333,7 @@ _COLUMNS: Final = {
     "markers": "gene t p_value p_adjusted log2_fold_change fraction_in fraction_out mean_in mean_out",
     "contributions": "gene gene_id difference contribution share p_value term sentence",
     "themes": "theme source also share score p_value p_adjusted n_genes gene contribution sentence",
+    "words": "term score p_value p_adjusted n_genes gene contribution sentence",
     "names": "name reason p_value z n_markers gene gene_id gene_p sentence",
     "enrichment": "set set_id source p_value p_adjusted fold n_shared n_set n_group n_measured genes",
 }
@@ -355,6 +378,7 @@ def _rows(group: GroupEvidence, symbols: dict[int, str]) -> dict[str, list[Row]]
             for theme in group.themes
             for gene in theme.genes
         ],
+        "words": [_flat(word) | _flat(gene) | {"gene": gene.name} for word in group.words for gene in word.genes],
         "names": _name_rows(group.named) if group.named else [],
         "enrichment": [
             {"set": one.gene_set.name, "set_id": one.gene_set.set_id, "source": one.gene_set.source}

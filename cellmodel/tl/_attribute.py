@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 class AttributeJob(Task[Evidence]):
     """Explain what sets clusters apart, see :func:`cellmodel.explain.evidence.attribute_clusters`.
 
-    ``tables``: folder for ``markers.tsv``, ``contributions.tsv``, ``themes.tsv``, ``names.tsv`` and ``enrichment.tsv``;
-    made if missing.
+    ``tables``: folder for ``markers.tsv``, ``contributions.tsv``, ``themes.tsv``, ``words.tsv``, ``names.tsv`` and
+    ``enrichment.tsv``; made if missing.
     """
 
     kb: genekb.Store
@@ -131,7 +131,7 @@ def attribute(  # noqa: PLR0913 - those of the command
 ) -> "AnnData | Evidence | None":
     """Explain what sets clusters apart: markers, exact contributions of genes, themes and enriched gene sets.
 
-    Adds the tables ``groups``, ``markers``, ``contributions``, ``themes``, ``names`` and ``enrichment`` to
+    Adds the tables ``groups``, ``markers``, ``contributions``, ``themes``, ``words``, ``names`` and ``enrichment`` to
     ``uns["<key>"]``, which is ``cellmodel_attribution``, or of conditions ``cellmodel_attribution_conditions``, if
     ``key_added`` is None.
 

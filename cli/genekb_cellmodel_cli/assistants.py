@@ -61,7 +61,7 @@ _ANSWERS: Final = {  # the list of each tool's answer; fields of its entries in 
     "name_gene_sets": ("sets", "set_name name reason p_value name_p theme unknown"),
     "annotate_marker_lists": ("clusters", "cluster name confidence best reason runner_up p_adjusted genes unresolved"),
     "name_clusters": ("clusters", "cluster n_cells name confidence best reason runner_up p_adjusted genes mix"),
-    "describe_clusters": ("groups", "cluster n_cells name markers themes"),
+    "describe_clusters": ("groups", "cluster n_cells name words markers themes"),
     "search_cells": ("clusters", "cluster n_cells score p_value genes"),
 }
 _OF_ONE: Final = ("name", "term", "log2_fold_change", "contribution", "fraction_in", "fraction_out", "p_adjusted")

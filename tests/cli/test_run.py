@@ -101,7 +101,7 @@ def test_the_report_has_names_and_evidence_as_that_of_the_file_has(chain, steps)
     for word in ("natural killer cell", "themes", "T cell"):
         assert one.count(word) == many.count(word) > 0
     assert sorted(path.name for path in (chain[0] / "tables").iterdir()) == [
-        "cells.tsv", "contributions.tsv", "enrichment.tsv", "markers.tsv", "names.tsv", "themes.tsv",
+        "cells.tsv", "contributions.tsv", "enrichment.tsv", "markers.tsv", "names.tsv", "themes.tsv", "words.tsv",
     ]  # fmt: skip
 
 

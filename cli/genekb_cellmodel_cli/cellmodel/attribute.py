@@ -65,6 +65,7 @@ _COLUMNS: Columns = {
     "distance p": "distance_p",
     "markers": lambda group: [marker.name for marker in group.markers[:_SHOWN]],
     "contributions": lambda group: [gene.name for gene in group.contributions[:_SHOWN]],
+    "words": lambda group: ", ".join(word.term for word in group.words),
     "themes": shown_themes,
     "name of the markers": shown_set_name,
 }
@@ -109,6 +110,7 @@ def _group(group: "GroupEvidence", found: "Evidence") -> dict[str, Any]:
         "n_genes": len(group.contributions),
         "markers": markers,
         "contributions": [asdict(gene) for gene in group.contributions[:_LISTED]],
+        "words": [asdict(word) for word in group.words],
         "themes": [asdict(theme) for theme in group.themes],
         "name": asdict(group.named) if group.named else None,
         "enrichment": [
