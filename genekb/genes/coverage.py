@@ -1,6 +1,6 @@
 """Coverage of a data set by a store: fraction of genes and counts with a text, and why the rest has none."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from genekb.core.words import is_spike_in
 from genekb.genes.resolve import RANKS, Resolution
+from genekb.genes.taxa import REFERENCE_TAXON, find_taxon
 from genekb.genes.texts import DEFAULT_TEMPLATE, Template, write_texts
 from genekb.schema import FloatArray
 
@@ -44,11 +45,13 @@ def measure_coverage(
     counts: FloatArray | None = None,
     n_losses: int = 20,
     explain: Callable[[Sequence[int]], Mapping[int, str]] | None = None,
+    remedy: str = "",
 ) -> Coverage:
     """Measure how much of the names, and of their counts, has a text.
 
     ``has_text``: (name,). ``counts``: (name,) sums over all cells; equal weights if left out. ``explain``: gives by
-    GeneID why it has no text, see :func:`explain_missing_texts`; called once.
+    GeneID why it has no text, see :func:`explain_missing_texts`; called once. ``remedy``: of ambiguous names, see
+    :func:`remedy_of`.
     """
     n_names = len(resolution.names)
     weights = np.ones(n_names) if counts is None else np.asarray(counts, dtype=np.float64)
@@ -72,7 +75,7 @@ def measure_coverage(
         losses=tuple(
             Loss(
                 name=resolution.names[row],
-                reason=loss_reason(resolution, int(row), why),
+                reason=loss_reason(resolution, int(row), why) + (remedy if int(row) in resolution.candidates else ""),
                 share_counts=float(weights[row] / total),
             )
             for row in lost
@@ -92,6 +95,13 @@ def explain_missing_texts(
         why = "was not selected" if text else f"has no informative {missing}"
         reasons[gene_id] = f"GeneID {gene_id} (type {kind or 'unknown'}) {why}"
     return reasons
+
+
+def remedy_of(name_table: pa.Table, taxa: Collection[int]) -> str:
+    """Say what settles the ambiguous names of a human store that has no former symbols."""
+    has_former = pc.any(pc.equal(name_table["kind"], "retired_symbol")).as_py()
+    is_human = find_taxon(REFERENCE_TAXON).tax_id in taxa
+    return "; a source with HGNC's complete set settles former symbols" if is_human and not has_former else ""
 
 
 def loss_reason(resolution: Resolution, row: int, why: Mapping[int, str]) -> str:

@@ -16,7 +16,7 @@ from genekb.core.messages import Names, html_table, several
 from genekb.core.plugins import require
 from genekb.core.python import for_python
 from genekb.encoders.kinds import stored_name
-from genekb.genes.coverage import Coverage, explain_missing_texts, measure_coverage
+from genekb.genes.coverage import Coverage, explain_missing_texts, measure_coverage, remedy_of
 from genekb.genes.resolve import Resolution, resolve_names
 from genekb.genes.species import check_species, count_other_case
 from genekb.genes.texts import Section, cite, find_template, text_sections
@@ -140,7 +140,8 @@ class Store:
         has_text = np.isin(resolution.gene_ids, schema.numbers(self.table("texts")["gene_id"]))
         template = find_template(str(self.manifest.template["number"]))
         explain = partial(explain_missing_texts, genes=self.table("genes"), template=template)
-        return measure_coverage(resolution, has_text=has_text, counts=counts, explain=explain)
+        remedy = remedy_of(self.table("names"), self.manifest.taxa)
+        return measure_coverage(resolution, has_text=has_text, counts=counts, explain=explain, remedy=remedy)
 
     def check_species(self, resolution: Resolution) -> None:
         """Raise ``SpeciesMismatch`` for names that are clearly of another species."""

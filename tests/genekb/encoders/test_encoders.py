@@ -24,38 +24,16 @@ TEXTS = [
     "LYZ: lysozyme. Enzyme of monocytes. It cuts cell walls.",
     "GCG: glucagon. Hormone of alpha cells that raises blood glucose.",
 ]
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cell", "of", "hormone", "insulin", "blood", "glucose", ".", ":"]
-
-
-@pytest.fixture(scope="module")
-def bare_folder(tmp_path_factory):
-    """A real, tiny BERT in a plain transformers folder."""
-    import torch
-    from transformers import BertConfig, BertModel, BertTokenizerFast
-
-    folder = tmp_path_factory.mktemp("tiny") / "tiny-bert"
-    letters = [letter for char in "abcdefghijklmnopqrstuvwxyz0123456789" for letter in (char, f"##{char}")]
-    folder.mkdir()
-    (folder / "vocab.txt").write_text("\n".join(dict.fromkeys([*WORDS, *letters])))
-    tokenizer = BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=64)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
-        max_position_embeddings=64,
-    )  # fmt: skip
-    BertModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module", params=["mean", "cls"])
-def sentence_folder(request, bare_folder, tmp_path_factory):
+def sentence_folder(request, tiny_model, tmp_path_factory):
     """The same model as a sentence-transformers folder that declares its pooling."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
     folder = tmp_path_factory.mktemp(request.param) / f"tiny-{request.param}"
-    transformer = Transformer(str(bare_folder), max_seq_length=64)
+    transformer = Transformer(str(tiny_model), max_seq_length=64)
     pooling = Pooling(32, pooling_mode=request.param)
     SentenceTransformer(modules=[transformer, pooling, Normalize()], device="cpu").save(str(folder))
     return folder, request.param
@@ -72,23 +50,23 @@ def test_a_sentence_transformers_folder_gives_what_that_library_gives(sentence_f
     assert (ours * theirs).sum(axis=1).min() > 0.9999
 
 
-def test_a_bare_folder_is_pooled_by_the_mean_and_says_so(bare_folder, caplog):
+def test_a_tiny_model_is_pooled_by_the_mean_and_says_so(tiny_model, caplog):
     with caplog.at_level("INFO", logger="genekb"):
-        encoder = load_encoder(str(bare_folder), dtype="float32")
+        encoder = load_encoder(str(tiny_model), dtype="float32")
     assert encoder.spec.pooling == "mean"
     assert "the mean of its tokens is taken" in caplog.text
 
 
-def test_the_same_list_gives_the_same_bytes_and_order_follows_the_input(bare_folder):
-    encoder = load_encoder(str(bare_folder), dtype="float32")
+def test_the_same_list_gives_the_same_bytes_and_order_follows_the_input(tiny_model):
+    encoder = load_encoder(str(tiny_model), dtype="float32")
     first, second = encoder.encode(TEXTS), encoder.encode(TEXTS)
     assert first.vectors.tobytes() == second.vectors.tobytes()
     np.testing.assert_allclose(encoder.encode(TEXTS[::-1]).vectors[::-1], first.vectors, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(first.vectors, axis=1), 1, atol=1e-5)
 
 
-def test_a_long_text_is_cut_at_the_end_of_a_sentence_and_counted(bare_folder):
-    encoder = load_encoder(str(bare_folder), dtype="float32")
+def test_a_long_text_is_cut_at_the_end_of_a_sentence_and_counted(tiny_model):
+    encoder = load_encoder(str(tiny_model), dtype="float32")
     kept = "Hormone of cell. " * 9
     long, short = encoder.encode([kept + "Blood glucose insulin " * 30, kept.strip()]).vectors
     assert encoder.encode([kept + "Blood glucose insulin " * 30]).n_tokens_cut[0] > 0
@@ -109,12 +87,12 @@ def test_a_cut_keeps_whole_sentences_within_the_limit(lengths, limit):
     assert kept == (max([n for n in whole if n <= limit]) if lengths[0] <= limit else limit)
 
 
-def test_a_local_encoder_is_reopened_only_with_the_same_weights(bare_folder, tmp_path):
-    encoder = load_encoder(str(bare_folder), dtype="float32")
-    again = reopen_encoder(encoder.spec, tmp_path, hint=bare_folder)
+def test_a_local_encoder_is_reopened_only_with_the_same_weights(tiny_model, tmp_path):
+    encoder = load_encoder(str(tiny_model), dtype="float32")
+    again = reopen_encoder(encoder.spec, tmp_path, hint=tiny_model)
     assert again.encode(TEXTS[:1]).vectors.tobytes() == encoder.encode(TEXTS[:1]).vectors.tobytes()
     with pytest.raises(StoreCorrupt, match="holds other weights or another tokenizer"):
-        reopen_encoder(replace(encoder.spec, weights_sha256="0" * 64), tmp_path, hint=bare_folder)
+        reopen_encoder(replace(encoder.spec, weights_sha256="0" * 64), tmp_path, hint=tiny_model)
     with pytest.raises(NotAvailable, match="is not where it was; put it into a folder that GENEKB_MODELS names"):
         reopen_encoder(encoder.spec, tmp_path, hint=tmp_path / "gone")
 
@@ -258,13 +236,13 @@ def test_bundled_minilm_gives_what_sentence_transformers_gives(dtype, agreement)
 
 
 @pytest.fixture(scope="module")
-def save_model(bare_folder, tmp_path_factory):
+def save_model(tiny_model, tmp_path_factory):
     """Save a tiny model of sentence-transformers with modules of its own, and give its folder."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
     def save(name, *behind, pooling="mean", include_prompt=True, **settings):
-        first = [Transformer(str(bare_folder)), Pooling(32, pooling_mode=pooling, include_prompt=include_prompt)]
+        first = [Transformer(str(tiny_model)), Pooling(32, pooling_mode=pooling, include_prompt=include_prompt)]
         folder = tmp_path_factory.mktemp("saved") / name
         SentenceTransformer(modules=[*first, *behind], device="cpu", **settings).save(str(folder))
         return folder
@@ -304,7 +282,7 @@ def test_modules_prompts_and_fewer_dims_give_what_the_library_gives(save_model, 
     assert (bfloat16 * theirs).sum(axis=1).min() > 0.999
 
 
-def test_modules_behind_the_transformer_are_part_of_the_identity(save_model, bare_folder, tmp_path):
+def test_modules_behind_the_transformer_are_part_of_the_identity(save_model, tiny_model, tmp_path):
     import torch
     from sentence_transformers.sentence_transformer.modules import Dense
 
@@ -323,17 +301,17 @@ def test_modules_behind_the_transformer_are_part_of_the_identity(save_model, bar
         load_encoder(str(other))
 
 
-def test_a_name_with_a_dim_keeps_the_first_values(bare_folder, tmp_path):
-    whole = load_encoder(str(bare_folder), dtype="float32")
-    first = load_encoder(f"{bare_folder}@8", dtype="float32")
+def test_a_name_with_a_dim_keeps_the_first_values(tiny_model, tmp_path):
+    whole = load_encoder(str(tiny_model), dtype="float32")
+    first = load_encoder(f"{tiny_model}@8", dtype="float32")
     assert (first.spec.name, first.spec.dim) == ("tiny-bert-8", 8)
     kept = whole.encode(TEXTS).vectors[:, :8]
     expected = kept / np.linalg.norm(kept, axis=1, keepdims=True)
     np.testing.assert_allclose(first.encode(TEXTS).vectors, expected, atol=1e-5)
-    again = reopen_encoder(first.spec, tmp_path, hint=bare_folder)
+    again = reopen_encoder(first.spec, tmp_path, hint=tiny_model)
     assert again.encode(TEXTS).vectors.tobytes() == first.encode(TEXTS).vectors.tobytes()
     with pytest.raises(EncoderFailed, match="has 32 dims, 33 cannot be kept"):
-        load_encoder(f"{bare_folder}@33")
+        load_encoder(f"{tiny_model}@33")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

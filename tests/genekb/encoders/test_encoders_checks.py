@@ -24,34 +24,12 @@ TEXTS = [
     "LYZ: lysozyme. Enzyme of monocytes. It cuts cell walls.",
     "GCG: glucagon. Hormone of alpha cells that raises blood glucose. It acts on the liver.",
 ]
-LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
 @pytest.fixture
-def tiny_folder(tmp_path):
-    """A real, tiny BERT in a plain transformers folder."""
-    import torch
-    from transformers import BertConfig, BertModel, BertTokenizerFast
-
-    folder = tmp_path / "tiny-bert"
-    folder.mkdir()
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", ":", *LETTERS, *(f"##{letter}" for letter in LETTERS)]
-    (folder / "vocab.txt").write_text("\n".join(pieces))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = BertModel(
-            BertConfig(
-                vocab_size=len(pieces),
-                hidden_size=32,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                intermediate_size=64,
-                max_position_embeddings=128,
-            )
-        )
-    model.save_pretrained(folder)
-    BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=128).save_pretrained(folder)
-    return folder
+def tiny_folder(tiny_model, tmp_path):
+    """The tiny BERT, copied to where it may be changed."""
+    return shutil.copytree(tiny_model, tmp_path / "tiny-bert")
 
 
 @pytest.fixture

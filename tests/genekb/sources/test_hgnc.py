@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 import pytest
 
 from genekb.core.errors import SourceUnusable
+from genekb.genes.coverage import remedy_of
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 
 HEADER = ["hgnc_id", "symbol", "status", "prev_symbol", "alias_symbol", "entrez_id"]
@@ -45,6 +46,16 @@ def test_it_is_read_for_human_alone(folder):
     assert "HGNC" not in mouse.licence
     both = read_ncbi_folder(folder, taxa=["mouse", "human"])
     assert "OLD1" in both.names["name"].to_pylist()
+
+
+def test_it_is_named_as_the_remedy_of_ambiguous_names_where_no_former_symbols_are_there(folder):
+    for path in folder.glob("gene_history*"):
+        path.unlink()
+    names = read_ncbi_folder(folder, taxa=["human"]).names
+    assert "HGNC's complete set" in remedy_of(names, [9606])
+    assert remedy_of(names, [10090]) == ""
+    write(folder, [("HGNC:1673", "CD3D", "Approved", "OLD1", "", "915")])
+    assert remedy_of(read_ncbi_folder(folder, taxa=["human"]).names, [9606]) == ""
 
 
 def test_a_file_without_groups_or_aliases_is_read(folder):
