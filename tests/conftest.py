@@ -108,8 +108,8 @@ def tiny_model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "tiny-bert"
     folder.mkdir()
     letters = [piece for char in "abcdefghijklmnopqrstuvwxyz0123456789" for piece in (char, f"##{char}")]
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cell", "of", "hormone", "insulin", ".", ":"]
-    (folder / "vocab.txt").write_text("\n".join([*words, *letters]))
+    words = ["cell", "of", "hormone", "insulin", "blood", "glucose", ".", ":"]
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, *letters]))
     tokenizer = BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=64)
     torch.manual_seed(0)
     config = BertConfig(

@@ -34,6 +34,7 @@ def build(  # noqa: PLR0913 - what people choose, each with its text
     names: str | Path | None = None,
     texts: Paths = (),
     annotations: Paths = (),
+    min_resolved: float = 0.5,
     model: Names = "auto",
     name: str | None = None,
     genes: str | None = None,
@@ -69,6 +70,8 @@ def build(  # noqa: PLR0913 - what people choose, each with its text
     annotations
         Terms of genes for the encoders terms:NAME and best: gene2go, go-basic.obo, gene2pubmed, pairs of genes that
         interact (links*.tsv), gene sets (.gmt); or a folder; one or several. The source is one, too.
+    min_resolved
+        Fraction of the further texts whose gene has to be one of the source.
     model
         Encoder, see `genekb info --models`; one or several; auto is best where the source has terms. An empty list
         builds texts alone.
@@ -120,7 +123,15 @@ def build(  # noqa: PLR0913 - what people choose, each with its text
     """
     from genekb.builder.plan import build as build_store
 
-    tables = read_tables(source, taxon=taxon, release=release, names=names, texts=texts, annotations=annotations)
+    tables = read_tables(
+        source,
+        taxon=taxon,
+        release=release,
+        names=names,
+        texts=texts,
+        annotations=annotations,
+        min_resolved=min_resolved,
+    )
     config = config or build_config(
         name=name or default_name(source, taxon), model=model, genes=genes, only_genes=only_genes, template=template,
         vector_dtype=vector_dtype, compute_dtype=compute_dtype, device=device, threads=threads, online=online,
@@ -137,6 +148,7 @@ def read_tables(
     names: str | Path | None = None,
     texts: Paths = (),
     annotations: Paths = (),
+    min_resolved: float = 0.5,
 ) -> "SourceTables":
     """Read a source of any kind, see :func:`build`; the demo table where none is given."""
     from genekb.sources.base import SourceTables
@@ -146,7 +158,7 @@ def read_tables(
     if isinstance(source, SourceTables):
         return source
     taxa = several(taxon)
-    more = {"texts": _paths(texts), "annotations": _paths(annotations)}
+    more: dict[str, Any] = {"texts": _paths(texts), "annotations": _paths(annotations), "min_resolved": min_resolved}
     if source is None:
         return add_knowledge(read_demo_table(), **more)
     known = read_source(Path(names), taxa=taxa) if names else None
@@ -184,7 +196,7 @@ def build_config(
 
 
 @for_python
-def update(
+def update(  # noqa: PLR0913 - what people choose, each with its text
     store: str | Store,
     source: "str | Path | SourceTables",
     *,
@@ -195,6 +207,7 @@ def update(
     names: str | Path | None = None,
     texts: Paths = (),
     annotations: Paths = (),
+    min_resolved: float = 0.5,
     only_genes: Sequence[str] | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     threads: int | None = None,
@@ -225,6 +238,8 @@ def update(
         Further texts of genes, as for `genekb build`; one or several.
     annotations
         Terms of genes for the encoders terms:NAME and best, as for `genekb build`; one or several.
+    min_resolved
+        Fraction of the further texts whose gene has to be one of the source.
     only_genes
         Names of the genes that get a text, where the store kept none.
     device
@@ -253,7 +268,15 @@ def update(
 
     kb, encoders = open(store, home=home), several(encoder) or None
     taxa = taxon or [str(tax_id) for tax_id in kb.manifest.taxa]
-    tables = read_tables(source, taxon=taxa, release=release, names=names, texts=texts, annotations=annotations)
+    tables = read_tables(
+        source,
+        taxon=taxa,
+        release=release,
+        names=names,
+        texts=texts,
+        annotations=annotations,
+        min_resolved=min_resolved,
+    )
     only = None if only_genes is None else tuple(map(str, only_genes))
     config = BuildConfig(
         name=kb.manifest.name, device=device, threads=threads, base_url=base_url,

@@ -10,7 +10,7 @@ from genekb.genes.taxa import find_taxa
 from genekb.sources.base import SourceTables
 from genekb.sources.entrez import PATTERNS, read_entrez_folder
 from genekb.sources.gene_terms import add_gene_terms, find_term_files
-from genekb.sources.gene_texts import OtherSpecies, add_gene_texts, find_text_files
+from genekb.sources.gene_texts import MIN_RESOLVED, OtherSpecies, add_gene_texts, find_text_files
 from genekb.sources.ncbi_bulk import has_gene_info, read_ncbi_folder
 from genekb.sources.ncbi_datasets import find_report, read_datasets_report
 from genekb.sources.table import FORMATS, read_gene_table
@@ -26,6 +26,7 @@ def read_source(
     names: SourceTables | None = None,
     texts: Sequence[Path] = (),
     annotations: Sequence[Path] = (),
+    min_resolved: float = MIN_RESOLVED,
 ) -> SourceTables:
     r"""Read a source of any kind.
 
@@ -46,6 +47,8 @@ def read_source(
         lie in the folder of the source are taken without being named.
     annotations
         Files with terms of genes, see :func:`genekb.sources.gene_terms.add_gene_terms`, likewise.
+    min_resolved
+        Fraction of the further texts whose gene has to be one of the source.
 
     Raises
     ------
@@ -62,15 +65,19 @@ def read_source(
     ['CD3D']
     """
     tables = _read(path, taxa=taxa, release=release, names=names)
-    return add_knowledge(tables, texts=_listed(path, texts), annotations=_listed(path, annotations))
+    return add_knowledge(
+        tables, texts=_listed(path, texts), annotations=_listed(path, annotations), min_resolved=min_resolved
+    )
 
 
-def add_knowledge(tables: SourceTables, *, texts: Sequence[Path], annotations: Sequence[Path]) -> SourceTables:
+def add_knowledge(
+    tables: SourceTables, *, texts: Sequence[Path], annotations: Sequence[Path], min_resolved: float = MIN_RESOLVED
+) -> SourceTables:
     """Add further texts and terms of genes; of a folder the files that are found by name."""
     named = [path for path in texts if not path.is_dir()]
     for path in _files(texts, find_text_files):
         try:
-            tables = add_gene_texts(tables, [path])
+            tables = add_gene_texts(tables, [path], min_resolved=min_resolved)
         except OtherSpecies as error:
             if path in named:
                 raise

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from genekb.encoders.imported.vectors import ForeignVectors
 
 _N_LISTED = 10  # names without a vector that are shown
-_OF_SOURCE = ("taxon", "release", "names", "texts", "annotations")
+_OF_SOURCE = ("taxon", "release", "names", "texts", "annotations", "min_resolved")
 
 
 def check_store_name(name: str | None) -> str | None:
@@ -37,6 +37,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     "only_genes": {"type": Path, "help": "Only the genes of this cell file or name list."},
     "device": {},
     "threads": {"min": 1},
+    "min_resolved": {"min": 0.0, "max": 1.0},
 }
 
 

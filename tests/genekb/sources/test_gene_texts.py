@@ -111,6 +111,15 @@ def test_a_store_with_functions_has_them_in_its_texts_and_prose(tmp_path):
     assert genekb.open(without.folder).manifest.template["name"] == "summary"
 
 
+def test_few_known_genes_are_taken_where_a_build_says_so(tmp_path):
+    path = tmp_path / "functions.tsv"
+    path.write_text("symbol\ttext\nNOPE1\tx\nNOPE2\ty\nCD3D\tPart of a complex.\n")
+    with pytest.raises(SourceUnusable, match="33% of 3 texts"):
+        genekb.build(texts=path, model=[], name="f@1", home=tmp_path)
+    kb = genekb.build(texts=path, model=[], name="f@1", min_resolved=0.3, home=tmp_path)
+    assert kb.texts([915])[0].endswith("Part of a complex.")
+
+
 def find_demo():
     from pathlib import Path
 
