@@ -68,7 +68,11 @@ def load_encoder(
     if name in plugins():
         return _load_plugin(plugins()[name])
     if is_remote(name):
-        return _load_api(find_entry(name), name.removeprefix("api:"), base_url=base_url)
+        from genekb.encoders.api import ApiConfig, load_api
+
+        model_id = name.removeprefix("api:")
+        unknown = ModelEntry(name=short_name(model_id), kind="api", model_id=model_id)
+        return load_api(find_entry(name) or unknown, config=ApiConfig.from_environment(base_url=base_url))
     compute = Compute(device=device, dtype=dtype, threads=threads)  # type: ignore[arg-type]  # checked
     return load_local(name, compute=compute, online=online, trust_remote_code=trust_remote_code)
 
@@ -160,13 +164,6 @@ def _load_plugin(plugin: EntryPoint) -> Encoder:
     if not isinstance(spec, EncoderSpec) or (spec.name, spec.kind) != (plugin.name, "plugin") or not spec.revision:
         raise unusable(plugin, f"its spec must have name={plugin.name!r}, kind='plugin' and a revision, got {spec}")
     return encoder
-
-
-def _load_api(entry: ModelEntry | None, model_id: str, *, base_url: str | None) -> Encoder:
-    from genekb.encoders.api import ApiConfig, load_api
-
-    unknown = ModelEntry(name=short_name(model_id), kind="api", model_id=model_id)
-    return load_api(entry or unknown, config=ApiConfig.from_environment(base_url=base_url))
 
 
 def models() -> list[ModelEntry]:

@@ -74,21 +74,18 @@ def read_datasets_report(path: Path, *, taxa: Sequence[str] | None = None, relea
         raise SourceUnusable(f"{path} holds no line; download it again")
     if not genes:
         raise SourceUnusable(f"{path} holds no gene of {', '.join(taxa or ['any species'])}; is the taxon right?")
-    terms = _terms(genes)
+    rows = [term for key in sorted(genes) for term in genes[key].terms]
+    terms = strongest_evidence(pa.Table.from_pylist(rows, schema=schema.ANNOTATIONS))
+    unpacked = (folder.name for folder in path.resolve().parents if folder.name not in {"data", "ncbi_dataset"})
     return SourceTables(
         genes=pa.Table.from_pylist([genes[key].row for key in sorted(genes)], schema=schema.GENES),
         names=names_table((key, gene.names) for key, gene in genes.items()),
         annotations=terms,
         files=(describe_file(path, n_rows_read=n_read, n_rows_kept=len(genes)),),
-        release=release or _release_of(path),
+        release=release or next(unpacked),
         licence=f"{LICENSE}; {GO_LICENSE}" if terms.num_rows else LICENSE,
         dropped=dropped,
     )
-
-
-def _release_of(path: Path) -> str:
-    """Name of the folder that a download was unpacked into."""
-    return next(folder.name for folder in path.resolve().parents if folder.name not in {"data", "ncbi_dataset"})
 
 
 def find_report(path: Path) -> Path | None:
@@ -198,8 +195,3 @@ def _go_terms(report: dict[str, Any]) -> list[dict[str, Any]]:
         for item in _objects(ontology, key)
         if item.get("goId") and item.get("name") and not str(item.get("qualifier") or "").startswith("NOT")
     ]
-
-
-def _terms(genes: dict[int, _Gene]) -> pa.Table:
-    rows = [term for gene_id in sorted(genes) for term in genes[gene_id].terms]
-    return strongest_evidence(pa.Table.from_pylist(rows, schema=schema.ANNOTATIONS))
