@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 import genekb
+from cellmodel.annotate import ontology
 from cellmodel.annotate.candidates import Panel, choose_types, panel_of
 from cellmodel.annotate.cell_types import CellType
 from cellmodel.annotate.levels import Level, mix_text
 from cellmodel.annotate.marker_lists import ListChoice, name_lists, overlap_rows
 from cellmodel.annotate.marker_overlap import Naming, name_cells
 from cellmodel.annotate.name_cells import NamedCells, TypeChoice, TypeNaming, name_groups, name_types
-from cellmodel.annotate.ontology import labels as free_labels
 from cellmodel.cluster.structure import group_name
 from cellmodel.core.colors import cluster_color
 from cellmodel.core.config import RunConfig, Values, settings_of
@@ -415,8 +415,8 @@ def map_labels(labels: Iterable[object] | Path, *, column: str | None = None) ->
     """
     import pandas as pd
 
-    given = free_labels.read_labels(labels, column) if isinstance(labels, Path) else labels
-    return pd.DataFrame(free_labels.map_labels(given))
+    given = ontology.read_labels(labels, column) if isinstance(labels, Path) else labels
+    return pd.DataFrame(ontology.map_labels(given))
 
 
 def _lists_of(markers: Any) -> MarkerLists:

@@ -14,8 +14,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.lib.protocol import markdown
-from cellmodel.annotate.ontology.labels import MappedLabel, map_label
-from cellmodel.annotate.ontology.terms import read_ontology
+from cellmodel.annotate.ontology import MappedLabel, map_label, read_ontology
 from cellmodel.core.errors import InputUnusable
 from genekb.files.tables import read_table
 

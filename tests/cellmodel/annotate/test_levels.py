@@ -16,7 +16,7 @@ from cellmodel.annotate.levels import (
 )
 from cellmodel.annotate.marker_lists import ListChoice
 from cellmodel.annotate.name_cells import TypeNaming
-from cellmodel.annotate.ontology.terms import read_ontology
+from cellmodel.annotate.ontology import read_ontology
 
 TYPES = {one.name: one for one in read_cell_types()}
 GROUPS = {one.name: one for one in read_cell_groups()}

@@ -6,8 +6,7 @@ from importlib.resources import files
 import pytest
 
 import cellmodel as cm
-from cellmodel.annotate.ontology.labels import map_label, read_labels
-from cellmodel.annotate.ontology.terms import read_ontology
+from cellmodel.annotate.ontology import map_label, read_labels, read_ontology
 from cellmodel.core.errors import InputUnusable
 
 

@@ -12,6 +12,7 @@ from cellmodel.cluster.structure import Split, Tree
 from cellmodel.io.cells import cells_from_anndata
 from cellmodel.pl.report.collect.data import TreeData
 from cellmodel.pl.report.collect.frames import report_data
+from cellmodel.pl.report.collect.tables import read_tree
 from cellmodel.pl.report.page.render import render_report
 from cellmodel.pl.report.page.tree import tree_view
 from cellmodel.pl.report.page.view import cluster_views
@@ -78,10 +79,9 @@ def counts(n_types=4, n_cells=40, n_genes=200):
 def test_the_tree_of_a_run_is_read_and_one_of_other_clusters_is_not():
     adata = counts()
     cm.tl.cluster(adata, recipe="pca-kmeans", knowledge="none", n_clusters=4)
-    found = report_data(cells_from_anndata(adata), cluster_key="cellmodel")
-    assert found.tree.tree.n_clusters == 4
-    assert all(row["n_markers_left"] > 5 for row in found.tree.splits)
-    render_report(found)
+    found = read_tree(adata.uns, cluster_key="cellmodel", clusters=list("0123"))
+    assert found.tree.n_clusters == 4
+    assert all(row["n_markers_left"] > 5 for row in found.splits)
     kept = adata.uns["cellmodel"]["tree"]
     for change, value in (
         ("linkage", "no"),
@@ -95,11 +95,10 @@ def test_the_tree_of_a_run_is_read_and_one_of_other_clusters_is_not():
     ):
         broken = adata.copy()
         broken.uns["cellmodel"]["tree"][change] = value
-        assert report_data(cells_from_anndata(broken), cluster_key="cellmodel").tree is None
+        assert read_tree(broken.uns, cluster_key="cellmodel", clusters=list("0123")) is None
     kept["splits"]["n_markers_left"] = np.nan
     render_report(report_data(cells_from_anndata(adata), cluster_key="cellmodel"))
-    adata.obs["cellmodel"] = adata.obs["cellmodel"].cat.rename_categories(["3", "1", "2", "0"])
-    assert report_data(cells_from_anndata(adata), cluster_key="cellmodel").tree is None
+    assert read_tree(adata.uns, cluster_key="cellmodel", clusters=list("012x")) is None
 
 
 def colors(browser, selector):

@@ -1,21 +1,47 @@
-"""Free labels of cell types, such as ``CD14+ Mono`` or ``0_Tregs``, to terms of the Cell Ontology."""
+"""The Cell Ontology, and its terms for free labels of cell types, such as ``CD14+ Mono`` or ``0_Tregs``."""
 
 import csv
 import math
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from cellmodel.annotate.ontology.terms import Term, read_ontology
+import pyarrow as pa
+
 from cellmodel.core.errors import InputUnusable
 from genekb.core.words import split_words
 from genekb.files.endings import CELLS, ENDINGS, TABLE
+from genekb.files.limits import parse_json
 from genekb.files.tables import read_list, read_table, table_format
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Term:
+    """A cell type of the Cell Ontology."""
+
+    id: str  # ``CL:`` and seven digits
+    label: str
+    synonyms: tuple[str, ...]
+    ancestors: Mapping[str, int]  # identifiers, and how many steps of is_a each is away; parents are one away
+
+
+@cache
+def read_ontology() -> dict[str, Term]:
+    """Read the terms that are not deprecated, by identifier; `data/README.md` says of which release."""
+    packed = files("cellmodel.annotate").joinpath("data", "CL-ontology-v2026-03-26.json.zst").read_bytes()
+    found = parse_json(pa.input_stream(pa.py_buffer(packed), compression="zstd").read())
+    return {
+        key: Term(id=key, label=one["label"], synonyms=tuple(one.get("synonyms", ())), ancestors=one["ancestors"])
+        for key, one in found.items()
+        if not one["deprecated"]
+    }
+
 
 Words = tuple[str, ...]  # of a label or name in one spelling, each once, in their order
 _SPELLINGS: Final = (  # what is replaced before a text is split into words
