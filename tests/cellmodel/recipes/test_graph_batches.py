@@ -8,15 +8,13 @@ import scipy.sparse as sp
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from cellmodel.core.config import GraphConfig
 from cellmodel.nn.graph_modules import DotAttention
 from cellmodel.nn.graphs import CellGraphs, mean_propagation, propagation, relate_cells
 from cellmodel.nn.train import TrainConfig, fit
-from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights
 from cellmodel.pp.spatial import spatial_graph
 from cellmodel.recipes import scllm_dsc, scrcl, scsiameseclu
-from cellmodel.recipes.base import CellViews
 from cellmodel.recipes.graph_training import BATCHING, Batching, batches, in_blocks
+from tests.support.views import grouped_views, permuted
 
 pytestmark = pytest.mark.slow  # trains networks; of the graph recipes, scllm-dsc is trained in the quick tests
 
@@ -26,34 +24,9 @@ SMALL = Batching(whole_cells=100, part_cells=12, batch_cells=96)
 RECIPES = {module.RECIPE.name: module for module in (scllm_dsc, scsiameseclu, scrcl)}
 
 
-def make_views():
-    """Three groups of cells, each with ten genes of its own, and a text that knows them."""
-    rng = np.random.default_rng(0)
-    truth = np.repeat(np.arange(3), SIZES)
-    counts = rng.poisson(0.3 + 3 * np.kron(np.eye(3, 4), np.ones(10))[truth]).astype(np.float32)
-    expression = np.log1p(counts)
-    left, singular, _ = np.linalg.svd(expression - expression.mean(axis=0), full_matrices=False)
-    pcs = (left * singular)[:, :6].astype(np.float32)
-    knn = knn_graph(pcs, config=GraphConfig(n_neighbors=10, metric="euclidean"))
-    graph = snn_weights(knn)
-    text = (2 * np.eye(3, 8)[truth] + rng.standard_normal((N_CELLS, 8))).astype(np.float32)
-    views = CellViews(
-        expression=sp.csr_matrix(expression), pcs=pcs, graph=graph, smoothed=smooth(pcs, graph), text=text, knn=knn,
-        depth=counts.sum(axis=1).astype(np.float64), counts=sp.csr_matrix(counts), n_clusters=3,
-    )  # fmt: skip
-    return views, truth
-
-
-def permuted(views, order):
-    by_cell = {
-        name: getattr(views, name)[order] for name in ("expression", "pcs", "smoothed", "text", "depth", "counts")
-    }
-    return replace(views, **by_cell, graph=views.graph[order][:, order], knn=views.knn[order][:, order])
-
-
 @pytest.fixture(scope="module", params=["scllm-dsc", pytest.param("scsiameseclu", marks=pytest.mark.slow), "scrcl"])
 def trained(request):
-    views, truth = make_views()
+    views, truth = grouped_views(sizes=SIZES)
     module = RECIPES[request.param]
     return module, views, truth, module.represent(views, 0, batching=SMALL)
 
@@ -79,14 +52,14 @@ def test_a_training_in_batches_takes_as_many_steps_as_one_of_the_whole_graph_at_
 
 
 def test_up_to_the_stated_number_of_cells_a_step_takes_the_whole_graph():
-    pcs = make_views()[0].pcs
+    pcs = grouped_views(sizes=SIZES)[0].pcs
     assert batches(pcs, seed=0, batching=BATCHING) is None
     assert batches(pcs, seed=0, batching=replace(SMALL, whole_cells=N_CELLS)) is None
     assert batches(pcs, seed=0, batching=replace(SMALL, whole_cells=N_CELLS - 1)) is not None
 
 
 def test_a_batch_is_of_whole_parts_sorted_and_other_parts_each_time():
-    pcs = make_views()[0].pcs
+    pcs = grouped_views(sizes=SIZES)[0].pcs
     draw, rng = batches(pcs, seed=0, batching=replace(SMALL, batch_cells=12)), np.random.default_rng(0)
     parts = {tuple(draw(rng).tolist()) for _ in range(200)}
     assert len(parts) == N_CELLS // SMALL.part_cells
@@ -99,14 +72,14 @@ def test_a_batch_is_of_whole_parts_sorted_and_other_parts_each_time():
 def test_parts_of_spots_are_neighbors_by_their_coordinates():
     coordinates = np.random.default_rng(0).random((N_CELLS, 2))
     spatial = spatial_graph(coordinates, n_neighbors=6)
-    draw = batches(make_views()[0].pcs, seed=0, batching=replace(SMALL, batch_cells=1), spatial=spatial)
+    draw = batches(grouped_views(sizes=SIZES)[0].pcs, seed=0, batching=replace(SMALL, batch_cells=1), spatial=spatial)
     rng = np.random.default_rng(0)
     parts = [draw(rng).numpy() for _ in range(20)]
     assert np.mean([coordinates[part].std(axis=0).mean() for part in parts]) < 0.5 * coordinates.std()
 
 
 def test_spots_are_trained_in_batches_on_the_graph_of_their_coordinates():
-    views, _ = make_views()
+    views, _ = grouped_views(sizes=SIZES)
     spatial = replace(views, spatial=spatial_graph(np.random.default_rng(0).random((N_CELLS, 2)), n_neighbors=6))
     found = scrcl.represent(spatial, 0, batching=SMALL).z
     assert np.isfinite(found).all()
@@ -133,7 +106,7 @@ def test_every_step_asks_for_a_batch_and_is_an_epoch():
 
 
 def test_a_sub_graph_is_propagated_over_as_if_there_were_no_other_cells():
-    graph = make_views()[0].graph
+    graph = grouped_views(sizes=SIZES)[0].graph
     cells = torch.tensor([0, 3, 4, 50, 51, 120])
     graphs = CellGraphs(relate_cells(linked=graph), lambda data: propagation(data, "linked"))
     alone = relate_cells(linked=graph[cells.numpy()][:, cells.numpy()])
@@ -159,7 +132,7 @@ def test_attention_and_inference_in_blocks_are_those_of_all_cells_at_once():
 
 
 def test_diffusion_of_some_rows_at_a_time_is_that_of_all():
-    graph = make_views()[0].graph + sp.identity(N_CELLS)
+    graph = grouped_views(sizes=SIZES)[0].graph + sp.identity(N_CELLS)
     transition = sp.csr_matrix(graph / graph.sum(axis=1))
     whole = scsiameseclu.diffuse(transition, restart=0.2, n_steps=3, n_kept=9)
     blocks = scsiameseclu.diffuse(transition, restart=0.2, n_steps=3, n_kept=9, block_cells=70)

@@ -22,9 +22,9 @@ from cellmodel.tl._run.pipeline import prepare
 SIZES = (60, 40, 20)
 
 
-def make_views(*, n_clusters=3, with_text=True, seed=0):
+def make_views(*, with_text=True):
     """Three groups of cells, of which expression and text both know."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     truth = np.repeat(np.arange(3), SIZES)
     pcs = (5 * np.eye(3, 6)[truth] + rng.standard_normal((120, 6))).astype(np.float32)
     text = (2 * np.eye(3, 8)[truth] + rng.standard_normal((120, 8))).astype(np.float32)
@@ -38,14 +38,9 @@ def make_views(*, n_clusters=3, with_text=True, seed=0):
         text=text if with_text else None,
         knn=knn,
         depth=np.ones(120),
-        n_clusters=n_clusters,
+        n_clusters=3,
     )
     return views, truth
-
-
-def permuted(views, order):
-    by_cell = {name: getattr(views, name)[order] for name in ("expression", "pcs", "smoothed", "text", "depth")}
-    return replace(views, **by_cell, graph=views.graph[order][:, order], knn=views.knn[order][:, order])
 
 
 def small_aligner():
@@ -88,19 +83,8 @@ def test_the_terms_of_text_are_left_out_without_it_and_the_clusters_term_before_
     assert set(represent(views, 0).history[-1]) == {"cut", "reconstruct", "cluster"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["align", "cluster"])
-def test_a_term_that_is_off_is_not_trained(trained, name):
-    representation, views, _ = trained
-    other = RECIPE.train(views, 0, off=frozenset({name}))
-    assert {key for epoch in other.history for key in epoch} == {term.name for term in TERMS} - {name}
-    assert not np.allclose(other.z, representation.z, atol=1e-4)
-
-
-def test_terms_that_are_none_or_all_of_a_stages_are_not_left_out():
+def test_all_terms_of_a_stage_are_not_left_out():
     views, _ = make_views(with_text=False)
-    with pytest.raises(ValueError, match="cannot be left out"):
-        represent(views, 0, off=frozenset({"typo"}))
     with pytest.raises(ValueError, match="cannot be left out"):
         represent(views, 0, off=frozenset({"cut", "reconstruct"}))
 
@@ -109,22 +93,6 @@ def test_z_is_the_mean_of_both_sides(trained):
     representation = trained[0]
     np.testing.assert_allclose(representation.z, (representation.z_expr + representation.z_text) / 2, atol=1e-6)
     assert representation.features is representation.z
-
-
-@pytest.mark.slow
-def test_permuting_the_cells_permutes_the_embedding(trained):
-    representation, views, _ = trained
-    order = np.random.default_rng(3).permutation(120)
-    other = represent(permuted(views, order), 0)
-    np.testing.assert_allclose(other.z, representation.z[order], atol=1e-3)
-    np.testing.assert_allclose(other.centers, representation.centers, atol=1e-3)
-
-
-def test_equal_seeds_give_equal_bytes_whatever_the_global_stream_and_others_differ(trained):
-    representation, views, _ = trained
-    torch.manual_seed(99)
-    assert represent(views, 0).centers.tobytes() == representation.centers.tobytes()
-    assert not np.allclose(represent(views, 1).z, representation.z)
 
 
 def test_centers_start_from_the_means_of_clusters_and_move(trained, untrained):
@@ -169,29 +137,6 @@ def test_both_latents_start_near_the_principal_components(untrained):
     start = representation.z
     for column in range(3):
         assert np.corrcoef(start[:, column], views.smoothed[:, column])[0, 1] > 0.9
-
-
-@pytest.mark.slow
-def test_the_number_of_clusters_is_estimated_where_it_is_not_given():
-    views, truth = make_views(n_clusters=None)
-    representation = represent(views, 0)
-    assert len(representation.centers) == 3
-    assert adjusted_rand_score(truth, RECIPE.head(representation, views, 0)) == 1
-
-
-def test_more_clusters_than_cells_are_refused():
-    views, _ = make_views(n_clusters=121)
-    with pytest.raises(InputUnusable, match="121 clusters were asked for, there are 120 cells"):
-        represent(views, 0)
-
-
-@pytest.mark.slow
-def test_the_smallest_and_the_plainest_inputs_train():
-    views, _ = make_views(n_clusters=3)
-    tiny = replace(permuted(views, np.array([0, 60, 100])), graph=sp.csr_matrix((3, 3)), knn=sp.csr_matrix((3, 3)))
-    assert sorted(RECIPE.head(represent(tiny, 0), tiny, 0).tolist()) == [0, 1, 2]
-    one = replace(views, n_clusters=1)
-    assert set(RECIPE.head(represent(one, 0), one, 0).tolist()) == {0}
 
 
 def test_the_head_gives_each_cell_the_nearest_center_and_numbers_clusters_by_size(trained):
