@@ -24,17 +24,20 @@ from genekb.query.gene_sets import (
     stored_vocabulary,
 )
 from genekb.query.gene_theme import (
+    Genes,
     NameScale,
     Universe,
+    check_expression,
     coherence,
     draw_sets,
     find_carriers,
     make_universe,
+    resolve_sets,
     scale_names,
     share_reaching,
+    universe_of,
 )
 from genekb.query.knowledge import knowledge_vectors
-from genekb.query.universe import Genes, check_expression, resolve_sets, universe_of
 from genekb.schema import IntArray
 from genekb.share.open import open
 from genekb.store.reader import Store

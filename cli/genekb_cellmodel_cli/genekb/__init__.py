@@ -1,7 +1,7 @@
 """The command `genekb`."""
 
 from genekb_cellmodel_cli.app.running import make_app, run
-from genekb_cellmodel_cli.genekb import build, query, share, stores, vectors
+from genekb_cellmodel_cli.genekb import build, compare, export, query, share, stores
 
 app = make_app(
     "genekb",
@@ -18,8 +18,8 @@ app = make_app(
         "diff": stores.diff,
         "search": query.search,
         "name-set": query.name_set,
-        "compare": vectors.compare,
-        "export": vectors.export,
+        "compare": compare.compare,
+        "export": export.export,
         "gc": stores.gc,
         "push": share.push,
         "pull": share.pull,

@@ -1,6 +1,6 @@
-"""Commands of `genekb` on the vectors of a store: compare, export."""
+"""The command `genekb export`: vectors of a store for other programs."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,96 +11,16 @@ import genekb
 from genekb.files.endings import check_ending, vector_format
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import arguments_of, wrong_usage
-from genekb_cellmodel_cli.app.output import Columns, note, print_record, show, table
+from genekb_cellmodel_cli.app.output import note, print_record
 from genekb_cellmodel_cli.app.signature import Arguments
 from genekb_cellmodel_cli.genekb.build import left_out_lines
-from genekb_cellmodel_cli.genekb.tasks import TaskOptions, compare_on_tasks
+from genekb_cellmodel_cli.genekb.compare import note_not_pulled
 
 if TYPE_CHECKING:
-    import genekb
-    from genekb.query.compare import Comparison
     from genekb.query.export import Program
     from genekb.schema import IntArray
 
 Format = Literal["npy", "npz", "json", "word2vec", "h5ad", "safetensors", "parquet", "duckdb"]
-
-
-def _score(name: str) -> Callable[[Any], Any]:
-    return lambda task: getattr(task.score, name)
-
-
-_TASK_COLUMNS: Columns = {
-    "vocabulary": "vocabulary",
-    "encoder": "encoder",
-    "genes": _score("n_genes"),
-    "terms": _score("n_terms"),
-    "share": _score("knn_share"),
-    "shuffled": _score("shuffled"),
-    "chance": _score("chance"),
-    "gain": _score("gain"),
-    "95 %": lambda task: f"{task.score.gain_low:.3f} to {task.score.gain_high:.3f}",
-    "kNN": _score("knn_accuracy"),
-    "held out": "held_out",
-}
-
-
-def compare(
-    store: options.NamedStore,
-    tasks: TaskOptions,
-    arguments: Arguments = arguments_of("genekb.compare", "kb", neighbors={"min": 1}, genes={"min": 0}),
-    json: options.Json = False,
-) -> None:
-    """Compare encoders of a store: shared neighbors, kernel alignment, and what their vectors know of genes.
-
-    With --tasks: how well they predict terms of genes, beside controls, intervals and published figures.
-
-    Example: genekb compare --kb human --tasks gene_tasks -o tasks.tsv --plot tasks.svg
-    """
-    tasks.check()
-    neighbors, genes = arguments["neighbors"], arguments["genes"]
-    if tasks.tasks is not None:
-        if arguments["vocabulary"] or (neighbors, genes) != (10, 10_000):
-            raise typer.BadParameter("--neighbors, --genes and --vocabulary are for a comparison without --tasks")
-        compare_on_tasks(store, tasks, encoders=arguments["encoder"], seed=arguments["random_state"], json=json)
-        return
-    if 0 < genes <= neighbors:
-        raise typer.BadParameter(f"--genes must be above --neighbors ({neighbors}), got {genes}")
-    result = genekb.compare(store.open(), **arguments)
-    _note_not_pulled(result.not_pulled)
-    show(asdict(result), _comparison_lines(result, n_asked=genes), json=json)
-    for name in () if json else result.skipped:
-        note(f"left out: {name}: too few of the compared genes share its terms")
-
-
-def _note_not_pulled(encoder_ids: Sequence[str]) -> None:
-    if encoder_ids:
-        note(f"left out, not pulled: {', '.join(encoder_ids)}")
-
-
-def _comparison_lines(result: "Comparison", *, n_asked: int) -> Iterator[str]:
-    sample = " (a sample; --genes 0 takes all)" if result.n_genes == n_asked else ""
-    yield from (f"{result.store_id}: {result.n_genes:,} genes{sample}, {result.n_neighbors} neighbors", "")
-    if result.pairs:
-        columns: Columns = {
-            "first": "first",
-            "second": "second",
-            "shared neighbors": "neighbor_overlap",
-            "by chance": lambda _: result.chance_overlap,
-            "CKA": "cka",
-        }
-        yield from (*table(columns, result.pairs), "", _PAIRS_READ, "")
-    if result.tasks:
-        yield from (*table(_TASK_COLUMNS, result.tasks), "", _TASKS_READ)
-
-
-_PAIRS_READ = (
-    "shared neighbors: mean fraction of a gene's nearest genes that both give; CKA: 1 where the vectors are the same "
-    "but for rotation and scale"
-)
-_TASKS_READ = (
-    "share: mean fraction of a gene's nearest genes that have a term in common with it; gain: that minus the same for "
-    "permuted vectors, more than chance where its interval is above 0"
-)
 
 
 def export(
@@ -160,7 +80,7 @@ def export(
         gene_ids, missing = _named_gene_ids(kb, genes, encoder=encoder, allow_missing=allow_missing)
         result = export_store(kb, output, kind=kind, encoder=encoder, gene_ids=gene_ids, overwrite=overwrite)
         content |= missing | asdict(result) | {"files": [str(file) for file in result.files]}
-        _note_not_pulled(result.not_pulled)
+        note_not_pulled(result.not_pulled)
     print_record(content, json=json)
 
 

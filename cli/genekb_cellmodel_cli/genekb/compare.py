@@ -1,17 +1,21 @@
-"""The part of `genekb compare` that scores gene-level tasks: options, and what is printed."""
+"""The command `genekb compare`: encoders by shared neighbors and known terms, or by gene-level tasks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
+import genekb
 from genekb.core.messages import counted
 from genekb_cellmodel_cli.app import options
+from genekb_cellmodel_cli.app.options import arguments_of
 from genekb_cellmodel_cli.app.output import Columns, note, show, table
+from genekb_cellmodel_cli.app.signature import Arguments
 
 if TYPE_CHECKING:
+    from genekb.query.compare import Comparison
     from genekb.query.knowledge import Knowledge
     from genekb.query.tasks.scores import TaskComparison, TaskRow
 
@@ -71,7 +75,7 @@ class TaskOptions:
         return tuple(each for each in KNOWLEDGE if each in asked)
 
 
-def compare_on_tasks(
+def _compare_on_tasks(
     store: options.NamedStore, given: TaskOptions, *, encoders: Sequence[str] | None, seed: int, json: bool
 ) -> None:
     """Score encoders on tasks, write what was asked for and print the figures."""
@@ -149,3 +153,82 @@ def _notes(found: "TaskComparison") -> Iterator[str]:
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _N_LISTED:,} more; --json lists all" if len(names) > _N_LISTED else ""
     return ", ".join(names[:_N_LISTED]) + more
+
+
+def _score(name: str) -> Callable[[Any], Any]:
+    return lambda task: getattr(task.score, name)
+
+
+_TASK_COLUMNS: Columns = {
+    "vocabulary": "vocabulary",
+    "encoder": "encoder",
+    "genes": _score("n_genes"),
+    "terms": _score("n_terms"),
+    "share": _score("knn_share"),
+    "shuffled": _score("shuffled"),
+    "chance": _score("chance"),
+    "gain": _score("gain"),
+    "95 %": lambda task: f"{task.score.gain_low:.3f} to {task.score.gain_high:.3f}",
+    "kNN": _score("knn_accuracy"),
+    "held out": "held_out",
+}
+
+
+def compare(
+    store: options.NamedStore,
+    tasks: TaskOptions,
+    arguments: Arguments = arguments_of("genekb.compare", "kb", neighbors={"min": 1}, genes={"min": 0}),
+    json: options.Json = False,
+) -> None:
+    """Compare encoders of a store: shared neighbors, kernel alignment, and what their vectors know of genes.
+
+    With --tasks: how well they predict terms of genes, beside controls, intervals and published figures.
+
+    Example: genekb compare --kb human --tasks gene_tasks -o tasks.tsv --plot tasks.svg
+    """
+    tasks.check()
+    neighbors, genes = arguments["neighbors"], arguments["genes"]
+    if tasks.tasks is not None:
+        if arguments["vocabulary"] or (neighbors, genes) != (10, 10_000):
+            raise typer.BadParameter("--neighbors, --genes and --vocabulary are for a comparison without --tasks")
+        _compare_on_tasks(store, tasks, encoders=arguments["encoder"], seed=arguments["random_state"], json=json)
+        return
+    if 0 < genes <= neighbors:
+        raise typer.BadParameter(f"--genes must be above --neighbors ({neighbors}), got {genes}")
+    result = genekb.compare(store.open(), **arguments)
+    note_not_pulled(result.not_pulled)
+    show(asdict(result), _comparison_lines(result, n_asked=genes), json=json)
+    for name in () if json else result.skipped:
+        note(f"left out: {name}: too few of the compared genes share its terms")
+
+
+def _comparison_lines(result: "Comparison", *, n_asked: int) -> Iterator[str]:
+    sample = " (a sample; --genes 0 takes all)" if result.n_genes == n_asked else ""
+    yield from (f"{result.store_id}: {result.n_genes:,} genes{sample}, {result.n_neighbors} neighbors", "")
+    if result.pairs:
+        columns: Columns = {
+            "first": "first",
+            "second": "second",
+            "shared neighbors": "neighbor_overlap",
+            "by chance": lambda _: result.chance_overlap,
+            "CKA": "cka",
+        }
+        yield from (*table(columns, result.pairs), "", _PAIRS_READ, "")
+    if result.tasks:
+        yield from (*table(_TASK_COLUMNS, result.tasks), "", _TASKS_READ)
+
+
+_PAIRS_READ = (
+    "shared neighbors: mean fraction of a gene's nearest genes that both give; CKA: 1 where the vectors are the same "
+    "but for rotation and scale"
+)
+_TASKS_READ = (
+    "share: mean fraction of a gene's nearest genes that have a term in common with it; gain: that minus the same for "
+    "permuted vectors, more than chance where its interval is above 0"
+)
+
+
+def note_not_pulled(encoder_ids: Sequence[str]) -> None:
+    """Say which encoders were left where the store was pulled from."""
+    if encoder_ids:
+        note(f"left out, not pulled: {', '.join(encoder_ids)}")
