@@ -173,23 +173,11 @@ Home = Annotated[Path | None, typer.Option(help="Artifact home; else GENEKB_HOME
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")]
 Seed = Annotated[int, typer.Option(help="The run's one seed.", callback=check_seed)]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; all if left out.", min=1)]
-Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where encoders run.")]
-TrainDevice = Annotated[
-    str,
-    typer.Option(
-        "--device",
-        help="Where models are trained: auto, cpu, cuda or cuda:N; cpu repeats to the bit.",
-        callback=check_train_device,
-    ),
-]
 Knowledge = Annotated[
     settings.Knowledge,
     typer.Option(help="Gene vectors as they are, permuted, drawn at random, or none: shows what text adds."),
 ]
 Encoder = Annotated[str | None, typer.Option(help="Encoder of the store; its first one if left out.")]
-Encoders = Annotated[
-    list[str] | None, typer.Option("--encoder", help="Encoder of the store; repeatable; all that are here if left out.")
-]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file and existing slots.")]
 OtherStore = Annotated[
     bool,
@@ -204,7 +192,6 @@ GeneKey = Annotated[str | None, typer.Option(help="Column of var with gene names
 MinCoverage = Annotated[
     float, typer.Option(help="Share of the genes that must have a text, in [0, 1].", min=0.0, max=1.0)
 ]
-Taxon = Annotated[list[str] | None, typer.Option(help="Species by name or NCBI taxonomy id; repeatable.")]
 TrustRemoteCode = Annotated[
     bool,
     typer.Option(
@@ -215,7 +202,6 @@ TrustRemoteCode = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Report what would be done, its time and size; write nothing.")]
 LockFile = Annotated[Path | None, typer.Option("--file", help="Lock file; else the project's genekb.lock.")]
 Transpose = Annotated[bool, typer.Option("--transpose", help="Rows of a .csv or .tsv are genes, not cells.")]
-Tables = Annotated[Path | None, typer.Option(help="Folder for the tables as .tsv.")]
 # in the annotation of a path: the kinds of output of which it has to have an ending
 A_TABLE, A_PLOT, A_REPORT, THE_CELLS, TABLE_OR_CELLS = (TABLE,), (PLOT,), (REPORT,), (CELLS,), (TABLE, CELLS)
 Report = Annotated[Path | None, typer.Option(help="HTML report to write."), A_REPORT]
