@@ -1,6 +1,6 @@
 """Tools of Python: progress, Python's words in errors, and stores, files and names as arguments."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import wraps
 from inspect import Parameter, signature
 from pathlib import Path
@@ -27,17 +27,21 @@ def tool(function: Callable[P, Result]) -> Callable[P, Result]:
     return for_python(shown)
 
 
-def forwards_to(target: Callable[..., object], *without: str) -> Callable[[Callable[P, Result]], Callable[P, Result]]:
+def forwards_to(
+    target: Callable[..., object], *without: str, only: Collection[str] = ()
+) -> Callable[[Callable[P, Result]], Callable[P, Result]]:
     """Show in the signature of a function, in place of its ``**settings``, the arguments of ``target``.
 
-    ``without``: those that it does not take. Arguments of the same name are its own.
+    ``without``: those that it does not take; ``only``: those that it takes, if not all. Arguments of the same name are
+    its own.
     """
 
     def shown(function: Callable[P, Result]) -> Callable[P, Result]:
         own = signature(function)
         named = [one for one in own.parameters.values() if one.kind is not Parameter.VAR_KEYWORD]
         left_out = {*without, *own.parameters}
-        more = [one for name, one in signature(target).parameters.items() if name not in left_out]
+        given = signature(target).parameters.items()
+        more = [one for name, one in given if name not in left_out and (not only or name in only)]
         function.__signature__ = own.replace(parameters=[*named, *more])  # type: ignore[attr-defined]  # read by inspect
         return function
 

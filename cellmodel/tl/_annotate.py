@@ -17,15 +17,16 @@ from cellmodel.annotate.marker_overlap import Naming, name_cells
 from cellmodel.annotate.name_cells import NamedCells, TypeChoice, TypeNaming, name_groups, name_types
 from cellmodel.cluster.structure import group_name
 from cellmodel.core.colors import cluster_color
-from cellmodel.core.config import RunConfig, Values, settings_of
+from cellmodel.core.config import RunConfig, settings_of
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages
-from cellmodel.core.tools import Kb, open_kb, path_of, tool
+from cellmodel.core.tools import Kb, forwards_to, open_kb, path_of, tool
 from cellmodel.explain.groups import group_cells, stored_tree
 from cellmodel.explain.marker_tables import MarkerLists, lists_of_columns, read_marker_lists, read_universe
-from cellmodel.io.cells import Cells, ReadConfig
+from cellmodel.io.cells import Cells
 from cellmodel.io.records import lineage_record
 from cellmodel.io.writers import check_targets
+from cellmodel.tl._cluster import SHARED, cluster, split_settings
 from cellmodel.tl._run.files import CellFiles, run_task
 from cellmodel.tl._run.slots import level_slots
 from cellmodel.tl._run.task import Slot, Task
@@ -159,7 +160,8 @@ def _frame(rows: Sequence[dict[str, Any]]) -> "pd.DataFrame":
 
 
 @tool
-def annotate(  # noqa: PLR0913 - those of the command
+@forwards_to(cluster, only=SHARED)
+def annotate(
     adata: "AnnData | CellFiles",
     kb: Kb | None = None,
     *,
@@ -170,19 +172,9 @@ def annotate(  # noqa: PLR0913 - those of the command
     markers: str | Path | Mapping[str, Sequence[str]] | None = None,
     permutations: int = 200,
     level: Level = "auto",
-    config: RunConfig | None = None,
-    encoder: str | None = None,
-    min_coverage: float = 0.3,
-    orthologs: bool = False,
-    layer: str | None = None,
-    use_raw: bool = False,
-    gene_key: str | None = None,
-    values: Values = "auto",
     key_added: str = "cellmodel_name",
     other_store: bool = False,
-    overwrite: bool = False,
-    random_state: int = 0,
-    copy: bool = False,
+    **settings: Any,
 ) -> "AnnData | NamedCells | Naming | None":
     """Name clusters, and cells, by the text of cell types and their marker genes.
 
@@ -215,32 +207,12 @@ def annotate(  # noqa: PLR0913 - those of the command
         How often genes are permuted.
     level
         ``fine``: a type; ``broad``: its everyday group; ``auto``: a type, or the group of types that disagree.
-    config
-        All further settings of a run; an argument that is not at its default wins over it.
-    encoder
-        Encoder of the store; its first one if None.
-    min_coverage
-        Fraction of the genes that must have a text, in [0, 1].
-    orthologs
-        Whether symbols of the orthologous gene of another species may map to a gene.
-    layer
-        Layer that holds the values; found by what the matrices hold if None.
-    use_raw
-        Whether the values are those of ``.raw``.
-    gene_key
-        Column of var with the gene names; the index of var if None.
-    values
-        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
     key_added
         Name of the slots.
     other_store
         Whether the clusters or labels may be of another store or encoder; both are recorded then.
-    overwrite
-        Whether slots of that name may be replaced.
-    random_state
-        The run's one seed; ``seed`` is taken, too.
-    copy
-        Return a copy with the result instead of changing ``adata``.
+    settings
+        Arguments of :func:`cluster`: encoder, where the values are, and the like.
 
     Raises
     ------
@@ -255,19 +227,16 @@ def annotate(  # noqa: PLR0913 - those of the command
     >>> set(cm.get.names(adata)["best"]) <= {"T cell", "B cell", "monocyte"}
     True
     """
-    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
+    config, read, slots = split_settings(settings | {"key_added": key_added})
     if kb is None:
-        panel = panel_alone(markers, level, candidates, tissue, only_tissue, encoder)
+        panel = panel_alone(markers, level, candidates, tissue, only_tissue, config.encoder)
         task: Task[Any] = OverlapJob(panel=panel, cluster_key=cluster_key)
     else:
         types = choose_types(candidates, tissue=tissue, only_tissue=only_tissue, markers=markers)
         naming = TypeNaming(level=level, n_permutations=permutations)
         choice = TypeChoice(cluster_key=cluster_key, types=types, naming=naming, other_store=other_store)
-        chosen = settings_of(
-            config, encoder=encoder, min_coverage=min_coverage, orthologs=orthologs, random_state=random_state,
-        )  # fmt: skip
-        task = AnnotateJob(open_kb(kb), chosen, choice=choice)
-    return run_task(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
+        task = AnnotateJob(open_kb(kb), config, choice=choice)
+    return run_task(adata, task, read, **slots)
 
 
 def panel_alone(markers: str | Path | Mapping[str, Sequence[str]] | None, level: Level, *others: object) -> Panel:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import genekb
-from cellmodel.core.config import RunConfig, Values, settings_of
+from cellmodel.core.config import RunConfig
 from cellmodel.core.stages import AnyStages
-from cellmodel.core.tools import Kb, Paths, open_kb, path_of, paths_of, tool
+from cellmodel.core.tools import Kb, Paths, forwards_to, open_kb, path_of, paths_of, tool
 from cellmodel.explain.evidence import (
     N_MARKERS,
     AttributeConfig,
@@ -20,8 +20,9 @@ from cellmodel.explain.evidence import (
 from cellmodel.explain.groups import ClusteredCells, clustered
 from cellmodel.explain.samples.design import SampleConfig
 from cellmodel.explain.samples.markers import SampleContrasts, markers_of, sample_contrasts, sampled_cells
-from cellmodel.io.cells import Cells, ReadConfig
+from cellmodel.io.cells import Cells
 from cellmodel.io.records import check_lineage, lineage_record
+from cellmodel.tl._cluster import SHARED, cluster, split_settings
 from cellmodel.tl._run.files import CellFiles, run_task
 from cellmodel.tl._run.task import Slot, Task
 from genekb.core.plugins import installed_version
@@ -99,7 +100,8 @@ class AttributeJob(Task[Evidence]):
 
 
 @tool
-def attribute(  # noqa: PLR0913 - those of the command
+@forwards_to(cluster, only=SHARED)
+def attribute(
     adata: "AnnData | CellFiles",
     kb: Kb,
     *,
@@ -115,19 +117,9 @@ def attribute(  # noqa: PLR0913 - those of the command
     permutations: int = 200,
     gmt: Paths = (),
     tables: str | Path | None = None,
-    config: RunConfig | None = None,
-    encoder: str | None = None,
-    min_coverage: float = 0.3,
-    orthologs: bool = False,
-    layer: str | None = None,
-    use_raw: bool = False,
-    gene_key: str | None = None,
-    values: Values = "auto",
     key_added: str | None = None,
     other_store: bool = False,
-    overwrite: bool = False,
-    random_state: int = 0,
-    copy: bool = False,
+    **settings: Any,
 ) -> "AnnData | Evidence | None":
     """Explain what sets clusters apart: markers, exact contributions of genes, themes and enriched gene sets.
 
@@ -167,32 +159,12 @@ def attribute(  # noqa: PLR0913 - those of the command
         File of gene sets, or several, tested beside those of the store.
     tables
         Folder for the tables as .tsv.
-    config
-        All further settings of a run; an argument that is not at its default wins over it.
-    encoder
-        Encoder of the store; its first one if None.
-    min_coverage
-        Fraction of the genes that must have a text, in [0, 1].
-    orthologs
-        Whether symbols of the orthologous gene of another species may map to a gene.
-    layer
-        Layer that holds the values; found by what the matrices hold if None.
-    use_raw
-        Whether the values are those of ``.raw``.
-    gene_key
-        Column of var with the gene names; the index of var if None.
-    values
-        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
     key_added
         Name of the slots.
     other_store
         Whether the clusters or labels may be of another store or encoder; both are recorded then.
-    overwrite
-        Whether slots of that name may be replaced.
-    random_state
-        The run's one seed; ``seed`` is taken, too.
-    copy
-        Return a copy with the result instead of changing ``adata``.
+    settings
+        Arguments of :func:`cluster`: encoder, where the values are, and the like.
 
     Raises
     ------
@@ -225,11 +197,8 @@ def attribute(  # noqa: PLR0913 - those of the command
         gmt=paths_of(gmt),
         other_store=other_store,
     )
-    chosen = settings_of(
-        config, encoder=encoder, min_coverage=min_coverage, orthologs=orthologs, random_state=random_state,
-    )  # fmt: skip
-    task = AttributeJob(open_kb(kb), chosen, choice=choice, tables=path_of(tables))
-    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
     if key_added is None:
         key_added = "cellmodel_attribution" if condition_key is None else "cellmodel_attribution_conditions"
-    return run_task(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
+    config, read, slots = split_settings(settings | {"key_added": key_added})
+    task = AttributeJob(open_kb(kb), config, choice=choice, tables=path_of(tables))
+    return run_task(adata, task, read, **slots)

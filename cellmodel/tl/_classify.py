@@ -12,12 +12,13 @@ from cellmodel.annotate.cell_types import UNASSIGNED
 from cellmodel.annotate.classify import ClassifyConfig, Contrast, Head
 from cellmodel.annotate.label_transfer import Transfer, TransferConfig, transfer_labels
 from cellmodel.annotate.shared_genes import GenesBy
-from cellmodel.core.config import BatchConfig, Knowledge, RunConfig, Values, settings_of
+from cellmodel.core.config import BatchConfig, RunConfig, Values
 from cellmodel.core.stages import AnyStages
-from cellmodel.core.tools import Kb, open_kb, tool
+from cellmodel.core.tools import Kb, forwards_to, open_kb, tool
 from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, read_cells
 from cellmodel.io.records import input_record, lineage_record
 from cellmodel.nn.train import find_device
+from cellmodel.tl._cluster import cluster, split_settings
 from cellmodel.tl._run.files import CellFiles, run_task
 from cellmodel.tl._run.slots import embedding_slots, embedding_values, named_categories
 from cellmodel.tl._run.task import Slot, Task
@@ -99,7 +100,11 @@ def _record(cells: Cells, found: Transfer) -> dict[str, Any]:
 
 
 @tool
-def classify(  # noqa: PLR0913 - those of the command
+@forwards_to(
+    cluster, "n_clusters", "resolution", "within", "recipe", "use_rep", "spatial", "save_model", "report", "sentences",
+    "low_data", "smooth_labels", "min_counts", "min_genes", "max_mito", "doublets",
+)  # fmt: skip
+def classify(
     adata: "AnnData | CellFiles",
     reference: "AnnData | str | Path",
     kb: Kb,
@@ -111,24 +116,9 @@ def classify(  # noqa: PLR0913 - those of the command
     unassigned_below: float | None = None,
     classifier: ClassifyConfig | None = None,
     batch_key: str | BatchConfig | None = None,
-    integration: str | None = None,
-    confounded_ok: bool = False,
-    harmony_theta: float = 2.0,
-    knowledge: Knowledge = "real",
-    device: str = "cpu",
-    config: RunConfig | None = None,
-    encoder: str | None = None,
-    min_coverage: float = 0.3,
-    orthologs: bool = False,
-    layer: str | None = None,
-    use_raw: bool = False,
-    gene_key: str | None = None,
-    values: Values = "auto",
     key_added: str = "cellmodel_class",
     other_store: bool = False,
-    overwrite: bool = False,
-    random_state: int = 0,
-    copy: bool = False,
+    **settings: Any,
 ) -> "AnnData | Transfer | None":
     """Transfer labels of a reference to cells, of the same species or of another.
 
@@ -161,42 +151,13 @@ def classify(  # noqa: PLR0913 - those of the command
     batch_key
         Column of obs, of the reference, of the cells or of both, with the batch of each cell; genes are scaled within
         batches, and the graph over which cells are averaged is integrated.
-    integration
-        With ``batch_key``: ``harmony``, ``none``, or the name of a plug-in; Harmony if None.
-    confounded_ok
-        With ``batch_key``: whether batches may be cell types or conditions, which integration would remove.
-    harmony_theta
-        With ``batch_key``: how strongly Harmony mixes batches; more mixes cell types of one batch, too.
-    knowledge
-        Gene vectors: ``real``, ``shuffled`` among the genes, ``random``, or ``none``; shows what the text adds.
-    device
-        Where a projection is trained: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``cpu`` repeats to the bit.
-    config
-        All further settings of a run; an argument that is not at its default wins over it.
-    encoder
-        Encoder of the store; its first one if None.
-    min_coverage
-        Fraction of the genes that must have a text, in [0, 1].
-    orthologs
-        Whether symbols of the orthologous gene of another species may map to a gene.
-    layer
-        Layer that holds the values; found by what the matrices hold if None.
-    use_raw
-        Whether the values are those of ``.raw``.
-    gene_key
-        Column of var with the gene names; the index of var if None.
-    values
-        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
     key_added
         Name of the slots.
     other_store
         Whether the clusters or labels may be of another store or encoder; both are recorded then.
-    overwrite
-        Whether slots of that name may be replaced.
-    random_state
-        The run's one seed; ``seed`` is taken, too.
-    copy
-        Return a copy with the result instead of changing ``adata``.
+    settings
+        Arguments of :func:`cluster`: encoder, batches, where the values are, and the like; ``device`` trains a
+        projection.
 
     Raises
     ------
@@ -211,24 +172,20 @@ def classify(  # noqa: PLR0913 - those of the command
     >>> sorted(set(new.obs["cellmodel_class"]))
     ['B cell', 'T cell']
     """
-    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
+    config, read, slots = split_settings(settings | {"key_added": key_added, "batch_key": batch_key})
     how = classifier or ClassifyConfig(
-        head=head, contrast=contrastive, unassigned_below=unassigned_below, device=device
+        head=head, contrast=contrastive, unassigned_below=unassigned_below, device=config.device
     )
     if how.contrast != "none":
         find_device(how.device)  # else it would be missed after most of the work
     transfer = TransferConfig(label_key=label_key, genes_by=genes_by, classify=how, other_store=other_store)
-    chosen = settings_of(
-        config, batch_key=batch_key, integration=integration, confounded_ok=confounded_ok, harmony_theta=harmony_theta,
-        knowledge=knowledge, encoder=encoder, min_coverage=min_coverage, orthologs=orthologs, random_state=random_state,
-    )  # fmt: skip
     labeled: Path | Cells = (
         Path(reference)
         if isinstance(reference, str | Path)
         else cells_from_anndata(reference, read, source="reference in memory")
     )
-    task = TransferJob(open_kb(kb), chosen, reference=labeled, transfer=transfer, read=read)
-    return run_task(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
+    task = TransferJob(open_kb(kb), config, reference=labeled, transfer=transfer, read=read)
+    return run_task(adata, task, read, **slots)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import genekb
 from cellmodel.core.config import (
@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from cellmodel.recipes.base import Recipe
 
 log = logging.getLogger(__name__)
+SHARED: Final = (  # arguments of `cluster` that other tools have, too
+    "config", "encoder", "min_coverage", "orthologs", "layer", "use_raw", "gene_key", "values", "overwrite",
+    "random_state", "copy",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,10 +7,11 @@ import numpy as np
 
 import genekb
 from cellmodel.annotate.search.cells import Found, SearchConfig, search_cells
-from cellmodel.core.config import RunConfig, Values, settings_of
+from cellmodel.core.config import RunConfig
 from cellmodel.core.stages import AnyStages
-from cellmodel.core.tools import Kb, open_kb, tool
-from cellmodel.io.cells import Cells, ReadConfig
+from cellmodel.core.tools import Kb, forwards_to, open_kb, tool
+from cellmodel.io.cells import Cells
+from cellmodel.tl._cluster import SHARED, cluster, split_settings
 from cellmodel.tl._run.files import CellFiles, run_task
 from cellmodel.tl._run.task import Slot, Task
 
@@ -42,26 +43,17 @@ class SearchJob(Task[Found]):
 
 
 @tool
-def search(  # noqa: PLR0913 - those of the command
+@forwards_to(cluster, only=SHARED)
+def search(
     adata: "AnnData | CellFiles",
     kb: Kb,
     query: str,
     *,
     use_types: bool = True,
     cluster_key: str | None = None,
-    config: RunConfig | None = None,
-    encoder: str | None = None,
-    min_coverage: float = 0.3,
-    orthologs: bool = False,
-    layer: str | None = None,
-    use_raw: bool = False,
-    gene_key: str | None = None,
-    values: Values = "auto",
     key_added: str = "cellmodel_search",
     other_store: bool = False,
-    overwrite: bool = False,
-    random_state: int = 0,
-    copy: bool = False,
+    **settings: Any,
 ) -> "AnnData | Found | None":
     """Score cells and rank clusters by free text.
 
@@ -81,32 +73,12 @@ def search(  # noqa: PLR0913 - those of the command
         Whether a query that names a cell type brings the markers of that type.
     cluster_key
         Column of obs with the clusters; ``cellmodel`` if None and it is there, else cells alone are scored.
-    config
-        All further settings of a run; an argument that is not at its default wins over it.
-    encoder
-        Encoder of the store; its first one if None.
-    min_coverage
-        Fraction of the genes that must have a text, in [0, 1].
-    orthologs
-        Whether symbols of the orthologous gene of another species may map to a gene.
-    layer
-        Layer that holds the values; found by what the matrices hold if None.
-    use_raw
-        Whether the values are those of ``.raw``.
-    gene_key
-        Column of var with the gene names; the index of var if None.
-    values
-        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
     key_added
         Name of the slots.
     other_store
         Whether the clusters or labels may be of another store or encoder; both are recorded then.
-    overwrite
-        Whether slots of that name may be replaced.
-    random_state
-        The run's one seed; ``seed`` is taken, too.
-    copy
-        Return a copy with the result instead of changing ``adata``.
+    settings
+        Arguments of :func:`cluster`: encoder, where the values are, and the like.
 
     Raises
     ------
@@ -122,9 +94,5 @@ def search(  # noqa: PLR0913 - those of the command
     True
     """
     wanted = SearchConfig(query=query, cluster_key=cluster_key, use_types=use_types, other_store=other_store)
-    chosen = settings_of(
-        config, encoder=encoder, min_coverage=min_coverage, orthologs=orthologs, random_state=random_state,
-    )  # fmt: skip
-    task = SearchJob(open_kb(kb), chosen, search=wanted)
-    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
-    return run_task(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
+    config, read, slots = split_settings(settings | {"key_added": key_added})
+    return run_task(adata, SearchJob(open_kb(kb), config, search=wanted), read, **slots)

@@ -87,8 +87,16 @@ class OptionsOf:
                 target, *without = each.args
                 assert isinstance(target, ast.Name), self.function
                 left_out = (*map(ast.literal_eval, without), *own, *self.without)
-                return list(replace(self, function=f"{module}.{target.id}", without=left_out).parameters())
+                found = list(replace(self, function=f"{module}.{target.id}", without=left_out).parameters())
+                only = [name for one in each.keywords for name in _constant(one.value, module)]
+                return [one for one in found if not only or one.name in only]
         return []
+
+
+def _constant(node: ast.AST, module: str) -> tuple[str, ...]:
+    """Give the texts of a constant by its name."""
+    assert isinstance(node, ast.Name), ast.dump(node)
+    return tuple(ast.literal_eval(_definition(module, node.id)[0]))
 
 
 def _parameter(name: str, kind: Any, default: Any, text: str, special: dict[str, Any]) -> Parameter:
@@ -147,6 +155,13 @@ def _definition(module: str, name: str) -> tuple[ast.AST, str]:
     for node in _statements(_source(module)):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             return node, module
+        if (
+            isinstance(node, ast.AnnAssign)
+            and isinstance(node.target, ast.Name)
+            and node.target.id == name
+            and node.value
+        ):
+            return node.value, module
         if isinstance(node, ast.Assign) and any(isinstance(one, ast.Name) and one.id == name for one in node.targets):
             return node.value, module
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in _ROOTS:
