@@ -1,4 +1,4 @@
-"""Build stores of NCBI genes as the assets of a release (`make stores`); docs/reference/stores.md says what they hold.
+"""Build stores of NCBI genes as the assets of a release (`make stores`); docs/guide/sharing.md says what they hold.
 
 Each command is printed, so that a lab can do the same by hand. A store is signed where GENEKB_SIGN_KEY names a secret
 key (`genekb verify --sign KEY --new-key`), whose password GENEKB_SIGN_PASSWORD holds. Without --source NCBI's files of

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from importlib.resources import files
 from math import ceil
 from typing import Final
 
@@ -24,7 +25,7 @@ _MIN_CELLS = 3  # that express a gene, for the gene to be used
 _MIN_SIDE = 2  # cells inside and outside a cluster, for a standard error
 _MIN_GENES = 3  # that hold a term, and that carry it in a group
 _MORE_SPECIFIC = 0.8  # fraction of a word's weight that a phrase with it must keep to replace it
-_MAX_WEIGHT = 2.0  # standard deviations: no single gene makes a word
+_MAX_WEIGHT = 0.7  # standard deviations: no single gene makes a word
 _SAME_GENES = 0.5  # weighted Jaccard from which two words say the same
 _SAME_WORD = 0.5  # fraction of the lighter term's weight in common, for terms with a word in common
 _NESTED = 0.9  # fraction of a term's weight inside the genes of a chosen one from which it adds nothing
@@ -195,7 +196,7 @@ class Word:
     # searching all terms
     p_adjusted: float
     n_genes: int  # genes with a positive contrast whose text holds the term
-    # the strongest of them, with their contrasts in standard deviations; the score counts at most 2 of each
+    # the strongest of them, with their contrasts in standard deviations; the score counts at most 0.7 of each
     genes: tuple[SupportingGene, ...]
 
 
@@ -223,10 +224,10 @@ def words_by_moments(
     """Describe each cluster by terms of the texts of its upregulated genes.
 
     The contrast of a gene is its mean in the cluster, less its mean in the rest, less one standard error of that
-    difference, in standard deviations over all cells. A term adds up the contrasts, between 0 and 2, of the genes whose
-    text holds it, each times the specificity of the gene (:func:`cellmodel.explain.markers.specificity`), and is scored
-    against permuted texts (:func:`cellmodel.explain.terms.score_terms`). Words describe what upregulated genes do and
-    do not name the cell.
+    difference, in standard deviations over all cells. A term adds up the contrasts, between 0 and 0.7, of the genes
+    whose text holds it, each times the specificity of the gene (:func:`cellmodel.explain.markers.specificity`), and is
+    scored against permuted texts (:func:`cellmodel.explain.terms.score_terms`). Words describe what upregulated genes
+    do and do not name the cell.
     ``split``: gives the words of the texts, such as :meth:`genekb.Store.words`; ``cite``: adds the source to a
     sentence, such as :meth:`genekb.Store.cite`.
     """
@@ -273,12 +274,14 @@ def _contrast(
 
 
 def _same_words(scored: _ScoredTerms) -> Callable[[int], Bool[np.ndarray, " term"]]:
-    """Which terms say the same as one of them: they share genes, or a word and genes."""
+    """Which terms say the same as one of them: they share genes, or a word and genes, or are near-synonyms."""
     total = scored.total()
     parts = np.array([(name.split()[0], name.split()[-1]) for name in scored.names]).reshape(-1, 2)
     by_start: dict[str, list[str]] = {}
     for word in np.unique(parts).tolist():
         by_start.setdefault(word[:_MIN_STEM], []).append(word)
+
+    near, names = _near_synonyms(), np.array(scored.names)
 
     def is_same(term: int) -> Bool[np.ndarray, " term"]:
         common = scored.common(term)
@@ -289,9 +292,21 @@ def _same_words(scored: _ScoredTerms) -> Callable[[int], Bool[np.ndarray, " term
             (common >= _SAME_GENES * (total + total[term] - common))
             | (common >= _NESTED * total)
             | (has_same_word & (common >= _SAME_WORD * np.minimum(total, total[term])))
+            | np.isin(names, near.get(scored.names[term], ()))
         )
 
     return is_same
+
+
+@cache
+def _near_synonyms() -> dict[str, tuple[str, ...]]:
+    """Terms that say nearly the same as each term that has such."""
+    lines = files("cellmodel.explain").joinpath("data", "near_synonyms.txt").read_text(encoding="utf-8").splitlines()
+    near: dict[str, tuple[str, ...]] = {}
+    for group in (line.split(", ") for line in lines if not line.startswith("#")):
+        for term in group:
+            near[term] = (*near.get(term, ()), *group)
+    return near
 
 
 def _is_same_stem(word: str, other: str) -> bool:
