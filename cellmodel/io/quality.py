@@ -159,25 +159,6 @@ def figures_of_block(
     return above[block.indptr[1:]] - above[block.indptr[:-1]], block @ of_mito
 
 
-def quality_of(
-    *,
-    depth: Float[np.ndarray, " cell"],
-    n_genes: Int[np.ndarray, " cell"],
-    mito: Float[np.ndarray, " cell"],
-    names: Sequence[str],
-    are_counts: bool,
-) -> CellQuality:
-    """Give the quality of cells by their sums; ``names``: of the genes."""
-    has_mito = are_counts and len(mitochondrial_genes(names)) > 0
-    return CellQuality(
-        n_genes=n_genes,
-        total_counts=depth if are_counts else None,
-        pct_mito=100 * mito / np.maximum(depth, 1) if has_mito else None,
-        n_measured=len(names),
-        n_seen=len(n_genes),
-    )
-
-
 def keep_rows(adata: "AnnData", rows: Int[np.ndarray, " cell"]) -> None:
     """Keep some cells of an AnnData, in place; ``InputUnusable`` where it is backed by its file."""
     if adata.isbacked:

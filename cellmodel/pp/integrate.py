@@ -161,7 +161,7 @@ def _moved(pcs: Embedding, batches: ObsCategories, *, method: str, theta: float,
     if method == "harmony":
         found = _harmony(points, codes, theta=theta, seed=seed)
     else:
-        found = _by_plugin(plugins()[check_name(method)], points, codes, seed=seed)
+        found = _by_plugin(plugins()[method], points, codes, seed=seed)
     moved = np.empty_like(points)
     moved[order] = found
     return moved

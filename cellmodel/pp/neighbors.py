@@ -82,12 +82,7 @@ def smooth(features: Embedding, graph: CellGraph, *, n_steps: int = 2) -> Embedd
 
     ``graph``: non-negative weights without a diagonal; the cell itself enters with weight 1.
     """
-    if n_steps < 0:
-        raise ValueError(f"n_steps must be >= 0, got {n_steps}")
-    n_cells = graph.shape[0]
-    if len(features) != n_cells:
-        raise ValueError(f"features hold {len(features)} cells, graph {n_cells}; both must describe the same cells")
-    weights = (graph + sp.identity(n_cells, format="csr")).tocsr()
+    weights = (graph + sp.identity(graph.shape[0], format="csr")).tocsr()
     totals = np.asarray(weights.sum(axis=1)).ravel()
     weights.data = weights.data / np.repeat(totals, np.diff(weights.indptr))
     smoothed = features.astype(np.float64)

@@ -23,8 +23,6 @@ def normalize_log1p(counts: CellByGene, *, target_sum: float = 1e4) -> CellByGen
 
     ``counts``: without negative values and duplicate entries. A cell without counts stays all zero.
     """
-    if target_sum <= 0:
-        raise ValueError(f"target_sum must be > 0, got {target_sum}")
     return _log_scaled(counts, size_factors(counts, target_sum=target_sum))
 
 
@@ -83,10 +81,8 @@ def variable_by_moments(
 ) -> Int[np.ndarray, " gene"]:
     """Choose genes as :func:`highly_variable`, from mean and variance before the logarithm.
 
-    Raises ``ValueError`` if ``n_top`` is below 1; ``InputUnusable`` if there is a choice to make and no gene varies.
+    Raises ``InputUnusable`` if there is a choice to make and no gene varies.
     """
-    if n_top < 1:
-        raise ValueError(f"n_top must be >= 1, got {n_top}")
     n_genes = len(mean)
     if n_genes <= n_top:
         return np.arange(n_genes)
@@ -166,10 +162,6 @@ def fit_components(
     from scipy.linalg import eigh
 
     n_cells, n_genes = expression.shape
-    if n_components < 1:
-        raise ValueError(f"n_components must be >= 1, got {n_components}")
-    if n_cells == 0 or n_genes == 0:
-        raise ValueError(f"expression has {n_cells} cells x {n_genes} genes, at least 1 x 1 is needed")
     n_kept = min(n_components, n_genes, max(n_cells - 1, 1))
     mean = column_moments(expression)[0]
     scale = np.ones(n_genes) if weights is None else weights

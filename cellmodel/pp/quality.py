@@ -20,7 +20,6 @@ from cellmodel.io.quality import (
     keep_rows,
     mitochondrial_genes,
     predicted_doublets,
-    quality_of,
     rows_to_keep,
     table_of,
 )
@@ -49,7 +48,13 @@ def with_quality(cells: AnyCells, config: RunConfig, stages: AnyStages) -> AnyCe
         n_genes, of_mito = map(np.concatenate, zip(*found, strict=True))
         depth = np.asarray(cells.matrix.sum(axis=1, dtype=np.float64)).ravel()
     are_counts = cells.kind == ValueKind.COUNTS
-    quality = quality_of(depth=depth, n_genes=n_genes, mito=of_mito, names=cells.names, are_counts=are_counts)
+    quality = CellQuality(
+        n_genes=n_genes,
+        total_counts=depth if are_counts else None,
+        pct_mito=100 * of_mito / np.maximum(depth, 1) if are_counts and len(mito) else None,
+        n_measured=len(cells.names),
+        n_seen=len(n_genes),
+    )
     kept = _without(replace(cells, quality=quality), quality, config, stages)
     return _with_doublets(kept, config)
 

@@ -190,7 +190,6 @@ def test_genes_seen_in_fewer_than_three_cells_are_left_out():
     [
         ({"n_words": 0}, "must be >= 1, got 0 and 60"),
         ({"n_permutations": 0}, "must be >= 1, got 5 and 0"),
-        ({"clusters": np.r_[np.zeros(N_CELLS - 1, np.int64), 2]}, "cluster 1 of 3 has no cell"),
     ],
 )
 def test_unusable_input_is_refused(change, message):

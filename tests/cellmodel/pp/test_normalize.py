@@ -39,12 +39,6 @@ def test_normalizing_leaves_the_input_alone():
     assert (counts != before).nnz == 0
 
 
-@pytest.mark.parametrize("target_sum", [0, -1.0])
-def test_target_sum_must_be_positive(target_sum):
-    with pytest.raises(ValueError, match=f"target_sum must be > 0, got {target_sum}"):
-        normalize_log1p(poisson_counts(0), target_sum=target_sum)
-
-
 @given(counts=strategies.counts(), min_cells=st.integers(0, 5))
 def test_detected_genes_are_counted_by_cells_above_zero(counts, min_cells):
     expected = [sum(value > 0 for value in column) >= min_cells for column in counts.toarray().T]
@@ -96,8 +90,6 @@ def test_highly_variable_refuses_what_it_cannot_rank():
     same = sp.csr_matrix(np.tile([1.0, 0.0, 2.0], (5, 1)))
     with pytest.raises(InputUnusable, match="none of 3 genes varies"):
         highly_variable(same, n_top=2)
-    with pytest.raises(ValueError, match="n_top must be >= 1, got 0"):
-        highly_variable(same, n_top=0)
 
 
 @pytest.mark.parametrize("shape", [(80, 50), (50, 80)])
@@ -145,10 +137,3 @@ def test_fewer_components_where_cells_or_genes_are_few(shape, n_found):
 def test_cells_that_are_all_equal_have_components_of_zero():
     scores = principal_components(sp.csr_matrix(np.tile([1.0, 2.0, 3.0], (8, 1))))
     np.testing.assert_allclose(scores, 0, atol=1e-6)
-
-
-def test_components_refuse_an_empty_matrix():
-    with pytest.raises(ValueError, match="4 cells x 0 genes"):
-        principal_components(sp.csr_matrix((4, 0)))
-    with pytest.raises(ValueError, match="n_components must be >= 1, got 0"):
-        principal_components(sp.csr_matrix(np.ones((2, 2))), n_components=0)
