@@ -126,45 +126,6 @@ def test_built_in_encoders_give_equal_bytes_after_a_restart(name, tmp_path):
     assert again.spec.encoder_id == encoder.spec.encoder_id
 
 
-def test_lsa_does_not_see_the_order_of_its_texts_and_says_its_real_dimension():
-    forth, back = load_encoder("wcp-64", corpus=TEXTS), load_encoder("wcp-64", corpus=TEXTS[::-1])
-    assert forth.spec == back.spec
-    assert forth.spec.dim == len(TEXTS)
-
-
-def test_lsa_brings_related_texts_together():
-    vectors = load_encoder("wcp-3", corpus=TEXTS).encode(TEXTS).vectors
-    assert vectors[1] @ vectors[3] > max(vectors[1] @ vectors[0], vectors[1] @ vectors[2])
-
-
-@pytest.mark.parametrize("text", ["insulin of beta cells", "insulin"])
-def test_lsa_of_one_text_is_fitted_without_a_warning(text):
-    encoder = load_encoder("wcp-8", corpus=[text])
-    assert encoder.encode([text]).vectors == pytest.approx(1.0)
-
-
-def test_lsa_gives_a_text_of_unknown_words_the_neutral_vector():
-    encoder = load_encoder("wcp-3", corpus=TEXTS)
-    result = encoder.encode(["xyzzy plugh", "foobar"])
-    assert result.n_tokens.tolist() == [0, 0]
-    np.testing.assert_array_equal(result.vectors[0], result.vectors[1])
-    np.testing.assert_allclose(np.linalg.norm(result.vectors, axis=1), 1, atol=1e-5)
-
-
-def test_a_changed_state_is_refused(tmp_path):
-    encoder = load_encoder("wcp-3", corpus=TEXTS)
-    encoder.save(tmp_path)
-    load_encoder("wcp-3", corpus=TEXTS[:3]).save(tmp_path)
-    with pytest.raises(StoreCorrupt, match="the state is not that of wcp-3-"):
-        reopen_encoder(encoder.spec, tmp_path)
-    (tmp_path / "wcp.safetensors").write_bytes(b"broken")
-    with pytest.raises(StoreCorrupt, match="is damaged"):
-        reopen_encoder(encoder.spec, tmp_path)
-    (tmp_path / "wcp.safetensors").unlink()
-    with pytest.raises(NotAvailable, match="lacks the fitted state"):
-        reopen_encoder(encoder.spec, tmp_path)
-
-
 @pytest.mark.parametrize("name", ["wcp-3", "hash-16"])
 @pytest.mark.parametrize("text", ["", "  ", "..."])
 def test_a_text_without_a_word_is_refused(name, text):
