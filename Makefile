@@ -30,8 +30,8 @@ INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.tx
 demo: .venv/.demo  ## cluster and name real cells with gene knowledge, write the annotated file and the report
 	$(BIN)/cellmodel demo --output artifacts/demo --home artifacts --overwrite
 
-test: .venv/.dev  ## the quick tests, 5 minutes on two cores: they need nothing but this repository
-	$(PYTEST) -m "not slow and not robust"
+test: .venv/.dev  ## the quick tests, 4 minutes on two cores: they need nothing but this repository
+	$(PYTEST) -m "not slow and not robust" --durations=40
 
 test-robust: .venv/.dev  ## catalogs of wrong input, fuzzing, limits, interrupts and kills
 	$(PYTEST) -m robust $(THOROUGH)

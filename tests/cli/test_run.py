@@ -138,6 +138,7 @@ def test_people_get_one_table_with_names_and_one_with_themes(cells, store, tmp_p
     assert shown.endswith(f"output: {tmp_path / 'out.h5ad'}\n")
 
 
+@pytest.mark.slow
 def test_out_of_core_names_and_explains_too(cells, store, tmp_path):
     told = [
         call_json(
@@ -180,6 +181,7 @@ def test_the_demo_names_cells_as_a_run_does(demo_kb, tmp_path):
     assert adata.uns["cellmodel_name"]["names"]["name"].tolist() == names
 
 
+@pytest.mark.slow
 def test_steps_can_be_left_out(cells, store, tmp_path):
     plain = ("--recipe", "pca-kmeans", "--n-clusters", "3")
     told = call_json("cellmodel", "run", cells, *store, *plain, "--skip", "attribute", "-o", tmp_path / "a.h5ad")

@@ -139,6 +139,7 @@ def test_a_client_that_goes_away_or_says_nothing_ends_its_connection_alone(cells
     assert "Traceback" not in capsys.readouterr().err  # where notes on the file stand, too
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_one_line(address, cells):
     port = urlsplit(address).port
     asked = arguments(cells, "--port", str(port))

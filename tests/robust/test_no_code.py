@@ -67,33 +67,28 @@ def test_the_payload_would_leave_a_mark(tmp_path):
     assert (tmp_path / "mark").exists()
 
 
-def test_a_module_of_another_kind_is_refused(model, mark):
-    modules = [{"idx": 0, "name": "0", "path": "", "type": "evil.Evil"}]
-    (model / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(EncoderFailed, match=r"module class 'evil\.Evil'.* only with trust_remote_code=True"):
-        load_encoder(str(model))
+FOREIGN = r"module class 'evil\.\w+'.* only with trust_remote_code=True"
+NO_MODULE = "which is none|cannot be loaded by sentence-transformers"
 
 
-def test_a_module_that_borrows_a_known_name_is_not_imported(model, mark):
-    modules = [{"idx": 0, "name": "0", "path": "", "type": "evil.Transformer"}]
-    (model / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(EncoderFailed, match=r"module class 'evil\.Transformer'.* only with trust_remote_code=True"):
-        load_encoder(str(model))
-
-
-@pytest.mark.parametrize("name", ["base.model.json", "base.model.torch", "util.misc.importlib", "nothing.Here"])
-def test_what_is_no_module_of_the_library_is_refused(model, mark, name):
-    modules = [{"idx": 0, "name": "0", "path": "", "type": f"sentence_transformers.{name}"}]
-    (model / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(EncoderFailed, match=r"which is none|cannot be loaded by sentence-transformers"):
-        load_encoder(str(model))
-
-
-@pytest.mark.parametrize("path", ["../elsewhere", "/etc", "a/../../b", "C:\\x"])
-def test_a_module_outside_the_folder_is_refused(model, mark, path):
-    modules = [{"idx": 0, "name": "0", "path": path, "type": "sentence_transformers.models.Transformer"}]
-    (model / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(StoreCorrupt, match="which is no folder of the model"):
+@pytest.mark.parametrize(
+    ("module", "error", "message"),
+    [
+        *(({"type": f"evil.{name}"}, EncoderFailed, FOREIGN) for name in ("Evil", "Transformer")),
+        *(
+            ({"type": f"sentence_transformers.{name}"}, EncoderFailed, NO_MODULE)
+            for name in ("base.model.json", "base.model.torch", "util.misc.importlib", "nothing.Here")
+        ),
+        *(
+            ({"path": path}, StoreCorrupt, "which is no folder of the model")
+            for path in ("../elsewhere", "/etc", "a/../../b", "C:\\x")
+        ),
+    ],
+)
+def test_a_module_that_is_not_of_the_library_or_lies_elsewhere_is_refused(model, mark, module, error, message):
+    usual = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}
+    (model / "modules.json").write_text(json.dumps([usual | module]))
+    with pytest.raises(error, match=message):
         load_encoder(str(model))
 
 
@@ -118,19 +113,16 @@ def test_attention_of_ones_own_is_not_loaded(model, mark, kernel):
         assert "cannot be loaded by sentence-transformers" in str(error)  # noqa: PT017 - loading it plainly is as good
 
 
-@pytest.mark.parametrize("legacy", [False, True])
-def test_weights_that_are_a_pickle_are_not_unpickled(model, mark, legacy):
+@pytest.mark.parametrize("kind", ["zip", "legacy", "bare"])
+def test_weights_that_are_a_pickle_are_not_unpickled(model, mark, kind):
     import torch
 
     (model / "model.safetensors").unlink()
-    torch.save({"x": Payload(mark)}, model / "pytorch_model.bin", _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(EncoderFailed, match="cannot be loaded by sentence-transformers"):
-        load_encoder(str(model))
-
-
-def test_a_bare_pickle_as_weights_is_not_unpickled(model, mark):
-    (model / "model.safetensors").unlink()
-    (model / "pytorch_model.bin").write_bytes(pickle.dumps(Payload(mark), protocol=2))
+    weights = model / "pytorch_model.bin"
+    if kind == "bare":
+        weights.write_bytes(pickle.dumps(Payload(mark), protocol=2))
+    else:
+        torch.save({"x": Payload(mark)}, weights, _use_new_zipfile_serialization=kind == "zip")
     with pytest.raises(EncoderFailed, match="cannot be loaded by sentence-transformers"):
         load_encoder(str(model))
 

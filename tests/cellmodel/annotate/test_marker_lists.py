@@ -155,6 +155,7 @@ def test_random_lists_are_drawn_from_a_universe(kb, tmp_path):
         names_of(T_CELL, kb, universe=T_CELL)
 
 
+@pytest.mark.slow
 def test_a_table_of_pandas_and_a_mapping_give_a_table(kb):
     frame = pd.DataFrame({"cluster": ["t"] * 10, "gene": T_CELL})
     found = cm.tl.annotate_markers(frame, kb)

@@ -14,6 +14,7 @@ from cellmodel.recipes.fused import TERMS
 from cellmodel.recipes.registry import BUILT_IN, find_recipe
 from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run.pipeline import run
+from tests.support.grids import mostly_slow
 from tests.support.in_process import call, call_json
 
 
@@ -74,7 +75,9 @@ def test_what_would_change_nothing_is_said_and_not_run():
     assert ["reads no text" in skipped[0], "two are needed" in skipped[1]] == [True, True]
 
 
-@pytest.mark.parametrize("name", [name for name in BUILT_IN if find_recipe(name).uses_text])
+@pytest.mark.parametrize(
+    "name", mostly_slow([name for name in BUILT_IN if find_recipe(name).uses_text], "fused", "genept-w")
+)
 def test_a_recipe_that_needs_text_refuses_to_go_without_and_its_ablation_does_not_ask_it_to(adata, name):
     cells, config = cells_from_anndata(adata[:60].copy()), RunConfig(recipe=name, knowledge="none", n_words=0)
     if find_recipe(name).needs_text:

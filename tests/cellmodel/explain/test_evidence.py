@@ -129,6 +129,7 @@ def test_the_slot_holds_the_tables_and_what_made_them(run, kb):
         assert list(slot[name].columns) == list(rows_of(folder, name)[0])
 
 
+@pytest.mark.slow
 def test_the_same_command_twice_gives_the_same_bytes(run):
     folder, args, _ = run
     code, _, err = call("cellmodel", *args, "-o", folder / "again.h5ad", "--tables", folder / "tables2")

@@ -97,6 +97,7 @@ def test_clusters_are_compared_inside_each_sample(adata):
     assert set(of_b["n_samples"]) == {8}
 
 
+@pytest.mark.slow
 def test_pydeseq2_finds_the_same_genes(adata):
     pytest.importorskip("pydeseq2")
     found = markers(adata, condition_key="stim", method="auto")

@@ -52,6 +52,7 @@ class Backwards:
         yield from reversed(list(LOCAL.encode(shards, job=job, state=state)))
 
 
+@pytest.mark.slow
 def test_the_order_in_which_shards_are_finished_does_not_matter(genes, tmp_path):
     source = read_gene_table(genes, release="1", taxon="human")
     first = build(source, BuildConfig(name="t", models=("hash-32",)), home=tmp_path)

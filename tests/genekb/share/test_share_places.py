@@ -133,6 +133,7 @@ def test_a_store_goes_into_a_bucket_and_comes_back_whole(bucket, built, smaller,
     assert old.left == (built.encoder_id("hash-64"),)
 
 
+@pytest.mark.slow
 def test_a_push_repairs_a_bucket_that_was_changed_at_the_same_size(bucket, built, tmp_path):
     import s3fs
 

@@ -294,6 +294,7 @@ def test_without_a_network_the_other_way_is_told_at_once(ncbi, config, tmp_path,
     assert waits == []
 
 
+@pytest.mark.slow
 def test_two_processes_never_call_faster_than_one_may(ncbi, tmp_path):
     import time
 

@@ -283,6 +283,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(config, tmp_path):
         download_release(tmp_path / "file", config)
 
 
+@pytest.mark.slow
 def test_a_killed_download_goes_on_where_it_was(mirror, release, tmp_path):
     gate = threading.Event()
     mirror.faults[INFO] = [Fault(cut_after=900, gate=gate)]

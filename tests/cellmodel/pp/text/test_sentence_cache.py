@@ -68,6 +68,7 @@ def test_the_order_given_and_what_was_kept_before_change_nothing(encoder, expect
     assert found.vectors.tobytes() == expected[order].tobytes()
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_batches_that_it_had(encoder, expected, tmp_path):
     root = Path(__file__).parents[4]
     done = subprocess.run(

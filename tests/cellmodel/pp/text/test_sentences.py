@@ -183,6 +183,7 @@ def test_a_second_run_encodes_nothing_and_gives_the_same_bytes(adata, kb):
     assert first.representation.z.tobytes() == second.representation.z.tobytes()
 
 
+@pytest.mark.slow
 def test_the_order_of_cells_changes_no_agreement(adata, kb):
     order = np.random.default_rng(0).permutation(adata.n_obs)
     one, other = (run_with(cells, kb, "sampled").sentences for cells in (adata, adata[order]))
