@@ -81,18 +81,15 @@ def score_integration(
         raise InputUnusable(
             f"{counted(len(labels), 'labeled cell')} are too few for scIB's metrics; {least} are needed"
         )
-    return [_scores(name, z, labels, groups, before) for name, z in embeddings.items()]
-
-
-def _scores(name: str, z: Embedding, labels: np.ndarray, groups: np.ndarray, before: Embedding) -> IntegrationScores:
-    metrics = _metrics(_single(z), labels, groups, _single(before))
-    bio, batch = (_mean([metrics[each] for each in names]) for names in (BIO, BATCH))
-    overall = BIO_WEIGHT * bio + (1 - BIO_WEIGHT) * batch
-    return IntegrationScores(embedding=name, overall=overall, bio=bio, batch=batch, metrics=metrics)
-
-
-def _mean(values: Sequence[float | None]) -> float:
-    return float(np.mean([value for value in values if value is not None]))
+    found = []
+    for name, z in embeddings.items():
+        metrics = _metrics(_single(z), labels, groups, _single(before))
+        bio, batch = (
+            float(np.mean([value for each in names if (value := metrics[each]) is not None])) for names in (BIO, BATCH)
+        )
+        overall = BIO_WEIGHT * bio + (1 - BIO_WEIGHT) * batch
+        found.append(IntegrationScores(embedding=name, overall=overall, bio=bio, batch=batch, metrics=metrics))
+    return found
 
 
 def _single(z: Embedding) -> Embedding:
@@ -175,7 +172,11 @@ def evaluate_integration(
             f"{truth!r} is confounded with {batch_key!r}: no type has cells of two batches, so what mixes the batches "
             "mixes the types; confounded_ok=True scores them all the same"
         )
-    scores = score_beside_rivals(cells, _stored(cells, key, use_rep), labels=labels, batches=batches)
+    shown = [name for name in cells.adata.obsm if name in {"X_pca", f"X_{key}"} or name.startswith(f"X_{key}_")]
+    stored = {
+        name: obsm_embedding(cells.adata, name, source=cells.source) for name in dict.fromkeys([*shown, *use_rep])
+    }
+    scores = score_beside_rivals(cells, stored, labels=labels, batches=batches)
     clusters = score_columns(columns, truth, key, source=cells.source) if key in columns else None
     return IntegrationReport(clusters=clusters, embeddings=tuple(scores))
 
@@ -196,12 +197,6 @@ def score_beside_rivals(
         batches=np.array(batches.names)[batches.codes[rows]].tolist(),
         before=pcs[rows],
     )
-
-
-def _stored(cells: Cells, key: str, use_rep: Sequence[str]) -> dict[str, Embedding]:
-    """Embeddings of the file that are scored."""
-    own = [name for name in cells.adata.obsm if name in {"X_pca", f"X_{key}"} or name.startswith(f"X_{key}_")]
-    return {name: obsm_embedding(cells.adata, name, source=cells.source) for name in dict.fromkeys([*own, *use_rep])}
 
 
 def plain_harmony(pcs: Embedding, batches: np.ndarray, *, seed: int = 0) -> Embedding:

@@ -1,7 +1,8 @@
 """How well classes are found from few labeled cells: the n-shot protocol on one labeled file."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -23,7 +24,7 @@ from cellmodel.core.arrays import Embedding
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import Cells
-from cellmodel.pp.features import Features, make_features
+from cellmodel.pp.features import make_features
 from cellmodel.pp.text.align import align_cells
 from cellmodel.pp.text.paths import apply_knowledge, fit_whitening, specific_text
 from cellmodel.recipes.registry import find_recipe
@@ -96,18 +97,16 @@ def score_trials(features: Embedding, known: Labeled, *, trials: TrialConfig, se
         features = contrastive_features(features, seed=seed, device=classify.device)
         classify = replace(classify, contrast="none")
     by_shot: dict[int, list[tuple[Split, ClassScores]]] = {}
-    for split in _splits(known.codes, trials, seed):
+    splits = [n_shot_splits(known.codes, n_shots=trials.n_shots, n_draws=trials.n_draws, seed=seed)]
+    if trials.share_test is not None:
+        share = trials.share_test
+        splits.append(stratified_splits(known.codes, share_test=share, n_draws=trials.n_draws, seed=seed))
+    for split in chain.from_iterable(splits):
         truth = [known.names[code] for code in known.codes[split.test]]
         predicted = _predicted(features, known, split, classify=classify, seed=seed)
         scores = score_classes(truth, predicted, unassigned=UNASSIGNED)
         by_shot.setdefault(split.n_shot, []).append((split, scores))
     return [_row(n_shot, drawn) for n_shot, drawn in by_shot.items()]
-
-
-def _splits(codes: Int[np.ndarray, " labeled"], trials: TrialConfig, seed: int) -> Iterator[Split]:
-    yield from n_shot_splits(codes, n_shots=trials.n_shots, n_draws=trials.n_draws, seed=seed)
-    if trials.share_test is not None:
-        yield from stratified_splits(codes, share_test=trials.share_test, n_draws=trials.n_draws, seed=seed)
 
 
 def _predicted(features: Embedding, known: Labeled, split: Split, *, classify: ClassifyConfig, seed: int) -> list[str]:
@@ -145,39 +144,29 @@ def trial_features(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, 
 
     Raises ``InputUnusable`` if text is asked for without a store, or with knowledge ``none``.
     """
-    if kind.startswith(OF_RECIPE):
-        return _of_recipe(cells, kb, config, name=kind.removeprefix(OF_RECIPE))
+    if kind.startswith(OF_RECIPE):  # which is not told the number of clusters, since the labels would reveal it
+        recipe = find_recipe(kind.removeprefix(OF_RECIPE))
+        config = replace(config, recipe=recipe.name, n_clusters=None)
+        if not recipe.uses_text:
+            kb, config = None, replace(config, knowledge="none")
+        return recipe.represent(prepare(cells, kb, config).views, config.seed).features
     made = make_features(cells, config)
     if kind == "expression":
         return made.smoothed
     if kb is None or config.knowledge == "none":
         raise InputUnusable(f'features {kind!r} need a store and knowledge; give `kb`, or features="expression"')
-    text = _text(cells, kb, config, made)
+    alignment = align_cells(cells, kb, config)
+    has_vector = alignment.has_vector[made.top_genes]
+    vectors = apply_knowledge(
+        alignment.vectors[made.top_genes[has_vector]], knowledge=config.knowledge, seed=config.seed
+    )
+    text = specific_text(made.expression[:, has_vector], fit_whitening(vectors, rank=config.semantics.rank)(vectors))
     return text if kind == "text" else side_by_side(made.smoothed, text)
 
 
 def side_by_side(expression: Embedding, text: Embedding) -> Embedding:
     """Put both features of the cells side by side, the text at :data:`TEXT_SHARE` of the length."""
     return np.concatenate([_mean_length_one(expression), TEXT_SHARE * _mean_length_one(text)], axis=1)
-
-
-def _of_recipe(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, name: str) -> Embedding:
-    """Make what a recipe would cluster; the number of clusters is left to it, since the labels would reveal it."""
-    recipe = find_recipe(name)
-    config = replace(config, recipe=name, n_clusters=None)
-    if not recipe.uses_text:
-        kb, config = None, replace(config, knowledge="none")
-    return recipe.represent(prepare(cells, kb, config).views, config.seed).features
-
-
-def _text(cells: Cells, kb: genekb.Store, config: RunConfig, made: Features) -> Embedding:
-    alignment = align_cells(cells, kb, config)
-    has_vector = alignment.has_vector[made.top_genes]
-    vectors = apply_knowledge(
-        alignment.vectors[made.top_genes[has_vector]], knowledge=config.knowledge, seed=config.seed
-    )
-    whitened = fit_whitening(vectors, rank=config.semantics.rank)(vectors)
-    return specific_text(made.expression[:, has_vector], whitened)
 
 
 def _mean_length_one(features: Float[np.ndarray, "cell dim"]) -> Float[np.ndarray, "cell dim"]:
