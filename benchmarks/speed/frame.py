@@ -133,8 +133,8 @@ def row(figure: Figure) -> str:
     return f"| {figure.what} | {number(figure.value, figure.unit)} {figure.unit}{processor} | {limit} | {peers} |"
 
 
-def report(figures: dict[str, list[Figure]], output: Path, name: str) -> int:
-    """Write figures by subject as ``name.json`` and ``name.md``; the exit code, 1 where a limit is missed."""
+def write(figures: dict[str, list[Figure]], output: Path, name: str) -> None:
+    """Write figures by subject as ``name.json`` and ``name.md``."""
     about = {"cores": os.cpu_count(), "load_average": os.getloadavg()}
     lines = [f"{about['cores']} cores, load {os.getloadavg()[2]:.1f} over the last 15 minutes."]
     for subject, found in figures.items():
@@ -150,9 +150,6 @@ def report(figures: dict[str, list[Figure]], output: Path, name: str) -> int:
     output.mkdir(parents=True, exist_ok=True)
     (output / f"{name}.json").write_text(json.dumps({"about": about, "figures": rows}, indent=1))
     (output / f"{name}.md").write_text("\n".join(lines) + "\n")
-    missed = [one.what for found in figures.values() for one in found if one.is_missed]
-    sys.stderr.write(f"missed: {', '.join(missed) or 'none'}\n")
-    return int(bool(missed))
 
 
 def main(about: str, figures: Measure, *, name: str) -> int:
@@ -169,12 +166,13 @@ def main(about: str, figures: Measure, *, name: str) -> int:
 
 
 def measure(parts: dict[str, Measure], output: Path, name: str) -> int:
-    """Measure parts in turn and write them as they are made; the exit code."""
+    """Measure parts in turn and write them as they are made; the exit code, 1 where a limit is missed."""
     figures: dict[str, list[Figure]] = {}
-    code = 0
     with tempfile.TemporaryDirectory() as folder:
         for subject, part in parts.items():
             for figure in part(Path(folder)):
                 figures.setdefault(subject, []).append(figure)
-                code = report(figures, output, name)
-    return code
+                write(figures, output, name)
+    missed = [one.what for found in figures.values() for one in found if one.is_missed]
+    sys.stderr.write(f"missed: {', '.join(missed) or 'none'}\n")
+    return int(bool(missed))
