@@ -11,7 +11,7 @@ from cellmodel.pl.report.collect.data import ReportData, Row
 from cellmodel.pl.report.collect.tables import NO_NAME
 
 _LEFT, _TREE_WIDTH, _ROW, _TOP = 30.0, 330.0, 27.0, 16.0
-_BADGE, _LETTER, _MOST_LETTERS = 40.0, 6.9, 40  # room for the badges, and for the titles of the clusters
+_BADGE, _LETTER, _MOST_LETTERS = 40.0, 6.9, 90  # room for the badges, and for the titles of the clusters
 _MARKERS: Final = 6  # of a side that are shown
 
 
