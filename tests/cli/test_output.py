@@ -63,7 +63,7 @@ def test_on_a_terminal_a_bar_comes_with_the_second_and_goes_before_results_are_p
 
 @pytest.mark.parametrize("flags", [[], ["--quiet"]])
 def test_quiet_commands_print_nothing_but_their_result(flags, tmp_path, capsys, monkeypatch):
-    ended = call_here(["genekb", *flags, "list", "--home", tmp_path], capsys, monkeypatch)
+    ended = call_here(["genekb", *flags, "info", "--home", tmp_path], capsys, monkeypatch)
     assert (ended.code, ended.out) == (0, "")
     assert ended.err.startswith("no store in ") is (not flags)
 

@@ -388,7 +388,11 @@ class CellsOut:
         if is_needed and self.output is None and not self.in_place:
             raise typer.BadParameter(f"give --output FILE for {self.what}, or --in-place to write into the input")
         if self.in_place and (len(paths) != 1 or paths[0].suffix not in ENDINGS[CELLS]):
-            what = f"{len(paths) or 'several'} files" if len(paths) != 1 else f"{paths[0].name}, no .h5ad or .zarr"
+            what = (
+                f"{len(paths) or 'several'} files"
+                if len(paths) != 1
+                else f"{paths[0].name}, which is no .h5ad or .zarr"
+            )
             raise typer.BadParameter(f"--in-place cannot write into {what}; give --output FILE")
         return FilesOfCells(paths, output=self.output, in_place=self.in_place, **more)
 

@@ -151,7 +151,7 @@ def test_a_run_of_several_files_that_was_cut_short_goes_on(folder, tmp_path, mon
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cellmodel.tl._run.files.scan_joined", interrupt)
+    monkeypatch.setattr("cellmodel.tl._run.files.scan_again", interrupt)
     with pytest.raises(KeyboardInterrupt):
         cluster(paths, tmp_path / "out.h5ad", mode="yes")
     monkeypatch.undo()
