@@ -91,8 +91,7 @@ def mcp(
     require("mcp", needed_by="cellmodel mcp needs")
     if not folder.is_dir():
         raise typer.BadParameter(f"{folder} is no folder")
-    if home is not None:
-        home = home.absolute()
+    home = home and home.absolute()
     os.chdir(folder)  # so that files are named, and answers name them, as a command there would
     end_progress()  # it serves until it is ended
     make_server(home).run("stdio")
@@ -108,8 +107,8 @@ def make_server(home: Path | None = None) -> "MCPServer[Any]":
     server: MCPServer[Any] = MCPServer("cellmodel", version=__version__, instructions=_INSTRUCTIONS)
     tools = Tools(root=Path.cwd().resolve(), home=home)
     reads = ToolAnnotations(read_only_hint=True, open_world_hint=False)
-    for tool in tools.all():
-        server.add_tool(_as_served(tool), annotations=reads)
+    for name in _ANSWERS:
+        server.add_tool(_as_served(getattr(tools, name)), annotations=reads)
     return server
 
 
@@ -139,10 +138,8 @@ def _as_served(tool: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
     given = [*asked.parameters.values(), *_PAGES]
     described = [one.replace(annotation=Annotated[one.annotation, fields[one.name]]) for one in given]
     entries = Field(description=f"Entries of {names.replace(' ', ', ')}; with detail, all." if names else "Entries.")
-    shown: dict[str, Any] = {
-        key: (list[Any], entries),
-        "cut": (str, Field(default="", description="Which part this is.")),
-    }
+    cut = Field(default="", description="Which part this is.")
+    shown: dict[str, Any] = {key: (list[Any], entries), "cut": (str, cut)}
     shape = create_model(tool.__name__, __config__=ConfigDict(extra="allow"), **shown)
     served = asked.replace(parameters=described, return_annotation=Annotated[CallToolResult, shape])
     answer.__signature__ = served  # type: ignore[attr-defined]  # where inspect looks
@@ -221,10 +218,6 @@ class Tools:
     root: Path  # folder of the files, without links, and the working directory
     home: Path | None
     lock: Any = field(default_factory=threading.Lock)  # one command at a time: all print on one stdout
-
-    def all(self) -> list[Callable[..., dict[str, Any]]]:
-        """List the tools."""
-        return [getattr(self, name) for name in _ANSWERS]
 
     def list_stores(self) -> dict[str, Any]:
         """List the stores of gene texts on this machine, whose names other tools take."""
