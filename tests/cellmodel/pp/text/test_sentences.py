@@ -1,6 +1,7 @@
 """Sentences that an encoder reads beside pooled gene vectors: what is drawn, what is compared, what is told."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -150,10 +151,18 @@ def adata():
     return read_anndata(find_demo_cells()).raw.to_adata()[:200].copy()
 
 
-@pytest.fixture
-def kb(tmp_path):
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
     config = genekb.BuildConfig(name="demo", models=("wcp-32",))
-    return genekb.open(genekb.build(genekb.read_demo_table(), config, home=tmp_path).folder)
+    home = tmp_path_factory.mktemp("home")
+    return genekb.open(genekb.build(genekb.read_demo_table(), config, home=home).folder)
+
+
+@pytest.fixture
+def kb(store):
+    """The store, of which no sentence is kept."""
+    shutil.rmtree(store.folder.parents[2] / "cache", ignore_errors=True)
+    return store
 
 
 def run_with(adata, kb, sentences, **changes):
