@@ -9,8 +9,8 @@ import typer
 from typer.testing import CliRunner
 
 from cellmodel.explain.samples.design import SampleConfig
-from genekb_cellmodel_cli.app.options import wrong_usage
 from genekb_cellmodel_cli.app.running import make_app
+from genekb_cellmodel_cli.app.signature import wrong_usage
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,104 +1,23 @@
 """Options that several commands share, and groups of them: a dataclass whose fields are options."""
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, is_dataclass
-from dis import opmap
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
 import typer
 
 import genekb
 from cellmodel.core import config as settings
 from cellmodel.core.config import SEEDS, check_device
-from genekb.core.progress import progress, show_progress
 from genekb.files.endings import CELLS, ENDINGS, PLOT, REPORT, TABLE
-from genekb_cellmodel_cli.app.signature import Arguments, OptionsOf
+from genekb_cellmodel_cli.app.signature import OptionsOf, wrong_usage
 
 if TYPE_CHECKING:
     from cellmodel.io.cells import ReadConfig
     from cellmodel.tl import CellFiles as FilesOfCells
     from genekb.builder.engine import EngineConfig
     from genekb.net.retry import RetryPolicy
-
-Command = Callable[..., None]
-Check = Callable[[], None]
-
-
-def expand_groups(command: Command, *, before: Check = lambda: None) -> Command:
-    """Replace each parameter of a command that is a dataclass by one parameter for each of its fields.
-
-    A field's annotation holds its :func:`typer.Option`, or is a dataclass again; its default is that of the parameter's
-    own default, an instance of the dataclass, else that of the field. ``before`` is called once the options are read.
-    """
-    parameters = list(_parameters(command))
-
-    def expanded(**values: Any) -> None:
-        before()
-        with show_progress(), wrong_usage():
-            progress(command.__name__.strip("_"), 0, 0)
-            _call(command, values)
-
-    expanded.__name__, expanded.__doc__ = command.__name__, command.__doc__
-    expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # read by Typer
-    return expanded
-
-
-def _parameters(target: Callable[..., Any], defaults: Any = inspect.Parameter.empty) -> Iterator[inspect.Parameter]:
-    """Give the parameters of a command or a dataclass, those that are dataclasses replaced by their fields."""
-    hints = get_type_hints(target, include_extras=True)
-    for parameter in inspect.signature(target).parameters.values():
-        hint, name = hints[parameter.name], parameter.name
-        default = parameter.default if defaults is inspect.Parameter.empty else getattr(defaults, name)
-        if isinstance(default, OptionsOf):
-            yield from default.parameters()
-        elif is_dataclass(hint):
-            yield from _parameters(hint, default)  # type: ignore[arg-type]  # a class
-        else:
-            yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=hint, default=default)
-
-
-def _call(target: Callable[..., Any], values: Mapping[str, Any]) -> Any:
-    """Call a command, or make a dataclass, with values by the names of the options."""
-    hints = get_type_hints(target)
-    given = dict[str, Any]()
-    for name, parameter in inspect.signature(target).parameters.items():
-        if isinstance(parameter.default, OptionsOf):
-            arguments = {each.name: values[each.name] for each in parameter.default.parameters()}
-            given[name] = Arguments(parameter.default.function, arguments)
-        else:
-            given[name] = _call(hints[name], values) if is_dataclass(hints[name]) else values[name]
-    return target(**given)
-
-
-@contextmanager
-def wrong_usage(kind: type[Exception] = ValueError) -> Iterator[None]:
-    """Report arguments that our code cannot use, or that exclude one another, as wrong usage: exit code 2.
-
-    A ``ValueError`` that no ``raise`` of ours made, as NumPy's, is a fault of the program and stays as it is.
-    """
-    try:
-        yield
-    except kind as error:
-        if kind is ValueError and not _is_raised_by_us(error):
-            raise
-        raise typer.BadParameter(str(error)) from error
-
-
-def _is_raised_by_us(error: BaseException) -> bool:
-    """Whether an error, of no kind more special than ``ValueError``, comes from a ``raise`` in one of our modules."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None or type(error) is not ValueError:
-        return False
-    frame = trace.tb_frame
-    is_ours = frame.f_globals.get("__name__", "").partition(".")[0] in {"genekb", "cellmodel", "genekb_cellmodel_cli"}
-    return is_ours and frame.f_code.co_code[trace.tb_lasti] == opmap["RAISE_VARARGS"]
-
 
 RECIPES: Final = "RECIPE"  # the names of all recipes take its place where the help of a command shows them
 
@@ -173,10 +92,6 @@ Home = Annotated[Path | None, typer.Option(help="Artifact home; else GENEKB_HOME
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")]
 Seed = Annotated[int, typer.Option(help="The run's one seed.", callback=check_seed)]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; all if left out.", min=1)]
-Knowledge = Annotated[
-    settings.Knowledge,
-    typer.Option(help="Gene vectors as they are, permuted, drawn at random, or none: shows what text adds."),
-]
 Encoder = Annotated[str | None, typer.Option(help="Encoder of the store; its first one if left out.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file and existing slots.")]
 OtherStore = Annotated[
@@ -204,7 +119,6 @@ LockFile = Annotated[Path | None, typer.Option("--file", help="Lock file; else t
 Transpose = Annotated[bool, typer.Option("--transpose", help="Rows of a .csv or .tsv are genes, not cells.")]
 # in the annotation of a path: the kinds of output of which it has to have an ending
 A_TABLE, A_PLOT, A_REPORT, THE_CELLS, TABLE_OR_CELLS = (TABLE,), (PLOT,), (REPORT,), (CELLS,), (TABLE, CELLS)
-Report = Annotated[Path | None, typer.Option(help="HTML report to write."), A_REPORT]
 CellFile = Annotated[Path, typer.Argument(help="Cells: .h5ad, .h5mu, .zarr, 10x .h5 or mtx folder, .csv, .tsv.")]
 CellFiles = Annotated[
     list[Path] | None,

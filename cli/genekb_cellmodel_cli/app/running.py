@@ -21,7 +21,7 @@ from genekb.core.addresses import looks_like_address
 from genekb.core.messages import did_you_mean, from_shell, printable
 from genekb.files.endings import check_ending
 from genekb_cellmodel_cli.app.completion import complete
-from genekb_cellmodel_cli.app.options import RECIPES, Check, Command, complete_recipe, expand_groups, wrong_usage
+from genekb_cellmodel_cli.app.options import RECIPES, complete_recipe
 from genekb_cellmodel_cli.app.output import (
     PrintableFormatter,
     StderrHandler,
@@ -32,6 +32,7 @@ from genekb_cellmodel_cli.app.output import (
     print_traceback,
 )
 from genekb_cellmodel_cli.app.panels import PanelCommand, command_panels
+from genekb_cellmodel_cli.app.signature import Check, Command, expand_groups, wrong_usage
 
 INTERRUPTED: Final = 130  # for SIGTERM too: whoever starts commands has to know one number
 _SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP

@@ -1,23 +1,29 @@
 """Options of a command from the signature and the docstring of its function, which are read without importing it."""
 
 import ast
+import inspect
 import re
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, is_dataclass, replace
+from dis import opmap
 from functools import cache
 from importlib import import_module
 from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_origin, get_type_hints
 
 import typer
 
 import cellmodel
 import genekb
+from genekb.core.progress import progress, show_progress
 
 if TYPE_CHECKING:
     from cellmodel.io.cells import ReadConfig
 
+Command = Callable[..., None]
+Check = Callable[[], None]
 _ROOTS: Final = {package.__name__: Path(str(package.__file__)).parent for package in (cellmodel, genekb)}
 _PLAIN: Final[Mapping[str, Any]] = {"bool": bool, "int": int, "float": float, "str": str, "Path": Path}
 _SEVERAL: Final = "one or several"  # what the text of an argument says whose option is repeatable
@@ -223,3 +229,76 @@ def _members(node: ast.AST, module: str) -> Iterator[ast.AST]:
             yield from _members(found, where)
     else:
         yield node
+
+
+def expand_groups(command: Command, *, before: Check = lambda: None) -> Command:
+    """Replace each parameter of a command that is a dataclass by one parameter for each of its fields.
+
+    A field's annotation holds its :func:`typer.Option`, or is a dataclass again; its default is that of the parameter's
+    own default, an instance of the dataclass, else that of the field. ``before`` is called once the options are read.
+    """
+    parameters = list(_parameters(command))
+
+    def expanded(**values: Any) -> None:
+        before()
+        with show_progress(), wrong_usage():
+            progress(command.__name__.strip("_"), 0, 0)
+            _call(command, values)
+
+    expanded.__name__, expanded.__doc__ = command.__name__, command.__doc__
+    expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # read by Typer
+    return expanded
+
+
+def _parameters(target: Callable[..., Any], defaults: Any = inspect.Parameter.empty) -> Iterator[inspect.Parameter]:
+    """Give the parameters of a command or a dataclass, those that are dataclasses replaced by their fields."""
+    hints = get_type_hints(target, include_extras=True)
+    for parameter in inspect.signature(target).parameters.values():
+        hint, name = hints[parameter.name], parameter.name
+        default = parameter.default if defaults is inspect.Parameter.empty else getattr(defaults, name)
+        if isinstance(default, OptionsOf):
+            yield from default.parameters()
+        elif is_dataclass(hint):
+            yield from _parameters(hint, default)  # type: ignore[arg-type]  # a class
+        else:
+            yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=hint, default=default)
+
+
+def _call(target: Callable[..., Any], values: Mapping[str, Any]) -> Any:
+    """Call a command, or make a dataclass, with values by the names of the options."""
+    hints = get_type_hints(target)
+    given = dict[str, Any]()
+    for name, parameter in inspect.signature(target).parameters.items():
+        if isinstance(parameter.default, OptionsOf):
+            arguments = {each.name: values[each.name] for each in parameter.default.parameters()}
+            given[name] = Arguments(parameter.default.function, arguments)
+        else:
+            given[name] = _call(hints[name], values) if is_dataclass(hints[name]) else values[name]
+    return target(**given)
+
+
+@contextmanager
+def wrong_usage(kind: type[Exception] = ValueError) -> Iterator[None]:
+    """Report arguments that our code cannot use, or that exclude one another, as wrong usage: exit code 2.
+
+    A ``ValueError`` that no ``raise`` of ours made, as NumPy's, is a fault of the program and stays as it is.
+    """
+    try:
+        yield
+    except kind as error:
+        if kind is ValueError and not _is_raised_by_us(error):
+            raise
+        raise typer.BadParameter(str(error)) from error
+
+
+def _is_raised_by_us(error: BaseException) -> bool:
+    """Whether an error, of no kind more special than ``ValueError``, comes from a ``raise`` in one of our modules."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or type(error) is not ValueError:
+        return False
+    frame = trace.tb_frame
+    is_ours = frame.f_globals.get("__name__", "").partition(".")[0] in {"genekb", "cellmodel", "genekb_cellmodel_cli"}
+    return is_ours and frame.f_code.co_code[trace.tb_lasti] == opmap["RAISE_VARARGS"]

@@ -1,8 +1,8 @@
 """The command `cellmodel`."""
 
 from genekb_cellmodel_cli import assistants
-from genekb_cellmodel_cli.app.options import expand_groups
 from genekb_cellmodel_cli.app.running import make_app, make_group, run
+from genekb_cellmodel_cli.app.signature import expand_groups
 from genekb_cellmodel_cli.cellmodel import (
     annotate,
     attribute,

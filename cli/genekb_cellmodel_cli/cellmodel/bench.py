@@ -78,32 +78,28 @@ def bench(
 
     fractions = {"thin": thin, "drop_cells": drop_cells, "dropout": dropout}
     changed = [*(settings or ()), *(f"{name}={text}" for name, text in fractions.items() if text is not None)]
-    with options.wrong_usage():
-        changes = parse_changes(changed)
-        if plot is not None and not changes:
-            raise ValueError(
-                "--plot shows the curves of what is changed; give --set, --thin, --drop-cells or --dropout"
-            )
+    changes = parse_changes(changed)
+    if plot is not None and not changes:
+        raise ValueError("--plot shows the curves of what is changed; give --set, --thin, --drop-cells or --dropout")
     if plot is not None:
         check_figure(plot, path, output, overwrite=overwrite)
-    with options.wrong_usage():
-        found = run_bench(
-            path,
-            output,
-            recipes=recipes,
-            seeds=numbers,
-            kb=[genekb.open(name, home=home) for name in kb or ()],
-            encoder=encoder,
-            label_key=label_key,
-            listing=listing,
-            data=data or (),
-            n_clusters=n_clusters,  # type: ignore[arg-type]
-            settings=changed,
-            off=off,
-            batch_key=batch_key,
-            jobs=jobs,
-            read=read.config(),
-        )
+    found = run_bench(
+        path,
+        output,
+        recipes=recipes,
+        seeds=numbers,
+        kb=[genekb.open(name, home=home) for name in kb or ()],
+        encoder=encoder,
+        label_key=label_key,
+        listing=listing,
+        data=data or (),
+        n_clusters=n_clusters,  # type: ignore[arg-type]
+        settings=changed,
+        off=off,
+        batch_key=batch_key,
+        jobs=jobs,
+        read=read.config(),
+    )
     if plot is not None:
         unchanged = {change.setting: default_of(change.setting) for change in changes}
         draw_sweep(found.rows, unchanged, plot, overwrite=overwrite)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.options import arguments_of, wrong_usage
+from genekb_cellmodel_cli.app.options import arguments_of
 from genekb_cellmodel_cli.app.output import keep_interrupted, note, print_record, show
-from genekb_cellmodel_cli.app.signature import Arguments
+from genekb_cellmodel_cli.app.signature import Arguments, wrong_usage
 
 if TYPE_CHECKING:
     from genekb.builder.assemble import BuildResult

@@ -10,9 +10,9 @@ import typer
 import genekb
 from genekb.files.endings import check_ending, vector_format
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.options import arguments_of, wrong_usage
+from genekb_cellmodel_cli.app.options import arguments_of
 from genekb_cellmodel_cli.app.output import note, print_record
-from genekb_cellmodel_cli.app.signature import Arguments
+from genekb_cellmodel_cli.app.signature import Arguments, wrong_usage
 from genekb_cellmodel_cli.genekb.build import left_out_lines
 from genekb_cellmodel_cli.genekb.compare import note_not_pulled
 

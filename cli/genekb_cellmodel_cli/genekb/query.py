@@ -9,9 +9,9 @@ import typer
 import genekb
 from genekb.core.messages import p_text
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.options import arguments_of, wrong_usage
+from genekb_cellmodel_cli.app.options import arguments_of
 from genekb_cellmodel_cli.app.output import Columns, note, show, table
-from genekb_cellmodel_cli.app.signature import Arguments
+from genekb_cellmodel_cli.app.signature import Arguments, wrong_usage
 
 if TYPE_CHECKING:
     from genekb.query.name_set import NamedSet
