@@ -272,14 +272,14 @@ def cluster(  # noqa: PLR0913 - what users of a clustering tool look for among i
     values
         What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
     min_counts
-        Cells with fewer counts are left out of ``adata``, as by scanpy's filter_cells; none if None.
+        Cells with fewer counts are left out, as by scanpy's filter_cells; none if None.
     min_genes
         Cells with fewer genes are left out; none if None.
     max_mito
         Cells with more than so many % of their counts from mitochondrial genes are left out; none if None.
     doublets
         Whether doublets are looked for, as Scrublet does: ``obs["doublet_score"]``, ``obs["predicted_doublet"]``; they
-        are reported and stay. A column of that name that ``adata`` has is reported in any case.
+        are reported and stay. A column of that name in ``obs`` is reported in any case.
     key_added
         Name of the slots.
     overwrite

@@ -63,7 +63,7 @@ COMMANDS = {
 ADDED_TO = {("cellmodel bench", "-o")}
 # Their paths are read alone, or are a folder that they add files to, or a key or lock file that is never taken for it.
 OTHERS = {
-    "cellmodel": {"demo", "eval", "mcp", "model lock", "model pull", "model push", "view"},
+    "cellmodel": {"demo", "eval", "mcp", "model pull", "model push", "view"},
     "genekb": {"build", "download", "encode", "gc", "lock", "pull", "push", "resolve", "update", "verify"},
 }
 

@@ -74,4 +74,4 @@ def test_help_of_a_tool_names_each_of_its_parameters_once_and_what_it_raises(nam
         assert lines.count(parameter) == 1, parameter
         assert lines[lines.index(parameter) + 1].startswith("    "), parameter
     assert lines.count("Raises") == 1
-    assert any(line.startswith("From the shell: ``cellmodel ") for line in lines)
+    assert any(line.startswith(("From the shell: ``cellmodel ", "From the shell: ``genekb ")) for line in lines)

@@ -27,7 +27,7 @@ from genekb.store.writer import describe_file
 
 log = logging.getLogger(__name__)
 DESCRIPTION: Final = MODEL.description
-PIN: Final = "pin a model with `cellmodel model lock FOLDER`"
+PIN: Final = "pin a model with `genekb lock FOLDER`"
 _PULLING: Final = ".pulling"
 _MOST_BYTES: Final = 64 << 30  # of the arrays; a model of a million cells has some gigabytes
 
@@ -98,7 +98,7 @@ def pull(url: str, output: str | Path, *, overwrite: bool = False, timeout_s: fl
 def lock(model: Paths = (), *, url: str | None = None, file: str | Path | None = None) -> tuple[Pin, ...]:
     """Pin the models that a project uses, by digest and folder, in genekb.lock, and give all that are pinned.
 
-    From the shell: ``cellmodel model lock``.
+    From the shell: ``genekb lock FOLDER``.
 
     Parameters
     ----------
@@ -293,7 +293,7 @@ def sync_models(
         folder, faults, pulled = lock_file.parent / pin.name, check_model(pin, lock_file), None
         if faults and (folder / DESCRIPTION).is_file() and not overwrite:
             raise LineageMismatch(
-                f"{faults[0]}; pin what is here with `cellmodel model lock {folder}`, or replace it with "
+                f"{faults[0]}; pin what is here with `genekb lock {folder}`, or replace it with "
                 "`cellmodel model pull` and overwrite=True"
             )
         if faults:

@@ -165,11 +165,13 @@ def print_traceback(kind: type[BaseException], error: BaseException, trace: Trac
 _NAME_KEY: Final[Mapping["Kind", str]] = {"store": "store", "model": "path"}  # of a pin in JSON
 
 
-def print_pins(kind: "Kind", pins: "Sequence[Pin]", path: Path, *, json: bool) -> None:
-    """Print what a lock file pins of one kind."""
-    what = {pin.name: ", ".join(pin.encoders) or pin.store_id for pin in pins}
-    lines = (f"{pin.name} {pin.digest[:16]} {what[pin.name]} {pin.url}".rstrip() for pin in pins)
-    show({"file": str(path), f"{kind}s": [pin.entry(_NAME_KEY[kind]) for pin in pins]}, lines, json=json)
+def print_pins(stores: "Sequence[Pin]", models: "Sequence[Pin]", path: Path, *, json: bool) -> None:
+    """Print what a lock file pins."""
+    what = {pin.name: ", ".join(pin.encoders) or pin.store_id for pin in (*stores, *models)}
+    lines = (f"{pin.name} {pin.digest[:16]} {what[pin.name]} {pin.url}".rstrip() for pin in (*stores, *models))
+    kinds: dict[Kind, Sequence[Pin]] = {"store": stores, "model": models}
+    pinned = {f"{kind}s": [pin.entry(_NAME_KEY[kind]) for pin in pins] for kind, pins in kinds.items()}
+    show({"file": str(path), **pinned}, lines, json=json)
 
 
 def print_compared(

@@ -46,8 +46,8 @@ app = make_app(
         "export": export.export,
         "map-labels": annotate.map_labels,
         "model": make_group(
-            "Share fitted models: push, pull, pin in genekb.lock.",
-            {"push": share.push, "pull": share.pull, "lock": share.lock},
+            "Share fitted models: push and pull; `genekb lock` pins them.",
+            {"push": share.push, "pull": share.pull},
             before=_require_cells,
         ),
         "markers": samples.markers,

@@ -1,4 +1,4 @@
-"""Commands of `cellmodel` that share fitted models: push, pull, lock."""
+"""Commands of `cellmodel` that share fitted models: push and pull."""
 
 from dataclasses import asdict
 from functools import partial
@@ -12,7 +12,6 @@ from genekb_cellmodel_cli.app.options import LockFile
 from genekb_cellmodel_cli.app.output import (
     keep_interrupted,
     print_compared,
-    print_pins,
     print_record,
 )
 
@@ -75,26 +74,3 @@ def pull(
     with keep_interrupted():
         shared = share.pull(url, output, overwrite=overwrite, **asdict(retry))
     print_record({"path": str(output), **asdict(shared)}, json=json)
-
-
-def lock(
-    model: Annotated[
-        list[Path] | None, typer.Argument(help="Folders of models to pin; none: show what is pinned.")
-    ] = None,
-    url: Annotated[
-        str | None, typer.Option(help="Where the model can be pulled from; what is known if left out.")
-    ] = None,
-    file: LockFile = None,
-    json: options.Json = False,
-) -> None:
-    """Pin the models that a project uses, by digest and folder, in genekb.lock beside its stores.
-
-    Example: cellmodel model lock models/pbmc --url s3://bucket/models/pbmc
-    """
-    from cellmodel.tl.model.share import lock as lock_models
-    from genekb.store.lockfile import new_lock_file
-
-    if url and len(model or ()) != 1:
-        raise typer.BadParameter("goes with one model", param_hint="--url")
-    path = new_lock_file(file)
-    print_pins("model", lock_models(model or (), url=url, file=path), path, json=json)

@@ -83,17 +83,27 @@ def _pull_pinned(file: Path | None, home: Path | None, retry: "RetryPolicy", *, 
 
 
 def lock(
-    store: Annotated[list[str] | None, typer.Argument(help="Stores to pin; none: show what is pinned.")] = None,
+    store: Annotated[
+        list[str] | None, typer.Argument(help="Stores, and folders of fitted models; none: show what is pinned.")
+    ] = None,
     arguments: Arguments = arguments_of("genekb.lock", "store", file={"type": Path}),
     json: options.Json = False,
 ) -> None:
-    """Pin the stores that a project uses, by digest, in genekb.lock; in that folder names then map to those.
+    """Pin the stores and fitted models that a project uses, by digest, in genekb.lock; there names map to those.
 
     Example: genekb lock human@2022-11 --url s3://bucket/genes/human
     """
-    from genekb.store.lockfile import new_lock_file
+    from genekb.store.lockfile import new_lock_file, read_pins
 
-    if arguments["url"] and len(store or ()) != 1:
-        raise typer.BadParameter("goes with one store", param_hint="--url")
+    given = store or []
+    if arguments["url"] and len(given) != 1:
+        raise typer.BadParameter("goes with one store or model", param_hint="--url")
     path = new_lock_file(arguments.pop("file"))
-    print_pins("store", genekb.lock(store or (), file=path, **arguments), path, json=json)
+    models = [one for one in given if (Path(one) / "model.json").is_file()]
+    if models:
+        from cellmodel.tl.model.share import lock as lock_models
+
+        lock_models(models, url=arguments["url"], file=path)
+    if not models or len(models) < len(given):
+        genekb.lock([one for one in given if one not in models], file=path, **arguments)
+    print_pins(read_pins(path), read_pins(path, "model"), path, json=json)

@@ -182,7 +182,8 @@ def test_a_damaged_entry_brings_nothing_and_leaves_its_project_never(project, ol
 
 def test_the_commands(kb, project, tmp_path, capsys, monkeypatch):
     def told(*args):
-        return call_here(("cellmodel", "model", *args), capsys, monkeypatch)
+        program = ("genekb",) if args[0] == "lock" else ("cellmodel", "model")
+        return call_here((*program, *args), capsys, monkeypatch)
 
     monkeypatch.chdir(project)
     locked = told("lock", "models/blood", "--url", "../shared", "--file", "genekb.lock")
