@@ -173,11 +173,11 @@ def test_python_writes_the_same_slots(cells, chain, demo_kb, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_demo_names_cells_as_a_run_does(demo_kb, tmp_path):
+def test_the_demo_names_cells_as_a_run_does(tmp_path):
     found = cm.demo(tmp_path / "demo", home=tmp_path / "home")
     names = found.uns["cellmodel_name"]["names"]["name"].tolist()
-    assert {"plasma cell", "multipotent progenitor cell", "naive B cell"} <= set(names)
-    cm.tl.run(adata := read_anndata(find_demo_cells()), demo_kb)
+    assert {"plasma cell", "multipotent progenitor cell", "B cell"} <= set(names)
+    cm.tl.run(adata := read_anndata(find_demo_cells()), genekb.open("demo", home=tmp_path / "home"))
     assert adata.uns["cellmodel_name"]["names"]["name"].tolist() == names
 
 

@@ -372,7 +372,7 @@ def test_texts_are_read_by_the_first_stores_encoder_where_the_second_was_pulled_
     for name in ("hash-8", "wcp-8"):
         config = PullConfig(encoders=(name,))
         pulled = pull_store(parse_address(str(tmp_path / "shared")), config, home=tmp_path / name)
-        parts.append(genekb.open(pulled.folder))
+        parts.append(genekb.open(pulled.path))
     found = compared(files, *parts, cluster_key="bulk_labels")
     whole = compared(files, kb, kb, cluster_key="bulk_labels", encoder="hash-8")
     assert found["encoder"] == whole["encoder"] == kb.encoder_id("hash-8")
