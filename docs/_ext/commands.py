@@ -25,6 +25,7 @@ OTHER_NAMES = {
     "genekb info": ("genekb.open", "genekb.path", "genekb.list_stores", "genekb.models"),
     "genekb resolve": ("genekb.Store.resolve", "genekb.Store.coverage"),
     "genekb search": ("genekb.Store.search", "genekb.Store.neighbors"),
+    "genekb lock": ("genekb.lock", "cellmodel.tl.lock"),
     "genekb pull": ("genekb.pull", "genekb.sync"),
     "genekb sql": ("genekb.Store.sql",),
     "genekb verify": ("genekb.verify", "genekb.sign", "genekb.keygen"),
@@ -32,7 +33,8 @@ OTHER_NAMES = {
     "cellmodel cluster": ("cellmodel.tl.cluster", "cellmodel.tl.embed"),
     "cellmodel doctor": ("genekb.doctor",),
     "cellmodel export": ("cellmodel.tl.cell_type_terms", "cellmodel.tl.export_graph", "cellmodel.io.read_graph"),
-    **{f"cellmodel model {name}": (f"cellmodel.tl.{name}",) for name in ("push", "pull", "lock", "sync")},
+    "cellmodel model pull": ("cellmodel.tl.pull", "cellmodel.tl.sync"),
+    "cellmodel model push": ("cellmodel.tl.push",),
     "cellmodel perturb": ("cellmodel.tl.perturb", "cellmodel.bench.perturb_eval"),
 }
 
@@ -45,7 +47,8 @@ def commands_of(program: str) -> dict[str, typer.core.TyperCommand]:
 
 
 def _below(group: typer.core.TyperGroup, *words: str) -> Iterator[tuple[str, typer.core.TyperCommand]]:
-    for name, command in group.commands.items():
+    for name in group.commands:
+        command = group.get_command(typer.Context(group), name)
         if hasattr(command, "commands"):
             yield from _below(command, *words, name)
         else:

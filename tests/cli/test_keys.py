@@ -42,15 +42,11 @@ def home(tmp_path_factory):
 
 
 def parameters(command):
-    return command.callback.__annotations__
+    return inspect.unwrap(command.callback).__annotations__
 
 
 def test_every_command_that_writes_slots_is_tried_here():
-    named = {
-        command.name or command.callback.__name__
-        for command in cli.app.registered_commands
-        if "key_added" in parameters(command)
-    }
+    named = {words for words, command in commands_of(cli.app).items() if "key_added" in parameters(command)}
     assert named == set(COMMANDS) | READERS
 
 
@@ -60,7 +56,7 @@ def test_a_key_that_no_file_holds_is_wrong_usage(command, home, tmp_path, capsys
     make_cells().write_h5ad("cells.h5ad")
     words = [word.format(cells="cells.h5ad") for word in COMMANDS[command].split()]
     line = ["cellmodel", command, *words, "--home", home, "-o", "out.h5ad", "--key-added=a/b"]
-    if "home" not in parameters(next(c for c in cli.app.registered_commands if c.callback.__name__ == command)):
+    if "home" not in parameters(commands_of(cli.app)[command]):
         line = [word for word in line if word not in {"--home", home}]
     found = call_here(line, capsys, monkeypatch)
     assert (found.code, found.out) == (2, "")

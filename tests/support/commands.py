@@ -9,7 +9,9 @@ def commands_of(app):
 
 
 def _below(group, *words):
-    for name, command in group.commands.items():
+    context = typer.Context(group)
+    for name in group.commands:
+        command = group.get_command(context, name)
         if hasattr(command, "commands"):
             yield from _below(command, *words, name)
         else:

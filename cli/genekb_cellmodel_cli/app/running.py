@@ -15,6 +15,7 @@ from types import FrameType, TracebackType
 from typing import Annotated, Any, Final, Self, get_args
 
 import typer
+import typer.main
 from typer.core import TyperGroup
 
 from genekb.core.addresses import looks_like_address
@@ -194,6 +195,11 @@ class QuickGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Find a command; none of its paths may be an address. While a shell completes, it knows the names it takes."""
         command = super().get_command(ctx, cmd_name)
+        make = getattr(inspect.unwrap(command.callback), "make", None) if command and command.callback else None
+        if make is not None:
+            program = typer.Typer(add_completion=False, rich_markup_mode=None)
+            program.command(cmd_name, cls=PanelCommand)(make())
+            command = self.commands[cmd_name] = typer.main.get_command(program)
         if command is not None:
             _check_paths(command)
             if ctx.resilient_parsing:
@@ -215,8 +221,8 @@ class QuickGroup(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the first sentence of every command whole, over as many lines as it needs."""
-        found = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
-        texts = [(name, (command.help or "").split("\n\n")[0]) for name, command in found if command]
+        found = ((name, self.commands[name]) for name in self.list_commands(ctx))
+        texts = [(name, (command.help or "").split("\n\n")[0]) for name, command in found]
         for title, rows in command_panels(ctx.info_name if ctx.parent is None else "", texts):
             with formatter.section(title):
                 formatter.write_dl(rows)
@@ -323,8 +329,19 @@ def make_group(
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=word)
         else:
-            app.command(word, cls=PanelCommand)(expand_groups(command, before=before))
+            app.command(word)(_named(command, before))
     return app
+
+
+def _named(command: Command, before: Check) -> Command:
+    """Give a command by name and text; ``make`` adds its options once it is asked for, as those of all take 0.2 s."""
+
+    def named() -> None:
+        raise NotImplementedError
+
+    named.__name__, named.__doc__ = command.__name__, command.__doc__
+    named.make = partial(expand_groups, command, before=before)  # type: ignore[attr-defined]  # read by QuickGroup
+    return named
 
 
 def exit_code(error: BaseException) -> int | None:
