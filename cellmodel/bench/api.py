@@ -105,9 +105,27 @@ def eval(
 ) -> Scores | IntegrationReport:
     """Score clusters against labels, as `cellmodel eval` does, and with a batch key integration.
 
-    ``cells``: in memory, or a file. ``truth``, ``pred``: columns of obs with the annotator's labels, and the clusters.
-    ``batch_key``: column with the batch of each cell; ``use_rep``: embeddings of obsm that are scored, too;
-    ``confounded_ok``: whether no type may be in two batches. Raises ``InputUnusable`` if a column is missing.
+    Parameters
+    ----------
+    cells
+        In memory, or a file.
+    truth
+        Column of obs with the annotator's labels.
+    pred
+        Column of obs with the clusters.
+    batch_key
+        Column of obs with the batch of each cell: scores of integration (scIB), too.
+    use_rep
+        With ``batch_key``: embedding of obsm that is scored, too; one or several.
+    confounded_ok
+        With ``batch_key``: whether scores are given although no type is in two batches.
+    read
+        Where in the cells the values and the gene names are, for integration.
+
+    Raises
+    ------
+    InputUnusable
+        If a column is missing.
 
     Examples
     --------

@@ -32,17 +32,44 @@ def view(
     layer: str | None = None,
     use_raw: bool = False,
     gene_key: str | None = None,
+    values: Values = "auto",
     other_store: bool = False,
 ) -> None:
     """Show the report of a file of cells in the browser, with every gene, as `cellmodel view` does, until Ctrl-C.
 
-    ``port``: of 127.0.0.1, any that is free if 0; ``browser``: whether it is opened, or only the address logged;
-    others as for :func:`report`. Nothing is written. Raises ``InputUnusable`` as the report does, or if the port is
-    taken.
+    Nothing is written.
+
+    Parameters
+    ----------
+    path
+        Cells with clusters.
+    cluster_key
+        Column of obs with the clusters.
+    sample_key
+        Column of obs with the sample of each cell; that of the run's files or batches, if None.
+    port
+        Port of 127.0.0.1; any that is free if 0.
+    browser
+        Whether the page is opened in the browser.
+    layer
+        Layer that holds the values; found by what the matrices hold if None.
+    use_raw
+        Whether the values are those of ``.raw``.
+    gene_key
+        Column of var with the gene names; the index of var if None.
+    values
+        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
+    other_store
+        Whether names and evidence may be of another store than the clusters.
+
+    Raises
+    ------
+    InputUnusable
+        As the report does, or if the port is taken.
     """
     import webbrowser
 
-    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
     with (
         suppress(KeyboardInterrupt),
         serve_report(

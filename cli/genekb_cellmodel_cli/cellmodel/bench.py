@@ -2,14 +2,15 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import genekb
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.options import parse_n_clusters, parse_seeds
+from genekb_cellmodel_cli.app.options import arguments_of, parse_n_clusters, parse_seeds
 from genekb_cellmodel_cli.app.output import show, table
+from genekb_cellmodel_cli.app.signature import Arguments
 
 if TYPE_CHECKING:
     from cellmodel.bench.runner import BenchResult
@@ -120,18 +121,9 @@ def _show_results(found: "BenchResult", output: Path, *, json: bool) -> None:
 def evaluate(
     path: Annotated[Path, typer.Argument(help="Cells with clusters and an annotator's labels.")],
     read: options.Reading,
-    truth: Annotated[str, typer.Option("--truth", "--labels", help="Column of obs with the annotator's labels.")],
-    pred: Annotated[str, typer.Option(help="Column of obs with the clusters.")] = "cellmodel",
-    batch_key: Annotated[
-        str | None, typer.Option(help="Column of obs with the batch of each cell: scores of integration (scIB), too.")
-    ] = None,
-    use_rep: Annotated[
-        list[str] | None,
-        typer.Option("--use-rep", help="With --batch-key: score this embedding of obsm, too; repeatable."),
-    ] = None,
-    confounded_ok: Annotated[
-        bool, typer.Option("--confounded-ok", help="With --batch-key: score although no type is in two batches.")
-    ] = False,
+    arguments: Arguments = arguments_of(
+        "cellmodel.bench.eval", "cells", "read", truth={"names": ("--truth", "--labels")}
+    ),
     json: options.Json = False,
 ) -> None:
     """Score clusters against labels, and with a batch key integration. Labels are read here and nowhere else.
@@ -140,25 +132,13 @@ def evaluate(
     """
     from dataclasses import asdict
 
-    from cellmodel.bench.metrics import evaluate_file
+    from cellmodel.bench.integration import BATCH, BIO, IntegrationReport
 
-    if batch_key is not None:
-        named = {"truth": truth, "batch_key": batch_key, "key": pred, "use_rep": use_rep or ()}
-        _evaluate_integration(path, read, json=json, confounded_ok=confounded_ok, **named)
+    found = arguments.call(path, read=read.config())
+    if not isinstance(found, IntegrationReport):
+        scores = asdict(found)
+        show(scores, table(("metric", "value"), scores.items()), json=json)
         return
-    if use_rep or confounded_ok:
-        raise typer.BadParameter("--use-rep and --confounded-ok are of scores of integration; give --batch-key, too")
-    scores = asdict(evaluate_file(path, truth=truth, pred=pred))
-    show(scores, table(("metric", "value"), scores.items()), json=json)
-
-
-def _evaluate_integration(path: Path, read: options.Reading, *, json: bool, **named: Any) -> None:
-    """Show scores of clusters, where there are any, and one row of scIB's scores an embedding."""
-    from dataclasses import asdict
-
-    from cellmodel.bench.integration import BATCH, BIO, evaluate_integration
-
-    found = evaluate_integration(path, read=read.config(), **named)
     clusters = asdict(found.clusters) if found.clusters else {}
     rows = [asdict(each) for each in found.embeddings]
     rows = [row | row.pop("metrics") for row in rows]

@@ -17,7 +17,7 @@ from matplotlib.colors import to_hex
 import cellmodel as cm
 from cellmodel.core.colors import cluster_color
 from cellmodel.core.errors import InputUnusable, NotAvailable
-from cellmodel.pl._file import PlotChoice, plot_file
+from cellmodel.pl._file import plot_file
 from cellmodel.pl._sankey import draw_flows
 
 CLUSTERS, GENES = ("0", "1", "2"), tuple(f"G{gene}" for gene in range(9))
@@ -244,13 +244,13 @@ def test_letters_that_the_font_lacks_and_cells_without_a_category_give_no_warnin
 def test_a_figure_of_a_file_is_that_of_its_cells_and_is_not_overwritten(cells, tmp_path):
     cells.write_h5ad(tmp_path / "cells.h5ad")
     output = tmp_path / "plot.svg"
-    plot_file(tmp_path / "cells.h5ad", output, PlotChoice(kind="sankey", columns="kind"))
+    plot_file(tmp_path / "cells.h5ad", output, kind="sankey", columns="kind")
     cm.pl.sankey(cells, "cellmodel", "kind", save=tmp_path / "own.svg")
     assert output.read_bytes() == (tmp_path / "own.svg").read_bytes()
     with pytest.raises(InputUnusable, match="exists; give another name, or overwrite=True"):
-        plot_file(tmp_path / "cells.h5ad", output, PlotChoice(kind="dotplot"))
+        plot_file(tmp_path / "cells.h5ad", output, kind="dotplot")
     with pytest.raises(InputUnusable, match="run `cellmodel attribute` first"):
-        plot_file(tmp_path / "cells.h5ad", tmp_path / "heat.svg", PlotChoice(kind="heatmap"))
+        plot_file(tmp_path / "cells.h5ad", tmp_path / "heat.svg", kind="heatmap")
 
 
 def test_heatmap_of_a_file_names_the_conditions_of_a_cluster(cells, tmp_path):
@@ -259,7 +259,7 @@ def test_heatmap_of_a_file_names_the_conditions_of_a_cluster(cells, tmp_path):
     table = pd.DataFrame(rows, columns=["cluster", "condition", "gene", "contribution"])
     copy.uns["cellmodel_attribution"] = {"contributions": table}
     copy.write_h5ad(tmp_path / "cells.h5ad")
-    plot_file(tmp_path / "cells.h5ad", tmp_path / "heat.svg", PlotChoice(kind="heatmap"))
+    plot_file(tmp_path / "cells.h5ad", tmp_path / "heat.svg", kind="heatmap")
     content = (tmp_path / "heat.svg").read_text()
     assert ">0, before</text>" in content
     assert ">0, after</text>" in content

@@ -16,7 +16,7 @@ from matplotlib.colors import to_hex
 import cellmodel as cm
 from cellmodel.core.colors import cluster_color
 from cellmodel.core.errors import InputUnusable
-from cellmodel.pl._file import PlotChoice, plot_file
+from cellmodel.pl._file import plot_file
 
 GRAY = "#e6e6e6"
 
@@ -111,8 +111,7 @@ def test_what_cannot_be_split_is_refused(cells, draw, error, message):
 
 def test_small_maps_of_a_file_are_those_of_its_cells_byte_for_byte(cells, tmp_path):
     cells.write_h5ad(tmp_path / "cells.h5ad")
-    choice = PlotChoice(kind="embedding", basis="X_umap", split_by="sample")
-    plot_file(tmp_path / "cells.h5ad", tmp_path / "one.svg", choice)
+    plot_file(tmp_path / "cells.h5ad", tmp_path / "one.svg", kind="embedding", basis="X_umap", split_by="sample")
     cm.pl.embedding(cells, "X_umap", split_by="sample", save=tmp_path / "own.svg")
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "own.svg").read_bytes()
     assert ">late (40)</text>" in (tmp_path / "one.svg").read_text()
