@@ -23,8 +23,9 @@ import scipy.sparse as sp
 from benchmarks.lib.protocol import load_datasets
 from cellmodel.core import random as seeding
 from cellmodel.core.config import GraphConfig
+from cellmodel.pp.features import principal_components
 from cellmodel.pp.neighbors import knn_graph
-from cellmodel.pp.normalize import normalize_log1p, principal_components
+from cellmodel.pp.normalize import normalize_log1p
 
 BLOCK = 20_000  # cells made and written at once: bounds memory
 DEPTH_SD = 0.3  # of the log of the depth factor

@@ -20,8 +20,10 @@ from scipy.stats import spearmanr
 import genekb
 from benchmarks.lib.protocol import DataSet, build_stores, load_datasets
 from cellmodel.io.cells import read_cells
+from cellmodel.pp.features import principal_components
 from cellmodel.pp.gene_weights import TextAdapter, own_informativeness, words_of
-from cellmodel.pp.normalize import detected_genes, highly_variable, normalize_log1p, principal_components
+from cellmodel.pp.moments import detected_genes, highly_variable
+from cellmodel.pp.normalize import normalize_log1p
 
 ALPHA = 1.0  # of the ridge
 MIN_SHARE = 0.02  # of the cells that must express a gene for it to be learnt from

@@ -15,7 +15,8 @@ from cellmodel.explain.enrichment import adjusted_p, overlap
 from cellmodel.explain.groups import GroupedCells
 from cellmodel.explain.markers import MarkerTable, rank_markers, upregulated
 from cellmodel.io.cells import Cells
-from cellmodel.pp.normalize import detected_genes, log_expression
+from cellmodel.pp.moments import detected_genes
+from cellmodel.pp.normalize import log_expression
 
 _N_MARKERS, _MIN_OVERLAP = 50, 2  # markers of a cluster at most, and genes that it shares with its type at least
 _MAX_P = 0.05  # adjusted p value up to which a gene is a marker, and up to which a cluster is named

@@ -16,10 +16,10 @@ from cellmodel.core.stages import AnyStages
 from cellmodel.explain.markers import MarkerTable, SideMarkers, markers_of_splits, rank_by_moments
 from cellmodel.explain.words import ClusterWords, words_by_moments
 from cellmodel.io.backed import AnyCells
-from cellmodel.pp.blocks import LogExpression, kept_moments
 from cellmodel.pp.features import Features
-from cellmodel.pp.moments import GroupMoments
+from cellmodel.pp.moments import GroupMoments, kept_moments
 from cellmodel.pp.neighbors import knn_graph
+from cellmodel.pp.normalize import LogExpression
 from cellmodel.pp.text.align import GeneAlignment
 from cellmodel.pp.text.paths import apply_knowledge
 from cellmodel.pp.text.sentences import SentenceRecord, read_clusters

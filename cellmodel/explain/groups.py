@@ -17,7 +17,8 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import Cells, is_whole, obs_columns
 from cellmodel.io.records import stored_table
-from cellmodel.pp.normalize import detected_genes, log_expression
+from cellmodel.pp.moments import detected_genes
+from cellmodel.pp.normalize import log_expression
 from cellmodel.pp.text.align import GeneAlignment, align_cells
 from genekb.core.messages import MOST_NAMES, known_names
 

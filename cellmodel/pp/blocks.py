@@ -1,19 +1,18 @@
-"""Cells in memory or backed, read in blocks: what one pass over the values finds, and log-normalized expression."""
+"""Backed cells: the matrix of their file chosen and read once, block by block."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
-import scipy.sparse as sp
 from jaxtyping import Int
 
-from cellmodel.core.arrays import CellBlocks, CellByGene, Labels, ahead, in_order, row_blocks
+from cellmodel.core.arrays import CellBlocks
 from cellmodel.core.stages import AnyStages, Arrays, InputStages, Stages
 from cellmodel.io.backed import (
     BACKED_ABOVE,
@@ -28,7 +27,6 @@ from cellmodel.io.backed import (
 from cellmodel.io.cells import ObsCategories, ReadConfig, obs_categories, read_cells
 from cellmodel.io.formats.anndata import notes_on
 from cellmodel.io.matrix import (
-    LOG1P_MAX,
     USABLE,
     ValueKind,
     ValueReport,
@@ -38,115 +36,9 @@ from cellmodel.io.matrix import (
     name_genes,
     note_oddities,
 )
-from cellmodel.io.quality import figures_of_block, mitochondrial_genes
+from cellmodel.io.quality import mitochondrial_genes
 from cellmodel.io.writers import check_tables
-from cellmodel.pp.moments import GeneSums, GroupMoments, Transform, cluster_moments, without_zeros
-from cellmodel.pp.normalize import log_values, scaled_entries, size_factors
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class LogExpression:
-    """Log-normalized expression of some genes, block by block."""
-
-    matrix: CellByGene | CellBlocks  # the values as they are
-    kind: ValueKind  # what they are; log1p values are used as they are
-    columns: Int[np.ndarray, " gene"] | None = None  # genes to keep; None for all
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Number of cells and of genes."""
-        n_cells, n_genes = self.matrix.shape
-        return n_cells, n_genes if self.columns is None else len(self.columns)
-
-    def blocks(self) -> Iterator[CellByGene]:
-        """Give the cells in their order, some at a time."""
-        return in_order(self.of, row_blocks(self.matrix))
-
-    def of(self, values: CellByGene) -> CellByGene:
-        """Expression of cells whose values, of all genes, are in memory."""
-        return log_values(values, self.kind, self.columns)
-
-
-def scan(
-    matrix: CellByGene | CellBlocks,
-    *,
-    kind: ValueKind,
-    batches: ObsCategories | None = None,
-    mito: Int[np.ndarray, " mito"] | None = None,
-) -> Scan:
-    """Read all values once.
-
-    ``kind``: what the values are taken for; the report says what they look like. ``batches``: within which moments are
-    taken, too. ``mito``: columns of mitochondrial genes. Moments are zero where values are
-    negative, not finite, or no logarithms though taken for such, since nothing can be made of those.
-    """
-    n_cells, n_genes = matrix.shape
-    tally, linear = ValueTally(), GeneSums(n_genes, n_groups=1 if batches is None else len(batches.names))
-    depth, of_mito, totals = np.zeros(n_cells), np.zeros(n_cells), np.zeros(n_genes)
-    n_above = np.zeros(n_cells, dtype=np.int64)
-    mito = np.zeros(0, dtype=np.int64) if mito is None else mito
-    highest = LOG1P_MAX if kind == ValueKind.LOG1P else np.finfo(np.float32).max
-    start = 0
-    for read in ahead(row_blocks(matrix)):
-        tally.add(read)
-        rows = slice(start, start + read.shape[0])
-        depth[rows] = np.asarray(read.sum(axis=1, dtype=np.float64)).ravel()
-        n_above[rows], of_mito[rows] = figures_of_block(read, mito)
-        start = rows.stop
-        if read.data.min(initial=0) >= 0 and read.data.max(initial=0) <= highest:
-            block = without_zeros(read)
-            totals += np.bincount(block.indices, block.data, minlength=n_genes)
-            groups = None if batches is None else batches.codes[rows]
-            linear.add(block, groups, transform=_before_logarithm(block, kind))
-    (mean,), (scatter,) = (linear if batches is None else linear.pooled()).moments()
-    within = None if batches is None else linear.moments()
-    return Scan(
-        report=tally.report(),
-        depth=depth,
-        totals=totals,
-        n_genes=n_above,
-        mito=of_mito,
-        n_cells=linear.n_expressing.sum(axis=0).astype(np.int64),
-        mean=mean,
-        variance=scatter / max(n_cells - 1, 1),
-        batch_mean=None if within is None else within[0],
-        batch_variance=None if within is None else within[1] / np.maximum(linear.n_cells - 1, 1)[:, None],
-    )
-
-
-def _before_logarithm(block: CellByGene, kind: ValueKind) -> Transform:
-    """Give what turns stored values into normalized ones, without a logarithm."""
-    if kind == ValueKind.LOG1P:
-        return lambda values, _: np.expm1(values)
-    scale = size_factors(block)
-    return lambda _, rows: scaled_entries(block, scale, rows)
-
-
-def expression_of(cells: AnyCells, columns: Sequence[int] | Int[np.ndarray, " gene"] | None = None) -> CellByGene:
-    """Log-normalized expression of some genes of all cells, in memory; of backed cells a block is read at a time."""
-    chosen = None if columns is None else np.asarray(columns, dtype=np.int64)
-    return sp.vstack(list(LogExpression(matrix=cells.matrix, kind=cells.kind, columns=chosen).blocks()), format="csr")
-
-
-_SIDES: Final = ("inside", "rest")
-
-
-def kept_moments(expression: LogExpression, clusters: Labels, stages: AnyStages) -> tuple[GroupMoments, GroupMoments]:
-    """Moments of genes in each cluster and in its rest, see :func:`cluster_moments`, kept as a stage of the run."""
-
-    def make(arrays: Arrays) -> Mapping[str, Any]:
-        for side, moments in zip(_SIDES, cluster_moments(expression, clusters), strict=True):
-            for name, values in asdict(moments).items():
-                arrays.save(f"{side}.{name}", values)
-        return {}
-
-    stored = stages.run("moments", make).arrays
-    inside, rest = (
-        GroupMoments(**{field.name: np.array(stored[f"{side}.{field.name}"]) for field in fields(GroupMoments)})
-        for side in _SIDES
-    )
-    return inside, rest
-
+from cellmodel.pp.moments import scan
 
 log = logging.getLogger(__name__)
 _OF_GENES_AND_CELLS: Final = tuple(field.name for field in fields(Scan) if field.name != "report")

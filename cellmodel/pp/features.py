@@ -12,24 +12,18 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from cellmodel.core.arrays import CellByGene, CellGraph, Embedding, Labels
+from cellmodel.core.arrays import CellByGene, CellGraph, Embedding, Labels, in_order, row_blocks
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, InputStages, MemoryStages, Stage, Stages
 from cellmodel.io.backed import AnyCells, BackedCells, Scan
 from cellmodel.io.cells import ObsCategories, obsm_embedding, spatial_coordinates
 from cellmodel.io.matrix import ValueKind
-from cellmodel.pp.blocks import LogExpression, scan
 from cellmodel.pp.gene_weights import information_weights, own_informativeness
 from cellmodel.pp.integrate import Integrated, Mixing, integrate, mix_within, read_batches
+from cellmodel.pp.moments import column_moments, scan, variable_by_moments, variable_in_batches
 from cellmodel.pp.neighbors import measured_knn_graph, smooth, snn_weights
-from cellmodel.pp.normalize import (
-    Components,
-    fit_components,
-    principal_axes,
-    variable_by_moments,
-    variable_in_batches,
-)
+from cellmodel.pp.normalize import LogExpression
 from cellmodel.pp.spatial import likeness, morans_i, spatial_graph
 from genekb.core.messages import counted, listed
 
@@ -38,6 +32,26 @@ LOW_DATA_COMPONENTS: Final = 10
 BATCH_CELLS: Final = 30  # of a batch; the variance of genes over fewer says little
 SAME_PLACE: Final = 1e-3  # rounding alone; cells that differ in anything are further apart
 FEW_CELLS: Final = 200  # up to which the low-data mode is proposed
+_SPARSE_BELOW: Final = 0.12  # fraction of non-zero values up to which sparse products of genes are the faster ones
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Components:
+    """Leading principal components of expression, which new cells can be projected on as well."""
+
+    mean: Float[np.ndarray, " gene"]  # of each gene, over the cells that the components were fitted to
+    # (gene, dim) the leading component first: orthonormal columns, times the weights of the genes where these have any
+    loadings: Float[np.ndarray, "gene dim"]
+
+    def __call__(self, expression: CellByGene, *, out: Embedding | None = None) -> Embedding:
+        """Float32 scores of cells, in ``out`` if it is given; sparse expression is never made dense."""
+        shape = (expression.shape[0], self.loadings.shape[1])
+        scores = np.empty(shape, dtype=np.float32) if out is None else out
+        start, shift = 0, self.mean @ self.loadings
+        for found in in_order(lambda block: block.astype(np.float64) @ self.loadings - shift, row_blocks(expression)):
+            scores[start : start + len(found)] = found
+            start += len(found)
+        return scores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -277,3 +291,63 @@ def _csr(stage: Stage, prefix: str, *, shape: tuple[int, int]) -> sp.csr_matrix:
     """Give a CSR matrix over arrays of a stage, which are not copied."""
     parts = tuple(np.asarray(stage.arrays[f"{prefix}{part}"]) for part in ("data", "indices", "indptr"))
     return sp.csr_matrix(parts, shape=shape, copy=False)
+
+
+def fit_components(
+    expression: CellByGene, *, n_components: int = 30, weights: Float[np.ndarray, " gene"] | None = None
+) -> Components:
+    """Leading principal components of gene-centered, not z-scored, expression.
+
+    Eigenvectors of the covariance of the genes, which is summed in one pass over blocks of cells: expression may be
+    mapped from a file, and memory is O(genes squared). Signs are fixed by making the largest loading of each component
+    positive.
+
+    ``n_components``: at most; fewer if there are fewer genes, or fewer than that many cells and one. ``weights``: of
+    the genes; all 1 if None.
+    """
+    from scipy.linalg import eigh
+
+    n_cells, n_genes = expression.shape
+    n_kept = min(n_components, n_genes, max(n_cells - 1, 1))
+    mean = column_moments(expression)[0]
+    scale = np.ones(n_genes) if weights is None else weights
+    scatter = (_summed_products(expression) - n_cells * np.outer(mean, mean)) * np.outer(scale, scale)
+    loadings = eigh(scatter, subset_by_index=(n_genes - n_kept, n_genes - 1), overwrite_a=True)[1][:, ::-1]
+    return Components(mean=mean, loadings=scale[:, None] * loadings * _signs(loadings))
+
+
+def _summed_products(expression: CellByGene) -> Float[np.ndarray, "gene gene"]:
+    """Sum the products of all pairs of genes over the cells, block by block."""
+
+    def of_block(block: CellByGene) -> Float[np.ndarray, "gene gene"]:
+        values = block.astype(np.float64)
+        if values.nnz < _SPARSE_BELOW * np.prod(values.shape):
+            return (values.T @ values).toarray()
+        dense = values.toarray()
+        return dense.T @ dense
+
+    products = np.zeros((expression.shape[1], expression.shape[1]))
+    for of_genes in in_order(of_block, row_blocks(expression)):
+        products += of_genes
+    return products
+
+
+def _signs(axes: Float[np.ndarray, "dim component"]) -> Float[np.ndarray, " component"]:
+    """Signs that make the largest entry of each column positive."""
+    return np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+
+
+def principal_components(expression: CellByGene, *, n_components: int = 30) -> Embedding:
+    """Scores of cells on their own leading components; see :func:`fit_components`."""
+    return fit_components(expression, n_components=n_components)(expression)
+
+
+def principal_axes(embedding: Embedding) -> Embedding:
+    """Rotate an embedding so that its axes are uncorrelated, the one of most variance first, less its mean.
+
+    Distances stay as they are. Signs as in :func:`fit_components`.
+    """
+    points = embedding.astype(np.float64)
+    points -= points.mean(axis=0)
+    axes = np.linalg.eigh(points.T @ points)[1][:, ::-1]
+    return np.asarray(points @ (axes * _signs(axes)), dtype=np.float32)

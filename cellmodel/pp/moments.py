@@ -1,17 +1,24 @@
-"""Mean and variance of each gene over the cells, or over groups of them, from sums of the stored values."""
+"""Mean and variance of each gene over the cells, or over groups of them; the genes that are highly variable by them."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final, TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 
 from cellmodel.core.arrays import CellBlocks, CellByGene, Labels, ahead, in_order, row_blocks
+from cellmodel.core.errors import InputUnusable
+from cellmodel.core.stages import AnyStages, Arrays
+from cellmodel.io.backed import Scan
+from cellmodel.io.cells import ObsCategories
+from cellmodel.io.matrix import LOG1P_MAX, ValueKind, ValueTally
+from cellmodel.io.quality import figures_of_block
+from cellmodel.pp.normalize import Entries, LogExpression, runs_of_rows, scaled_entries, size_factors
 
-Entries: TypeAlias = Float[np.ndarray, " entry"]
 Transform: TypeAlias = Callable[[Entries, slice], Entries]  # values of some rows, and which rows
-_ENTRIES: Final = 1 << 18  # stored entries that are summed at once, about: bounds memory
+_N_BINS: Final = 20  # bins of mean expression within which Seurat's rule compares dispersions
 
 
 class GeneSums:
@@ -76,15 +83,6 @@ class GeneSums:
         scatter = self.squares - cells * mean**2
         scatter[scatter <= 4 * cells * np.finfo(np.float64).eps * self.squares] = 0.0
         return mean, scatter
-
-
-def runs_of_rows(indptr: Int[np.ndarray, " row"]) -> Iterator[slice]:
-    """Rows of about so many entries, one run after the other."""
-    start, last = 0, len(indptr) - 1
-    while start < last:
-        stop = max(int(np.searchsorted(indptr, indptr[start] + _ENTRIES, side="right")) - 1, start + 1)
-        yield slice(start, min(stop, last))
-        start = stop
 
 
 def column_moments(
@@ -173,3 +171,187 @@ def overall_mean_and_deviation(inside: GroupMoments) -> tuple[Float[np.ndarray, 
     within = (inside.n_cells - 1) @ inside.variance
     between = inside.n_cells @ (inside.mean - mean) ** 2
     return mean, np.sqrt((within + between) / n_cells)
+
+
+def scan(
+    matrix: CellByGene | CellBlocks,
+    *,
+    kind: ValueKind,
+    batches: ObsCategories | None = None,
+    mito: Int[np.ndarray, " mito"] | None = None,
+) -> Scan:
+    """Read all values once.
+
+    ``kind``: what the values are taken for; the report says what they look like. ``batches``: within which moments are
+    taken, too. ``mito``: columns of mitochondrial genes. Moments are zero where values are
+    negative, not finite, or no logarithms though taken for such, since nothing can be made of those.
+    """
+    n_cells, n_genes = matrix.shape
+    tally, linear = ValueTally(), GeneSums(n_genes, n_groups=1 if batches is None else len(batches.names))
+    depth, of_mito, totals = np.zeros(n_cells), np.zeros(n_cells), np.zeros(n_genes)
+    n_above = np.zeros(n_cells, dtype=np.int64)
+    mito = np.zeros(0, dtype=np.int64) if mito is None else mito
+    highest = LOG1P_MAX if kind == ValueKind.LOG1P else np.finfo(np.float32).max
+    start = 0
+    for read in ahead(row_blocks(matrix)):
+        tally.add(read)
+        rows = slice(start, start + read.shape[0])
+        depth[rows] = np.asarray(read.sum(axis=1, dtype=np.float64)).ravel()
+        n_above[rows], of_mito[rows] = figures_of_block(read, mito)
+        start = rows.stop
+        if read.data.min(initial=0) >= 0 and read.data.max(initial=0) <= highest:
+            block = without_zeros(read)
+            totals += np.bincount(block.indices, block.data, minlength=n_genes)
+            groups = None if batches is None else batches.codes[rows]
+            linear.add(block, groups, transform=_before_logarithm(block, kind))
+    (mean,), (scatter,) = (linear if batches is None else linear.pooled()).moments()
+    within = None if batches is None else linear.moments()
+    return Scan(
+        report=tally.report(),
+        depth=depth,
+        totals=totals,
+        n_genes=n_above,
+        mito=of_mito,
+        n_cells=linear.n_expressing.sum(axis=0).astype(np.int64),
+        mean=mean,
+        variance=scatter / max(n_cells - 1, 1),
+        batch_mean=None if within is None else within[0],
+        batch_variance=None if within is None else within[1] / np.maximum(linear.n_cells - 1, 1)[:, None],
+    )
+
+
+def _before_logarithm(block: CellByGene, kind: ValueKind) -> Transform:
+    """Give what turns stored values into normalized ones, without a logarithm."""
+    if kind == ValueKind.LOG1P:
+        return lambda values, _: np.expm1(values)
+    scale = size_factors(block)
+    return lambda _, rows: scaled_entries(block, scale, rows)
+
+
+_SIDES: Final = ("inside", "rest")
+
+
+def kept_moments(expression: LogExpression, clusters: Labels, stages: AnyStages) -> tuple[GroupMoments, GroupMoments]:
+    """Moments of genes in each cluster and in its rest, see :func:`cluster_moments`, kept as a stage of the run."""
+
+    def make(arrays: Arrays) -> Mapping[str, Any]:
+        for side, moments in zip(_SIDES, cluster_moments(expression, clusters), strict=True):
+            for name, values in asdict(moments).items():
+                arrays.save(f"{side}.{name}", values)
+        return {}
+
+    stored = stages.run("moments", make).arrays
+    inside, rest = (
+        GroupMoments(**{field.name: np.array(stored[f"{side}.{field.name}"]) for field in fields(GroupMoments)})
+        for side in _SIDES
+    )
+    return inside, rest
+
+
+def detected_genes(counts: CellByGene, *, min_cells: int = 3) -> Bool[np.ndarray, " gene"]:
+    """Mark the genes with a value above zero in at least ``min_cells`` cells."""
+    found = np.bincount(counts.indices[counts.data > 0], minlength=counts.shape[1])
+    return np.asarray(found >= min_cells)
+
+
+def highly_variable(expression: CellByGene, *, n_top: int = 2000) -> Int[np.ndarray, " gene"]:
+    """Choose the genes that vary more than others of their mean: Scanpy's ``flavor="seurat"`` :cite:`satija2015seurat`.
+
+    The log of variance over mean is turned into a z-score within 20 bins of log mean expression, both taken on the
+    scale before the logarithm. A gene alone in its bin scores 1. Genes that tie with the last one are kept too, so that
+    the choice does not depend on the order of the genes.
+
+    Returns column numbers in rising order: all columns if there are no more than ``n_top``, otherwise without the genes
+    whose score is not defined (no variance, or none within their bin).
+    """
+    if expression.shape[1] <= n_top:
+        return variable_by_moments(*np.zeros((2, expression.shape[1])), n_top=n_top)
+    sums = GeneSums(expression.shape[1])
+    for block in row_blocks(expression):
+        sums.add(block, transform=lambda values, _: np.expm1(values))
+    (mean,), (scatter,) = sums.moments()
+    return variable_by_moments(mean, scatter / max(expression.shape[0] - 1, 1), n_top=n_top)
+
+
+def variable_by_moments(
+    mean: Float[np.ndarray, " gene"], variance: Float[np.ndarray, " gene"], *, n_top: int
+) -> Int[np.ndarray, " gene"]:
+    """Choose genes as :func:`highly_variable`, from mean and variance before the logarithm.
+
+    Raises ``InputUnusable`` if there is a choice to make and no gene varies.
+    """
+    n_genes = len(mean)
+    if n_genes <= n_top:
+        return np.arange(n_genes)
+    score = _dispersion_scores(mean, variance)
+    if np.isnan(score).all():
+        raise InputUnusable(
+            f"none of {n_genes:,} genes varies after normalizing, so the cells are all the same; is it the right layer "
+            "(`layer`), or one cell written many times?"
+        )
+    return np.flatnonzero(_is_top(score, n_top=n_top))
+
+
+def variable_in_batches(
+    mean: Float[np.ndarray, "batch gene"], variance: Float[np.ndarray, "batch gene"], *, n_top: int
+) -> Int[np.ndarray, " gene"]:
+    """Choose genes that are highly variable within batches: Scanpy's ``batch_key`` with ``flavor="seurat"``.
+
+    A gene is ranked by the number of batches in which :func:`variable_by_moments` would choose it, then by the mean of
+    its scores, 0 where a batch gives none. Ties and columns: see there, and so are the errors.
+    """
+    n_genes = mean.shape[1]
+    if n_genes <= n_top:
+        return variable_by_moments(mean[0], variance[0], n_top=n_top)
+    scores = np.full(mean.shape, np.nan)
+    for score, center, spread in zip(scores, mean, variance, strict=True):
+        seen = np.flatnonzero(center > 0)
+        if len(seen):
+            score[seen] = _dispersion_scores(center[seen], spread[seen])
+    n_batches = np.sum([_is_top(score, n_top=n_top) for score in scores], axis=0)
+    if not n_batches.any():
+        return variable_by_moments(mean.mean(axis=0), variance.mean(axis=0), n_top=n_top)
+    mean_score = np.where(np.isnan(scores), 0.0, scores).mean(axis=0)
+    rank = np.unique(np.column_stack([n_batches, mean_score]), axis=0, return_inverse=True)[1].ravel()
+    return np.flatnonzero((rank >= np.sort(rank)[n_genes - n_top]) & (n_batches > 0))
+
+
+def _is_top(score: Float[np.ndarray, " gene"], *, n_top: int) -> Bool[np.ndarray, " gene"]:
+    """Mark the genes of the highest scores, and those that tie with the last one; none without a score."""
+    usable = score[~np.isnan(score)]
+    if usable.size == 0:
+        return np.zeros(len(score), dtype=np.bool_)
+    last = max(usable.size - n_top, 0)
+    return np.asarray(score >= np.partition(usable, last)[last])
+
+
+def _dispersion_scores(
+    mean: Float[np.ndarray, " gene"], variance: Float[np.ndarray, " gene"]
+) -> Float[np.ndarray, " gene"]:
+    """Z-score of log dispersion within bins of log mean; NaN where it is not defined."""
+    mean = np.where(mean == 0, 1e-12, mean)
+    dispersion = np.log(variance / mean, out=np.full(len(mean), np.nan), where=variance > 0)
+    bins = _equal_width_bins(np.log1p(mean))
+    defined = ~np.isnan(dispersion)
+    center, spread = _bin_statistics(bins[defined], dispersion[defined])
+    score = np.full(len(mean), np.nan)
+    np.divide(dispersion - center[bins], spread[bins], out=score, where=defined & (spread[bins] != 0))
+    return score
+
+
+def _equal_width_bins(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Bin number of each value; bins are closed on the right, as in ``pandas.cut``."""
+    edges = np.linspace(values.min(), values.max(), _N_BINS + 1)
+    return np.asarray(np.clip(np.searchsorted(edges, values, side="left") - 1, 0, _N_BINS - 1), dtype=np.int64)
+
+
+def _bin_statistics(
+    bins: NDArray[np.int64], dispersion: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation within each bin; (0, the value itself) for a gene that is alone in its bin."""
+    n_genes = np.bincount(bins, minlength=_N_BINS)
+    center = np.bincount(bins, dispersion, minlength=_N_BINS) / np.maximum(n_genes, 1)
+    squares = np.bincount(bins, (dispersion - center[bins]) ** 2, minlength=_N_BINS)
+    spread = np.sqrt(squares / np.maximum(n_genes - 1, 1))
+    alone = n_genes == 1
+    return np.where(alone, 0.0, center), np.where(alone, center, spread)

@@ -23,9 +23,11 @@ from cellmodel.io.quality import (
     rows_to_keep,
     table_of,
 )
-from cellmodel.pp.blocks import LogExpression, scan, scan_again
+from cellmodel.pp.blocks import scan_again
+from cellmodel.pp.features import fit_components
+from cellmodel.pp.moments import scan, variable_by_moments
 from cellmodel.pp.neighbors import approximate_search, exact_search
-from cellmodel.pp.normalize import fit_components, variable_by_moments
+from cellmodel.pp.normalize import LogExpression
 
 _SIMULATED: Final = 2  # doublets a cell
 _EXPECTED: Final = 0.05  # rate of doublets before any is seen

@@ -43,8 +43,10 @@ from cellmodel.core.arrays import CellGraph, Embedding, Labels
 from cellmodel.core.config import GraphConfig, RunConfig
 from cellmodel.io.cells import Cells
 from cellmodel.io.matrix import ValueKind
+from cellmodel.pp.features import principal_components
+from cellmodel.pp.moments import detected_genes, highly_variable
 from cellmodel.pp.neighbors import knn_graph, snn_weights
-from cellmodel.pp.normalize import detected_genes, highly_variable, normalize_log1p, principal_components
+from cellmodel.pp.normalize import normalize_log1p
 from cellmodel.tl._run.pipeline import run
 
 if TYPE_CHECKING:

@@ -22,9 +22,10 @@ from cellmodel.cluster.structure import SIGNIFICANT, check_structure
 from cellmodel.core.arrays import CellByGene, Embedding
 from cellmodel.core.config import RESOLUTION, GraphConfig, RunConfig
 from cellmodel.io.cells import read_cells, read_obs_columns
-from cellmodel.pp.features import make_features
+from cellmodel.pp.features import make_features, principal_components
+from cellmodel.pp.moments import detected_genes, highly_variable
 from cellmodel.pp.neighbors import knn_graph, snn_weights
-from cellmodel.pp.normalize import detected_genes, highly_variable, normalize_log1p, principal_components
+from cellmodel.pp.normalize import normalize_log1p
 
 LINES = "mixology_celseq2_5cl"
 N_CELLS, N_GENES, DEPTH = 1000, 3000, 3000

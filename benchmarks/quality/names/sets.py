@@ -18,7 +18,8 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.random import generator
 from cellmodel.io.cells import ReadConfig, obs_columns, read_cells
 from cellmodel.pp.features import make_features
-from cellmodel.pp.normalize import highly_variable, log_expression
+from cellmodel.pp.moments import highly_variable
+from cellmodel.pp.normalize import log_expression
 from cellmodel.pp.text.align import align_cells
 from cellmodel.tl._run.pipeline import run
 from genekb.genes.texts import find_template

@@ -14,8 +14,7 @@ from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, Embedding, row_ranges
 from cellmodel.nn.modules import weights_of, with_weights
 from cellmodel.nn.train import Forward, TrainConfig, find_device, fit
-from cellmodel.pp.moments import column_moments
-from cellmodel.pp.normalize import highly_variable
+from cellmodel.pp.moments import column_moments, highly_variable
 from cellmodel.recipes.base import CellViews, NewCells, Representation
 from cellmodel.recipes.graph_training import in_content_order
 

@@ -24,9 +24,9 @@ from cellmodel.explain.samples.pseudobulk import Pseudobulk, sum_by_group
 from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import ObsCategories, obs_categories
 from cellmodel.io.matrix import ValueKind
-from cellmodel.pp.blocks import LogExpression
 from cellmodel.pp.integrate import ONE_BATCH
 from cellmodel.pp.moments import cluster_moments
+from cellmodel.pp.normalize import LogExpression
 from genekb.core.messages import known_names, listed
 
 if TYPE_CHECKING:

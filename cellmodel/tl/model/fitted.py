@@ -28,9 +28,10 @@ from cellmodel.io.cells import Cells, ObsCategories, obs_categories
 from cellmodel.io.formats.array_folder import read_folder, write_folder
 from cellmodel.io.records import Lineage, digest_of, holds_same
 from cellmodel.io.writers import MODEL
+from cellmodel.pp.features import Components
 from cellmodel.pp.integrate import map_to_reference
 from cellmodel.pp.neighbors import attach, nearest_votes, smooth
-from cellmodel.pp.normalize import Components, log_expression
+from cellmodel.pp.normalize import log_expression
 from cellmodel.pp.text.paths import TextMap, mix_paths
 from cellmodel.recipes.base import Embed, NewCells, Representation
 from cellmodel.recipes.registry import find_recipe

@@ -5,8 +5,9 @@ import scipy.sparse as sp
 from cellmodel.cluster.algorithms import communities
 from cellmodel.cluster.structure import Structure, check_structure
 from cellmodel.core.config import RESOLUTION, GraphConfig
+from cellmodel.pp.features import principal_components
 from cellmodel.pp.neighbors import knn_graph, snn_weights
-from cellmodel.pp.normalize import normalize_log1p, principal_components
+from cellmodel.pp.normalize import normalize_log1p
 
 
 def groups(n_groups, *, seed=0, size=30, distance=15):

@@ -11,10 +11,10 @@ from cellmodel.core.config import BatchConfig, GraphConfig, RunConfig
 from cellmodel.core.stages import MemoryStages
 from cellmodel.io.cells import ObsCategories
 from cellmodel.io.matrix import ValueKind
-from cellmodel.pp.blocks import scan
+from cellmodel.pp.features import principal_axes
 from cellmodel.pp.integrate import Integrated, integrate, map_to_reference, mix_within
+from cellmodel.pp.moments import scan, variable_in_batches
 from cellmodel.pp.neighbors import faiss_centers, knn_graph
-from cellmodel.pp.normalize import principal_axes, variable_in_batches
 from tests.support.batches import two_protocols
 
 

@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellmodel.core.errors import InputUnusable
-from cellmodel.pp.normalize import detected_genes, highly_variable, normalize_log1p, principal_components
+from cellmodel.pp.features import principal_components
+from cellmodel.pp.moments import detected_genes, highly_variable
+from cellmodel.pp.normalize import normalize_log1p
 from tests.support import oracles, strategies
 
 

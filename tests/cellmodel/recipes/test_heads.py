@@ -8,8 +8,8 @@ from sklearn.metrics import adjusted_rand_score
 
 from cellmodel.core.config import GraphConfig, HeadName
 from cellmodel.core.errors import InputUnusable
+from cellmodel.pp.features import principal_components
 from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights
-from cellmodel.pp.normalize import principal_components
 from cellmodel.recipes.base import CellViews, Representation
 from cellmodel.recipes.heads import HEADS, find_head
 

@@ -6,8 +6,9 @@ import torch
 from cellmodel.core.config import GraphConfig
 from cellmodel.explain.clusters import neighbor_agreement
 from cellmodel.nn.modules import Projector
+from cellmodel.pp.features import principal_components
 from cellmodel.pp.neighbors import attach, knn_graph, smooth, snn_weights
-from cellmodel.pp.normalize import normalize_log1p, principal_components
+from cellmodel.pp.normalize import normalize_log1p
 from cellmodel.recipes import lowsample
 from cellmodel.recipes.base import CellViews, NewCells
 from cellmodel.recipes.lowsample import MOST_KEPT, RECIPE, represent

@@ -22,8 +22,10 @@ from cellmodel.io.cells import ReadConfig, read_cells
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.matrix import ValueKind, inspect_values
 from cellmodel.io.writers import write_cells
-from cellmodel.pp.blocks import read_backed_cells, scan
-from cellmodel.pp.normalize import detected_genes, fit_components, highly_variable, normalize_log1p
+from cellmodel.pp.blocks import read_backed_cells
+from cellmodel.pp.features import fit_components
+from cellmodel.pp.moments import detected_genes, highly_variable, scan
+from cellmodel.pp.normalize import normalize_log1p
 from cellmodel.recipes.registry import find_recipe, plugins, recipe_names
 from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run import task as running

@@ -18,8 +18,8 @@ from cellmodel.io.matrix import ValueKind
 from cellmodel.io.quality import N_GENES, PCT_MITO, TOTAL_COUNTS, figures_of_block, mitochondrial_genes
 from cellmodel.pl.report.collect.data import GeneValues, Row
 from cellmodel.pp.features import scan_cells
-from cellmodel.pp.moments import GeneSums, without_zeros
-from cellmodel.pp.normalize import log_values, variable_by_moments
+from cellmodel.pp.moments import GeneSums, variable_by_moments, without_zeros
+from cellmodel.pp.normalize import log_values
 from genekb.files.tables import read_list
 
 Genes = str | Path | Sequence[str]  # names, a file of them, or ``all``

@@ -13,8 +13,8 @@ from cellmodel.io.backed import AnyCells
 from cellmodel.io.records import input_record, run_record, stored_table
 from cellmodel.pl.report.collect.genes import by_cluster, columns_by_name
 from cellmodel.pl.report.collect.samples import outdated
-from cellmodel.pp.blocks import expression_of
-from cellmodel.pp.normalize import detected_genes
+from cellmodel.pp.moments import detected_genes
+from cellmodel.pp.normalize import expression_of
 from genekb.core.addresses import without_secrets
 
 if TYPE_CHECKING:
