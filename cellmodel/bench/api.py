@@ -3,16 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from cellmodel.bench.changes import parse_changes
+import numpy as np
+
+from cellmodel.bench.changes import Change, default_of, parse_changes
 from cellmodel.bench.integration import IntegrationReport, evaluate_integration
 from cellmodel.bench.jobs import ESTIMATED, GIVEN, BenchConfig, DataSet, find_datasets
 from cellmodel.bench.metrics import Scores, evaluate_file, score_columns
 from cellmodel.bench.perturbations import EffectScores, evaluate_predictions
 from cellmodel.bench.runner import BenchResult, run_bench
+from cellmodel.core.config import check_seed
 from cellmodel.core.tools import Kb, Paths, names_of, open_kb, paths_of
 from cellmodel.io.cells import ReadConfig, obs_columns
+from cellmodel.pl._benchmarks import check_figure, draw_sweep
 from genekb import Store
 from genekb.core.python import for_python
 
@@ -20,66 +24,160 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 Names = str | Sequence[str]  # a list, or text with commas between
-SEEDS = (0, 1, 2, 3, 4)
+Fractions = str | float | Sequence[float]
+_MOST_SEEDS: Final = 10_000
 
 
 @for_python
-def bench(
+def bench(  # noqa: PLR0913 - those of the command
     path: str | Path,
     output: str | Path,
     *,
     recipes: Names = "fused,pca-kmeans,pca-leiden",
-    seeds: Sequence[int] = SEEDS,
+    seeds: str | Sequence[int] = "0-4",
     kb: Kb | Sequence[Kb] = (),
     encoder: str | None = None,
     label_key: str | None = None,
     listing: str | Path | None = None,
-    data: Names = (),
+    data: Names | None = None,
     n_clusters: int | Literal["given", "estimated", "both", "auto"] | None = None,
-    settings: str | Sequence[str] = (),
+    settings: Names = (),
+    thin: Fractions | None = None,
+    drop_cells: Fractions | None = None,
+    dropout: Fractions | None = None,
     off: bool = False,
+    plot: str | Path | None = None,
+    overwrite: bool = False,
     batch_key: str | None = None,
     jobs: int = 1,
     read: ReadConfig | None = None,
 ) -> BenchResult:
     """Compare recipes on labeled files, or on changes of one, as `cellmodel bench` does; labels score alone.
 
-    ``path``: a folder of ``.h5ad`` files, or one file. ``recipes``: ``RECIPE[+HEAD][@KNOWLEDGE]`` each. ``kb``: stores,
-    of which the one that knows most genes of a file is taken. ``label_key``: column of obs with labels, ``cell_type``
-    in a folder; a file may have none where something is changed. ``n_clusters``: a number, ``estimated`` (or ``auto``),
-    ``given``, the number of types, or ``both``; by default both in a folder, of one file given where it has labels.
+    ``settings``, ``thin``, ``drop_cells``, ``dropout`` and ``off`` each change one thing, beside the complete run.
 
-    What is changed, one at a time beside the complete run: ``settings``, ``KEY=a,b,c`` each, such as
-    ``n_top_genes=500,1000``, also ``thin``, ``drop_cells`` and ``dropout``, fractions of the counts to keep, of the
-    cells to leave out, of the values above zero to set to zero; with ``off`` each part of a recipe is replaced or left
-    out: knowledge, text paths, objectives.
+    Parameters
+    ----------
+    path
+        Folder of labeled .h5ad files, or one file; a file may have no labels where something is changed.
+    output
+        Folder of the results; a run that was cut goes on.
+    recipes
+        RECIPE[+HEAD][@KNOWLEDGE] parted by commas, e.g. fused,scrcl+leiden@shuffled.
+    seeds
+        Seeds: numbers or ranges parted by commas, e.g. 0-4.
+    kb
+        Stores, of which the one that knows most genes of a file is taken.
+    encoder
+        Encoder of the store; its first one if None.
+    label_key
+        Column of obs with labels, for scores; cell_type in a folder.
+    listing
+        TOML with a table a file: file, label_key, labels (their origin), sha256.
+    data
+        Only these data sets, names parted by commas.
+    n_clusters
+        given (of the types), estimated, both, or a number; both if None, of one file given with labels.
+    settings
+        KEY=a,b,c: values of a setting, such as n_top_genes; one or several.
+    thin
+        Fractions of the counts to keep, e.g. 0.5,0.25,0.1.
+    drop_cells
+        Fractions of the cells to leave out.
+    dropout
+        Fractions of the values above zero to set to zero.
+    off
+        Leave out each part of a recipe: knowledge, text paths, objectives.
+    plot
+        Figure of what changes to write: .svg, .png or .pdf.
+    overwrite
+        Whether that figure may be replaced.
+    batch_key
+        Column of obs with the batch of each cell: integrated by recipes, scored by scIB.
+    jobs
+        Processes at once, each with one thread.
+    read
+        Where in the cells the values and the gene names are.
 
-    ``output``, ``batch_key``: see :class:`cellmodel.bench.jobs.BenchConfig`; ``listing``, ``data``: see
-    :func:`cellmodel.bench.jobs.find_datasets`. Raises ``InputUnusable`` if there is nothing to score; ``ValueError`` if
-    arguments do not go together.
+    Raises
+    ------
+    InputUnusable
+        If there is nothing to score.
+    ValueError
+        If arguments do not go together.
     """
-    changes, where = parse_changes(settings), Path(path)
+    where, folder, numbers = Path(path), Path(output), _parse_seeds(seeds)
+    changes = _parse_changes(settings, thin=thin, drop_cells=drop_cells, dropout=dropout)
+    if plot is not None:
+        if not changes:
+            raise ValueError(
+                "`plot` shows the curves of what is changed; give `settings`, `thin`, `drop_cells` or `dropout`"
+            )
+        check_figure(Path(plot), where, folder, overwrite=overwrite)
     if where.is_file():
         datasets = [_one_file(where, label_key, read, is_changed=bool(changes) or off, n_clusters=n_clusters)]
-        ways = n_clusters or ("given" if label_key else "estimated")
+        ways = _parse_ways(n_clusters, default="given" if label_key else "estimated")
     else:
-        table = None if listing is None else Path(listing)
-        datasets = find_datasets(where, listing=table, label_key=label_key or "cell_type", names=names_of(data))
+        ways = _parse_ways(n_clusters, default="both")
+        table, names = None if listing is None else Path(listing), names_of(data or ())
+        datasets = find_datasets(where, listing=table, label_key=label_key or "cell_type", names=names)
         datasets = [replace(one, read=read) if read else one for one in datasets]
-        ways = n_clusters or "both"
     config = BenchConfig(
         variants=names_of(recipes),
-        output=Path(output),
-        seeds=tuple(seeds),
+        output=folder,
+        seeds=numbers,
         stores=tuple(Path(open_kb(one).folder) for one in ([kb] if isinstance(kb, str | Path | Store) else kb)),
         encoder=encoder,
-        n_clusters=(GIVEN, ESTIMATED) if ways == "both" else (ESTIMATED if ways == "auto" else str(ways),),
-        changes=tuple(changes),
+        n_clusters=ways,
+        changes=changes,
         with_parts_off=off,
         n_processes=jobs,
         batch_key=batch_key,
     )
-    return run_bench(datasets, config)
+    found = run_bench(datasets, config)
+    if plot is not None:
+        unchanged = {change.setting: default_of(change.setting) for change in changes}
+        draw_sweep(found.rows, unchanged, Path(plot), overwrite=overwrite)
+    return found
+
+
+def _parse_seeds(seeds: str | Sequence[int]) -> tuple[int, ...]:
+    """Read seeds: numbers or ranges parted by commas, each seed once."""
+    if not isinstance(seeds, str):
+        return tuple(seeds)
+    found: dict[int, None] = {}
+    for part in seeds.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdecimal() or (last and not last.isdecimal()):
+            raise ValueError(f"`seeds` are numbers or ranges parted by commas, such as 0-4, not {seeds!r}")
+        start, end = int(first), int(last or first)
+        check_seed(start)
+        check_seed(end)
+        if end < start:
+            raise ValueError(f"`seeds` {part.strip()} ends below its start; write {end}-{start}")
+        if end - start >= _MOST_SEEDS:
+            raise ValueError(f"`seeds` {part.strip()} names {end - start + 1:,} seeds, at most {_MOST_SEEDS:,} are run")
+        found |= dict.fromkeys(range(start, end + 1))
+    return tuple(found)
+
+
+def _parse_changes(settings: Names, **fractions: Fractions | None) -> tuple[Change, ...]:
+    """Read what is changed: settings, and fractions by their names."""
+    given = [settings] if isinstance(settings, str) else list(settings)
+    for name, values in fractions.items():
+        if values is not None:
+            text = values if isinstance(values, str) else ",".join(map(str, np.atleast_1d(values)))
+            given.append(f"{name}={text}")
+    return tuple(parse_changes(given))
+
+
+def _parse_ways(n_clusters: object, *, default: str) -> tuple[str, ...]:
+    """Read the ways in which the number of clusters is found."""
+    way = default if n_clusters is None else str(n_clusters)
+    ways = {"both": (GIVEN, ESTIMATED), "auto": (ESTIMATED,)}.get(way, (way,))
+    if not {GIVEN, ESTIMATED}.issuperset(ways) and not (way.isdecimal() and int(way) >= 1):
+        raise ValueError(f"`n_clusters` is a number >= 1, auto, given, estimated or both, not {way!r}")
+    return ways
 
 
 def _one_file(

@@ -138,7 +138,7 @@ def test_the_largest_and_smallest_seeds_are_kept(seed, home, tmp_path, capsys, m
         ("0,4-0", "4-0 ends below its start; write 0-4"),
         ("0-4-2", "numbers or ranges parted by commas"),
         ("²", "numbers or ranges parted by commas"),
-        ("9223372036854775808", "a seed is a number from"),
+        ("9223372036854775808", "a seed must lie from"),
     ],
 )
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from operator import attrgetter
 from pathlib import Path
 from typing import get_args
 
@@ -20,13 +21,14 @@ NAMES = (
     "cluster", "run", "embed", "annotate", "search", "attribute", "classify", "predict", "compare", "markers",
     "composition", "perturb",
 )  # fmt: skip
+FUNCTIONS = [f"cellmodel.tl.{name}" for name in NAMES]
+FUNCTIONS += ["cellmodel.bench.bench", "cellmodel.bench.eval", "cellmodel.view"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_options_have_the_names_the_defaults_and_the_texts_of_the_arguments(name):
-    function = getattr(cm.tl, name)
-    arguments = inspect.signature(function).parameters
-    for option in OptionsOf(function=f"cellmodel.tl.{name}").parameters():
+    arguments = inspect.signature(attrgetter(name.removeprefix("cellmodel."))(cm)).parameters
+    for option in OptionsOf(function=name).parameters():
         default = arguments[option.name].default
         assert option.default == default or (default == () and not option.default), option.name
         assert get_args(option.annotation)[1].help

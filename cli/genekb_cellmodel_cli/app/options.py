@@ -38,32 +38,11 @@ def check_recipe(value: str) -> str:
         return check_name(value)
 
 
-_MOST_SEEDS: Final = 10_000
-
-
 def check_seed(seed: int) -> int:
     """Take a seed that a file can hold."""
     if seed not in SEEDS:
         raise typer.BadParameter(f"a seed is a number from {SEEDS[0]} to {SEEDS[-1]}, not {seed}")
     return seed
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """Read seeds: numbers or ranges parted by commas, each seed once."""
-    seeds: dict[int, None] = {}
-    for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if not first.isdecimal() or (last and not last.isdecimal()):
-            raise typer.BadParameter(f"--seeds are numbers or ranges parted by commas, such as 0-4, not {text!r}")
-        start, end = check_seed(int(first)), check_seed(int(last or first))
-        if end < start:
-            raise typer.BadParameter(f"--seeds {part.strip()} ends below its start; write {end}-{start}")
-        if end - start >= _MOST_SEEDS:
-            raise typer.BadParameter(
-                f"--seeds {part.strip()} names {end - start + 1:,} seeds, at most {_MOST_SEEDS:,} are run"
-            )
-        seeds |= dict.fromkeys(range(start, end + 1))
-    return tuple(seeds)
 
 
 def parse_n_clusters(text: str) -> int | None:

@@ -8,7 +8,7 @@ import typer
 
 import genekb
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.options import arguments_of, parse_n_clusters, parse_seeds
+from genekb_cellmodel_cli.app.options import arguments_of
 from genekb_cellmodel_cli.app.output import show, table
 from genekb_cellmodel_cli.app.signature import Arguments
 
@@ -22,89 +22,28 @@ def bench(
     path: Annotated[Path, typer.Argument(help="Folder of labeled .h5ad files, or one file of cells.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results; a run that was cut goes on.")],
     read: options.Reading,
-    recipes: Annotated[
-        str, typer.Option(help="RECIPE[+HEAD][@KNOWLEDGE] parted by commas, e.g. fused,scrcl+leiden@shuffled.")
-    ] = "fused,pca-kmeans,pca-leiden",
-    seeds: Annotated[str, typer.Option(help="Seeds: numbers or ranges parted by commas, e.g. 0-4.")] = "0-4",
     kb: Annotated[
         list[str] | None,
         typer.Option("--kb", help="Store; repeatable, the one that knows most genes of a file is taken."),
     ] = None,
-    encoder: options.Encoder = None,
-    label_key: Annotated[
-        str | None,
-        typer.Option("--label-key", "--truth", help="Column of obs with labels, for scores; cell_type in a folder."),
-    ] = None,
-    listing: Annotated[
-        Path | None, typer.Option(help="TOML with a table a file: file, label_key, labels (their origin), sha256.")
-    ] = None,
-    data: Annotated[str | None, typer.Option(help="Only these data sets, names parted by commas.")] = None,
-    n_clusters: Annotated[
-        str | None,
-        typer.Option(
-            help="given (of the types), estimated, both, or a number; both if left out, of one file given with labels."
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=a,b,c: values of a setting, such as n_top_genes; repeatable.")
-    ] = None,
-    thin: Annotated[str | None, typer.Option(help="Fractions of the counts to keep, e.g. 0.5,0.25,0.1.")] = None,
-    drop_cells: Annotated[str | None, typer.Option(help="Fractions of the cells to leave out.")] = None,
-    dropout: Annotated[str | None, typer.Option(help="Fractions of the values above zero to set to zero.")] = None,
-    off: Annotated[
-        bool, typer.Option("--off", help="Leave out each part of a recipe: knowledge, text paths, objectives.")
-    ] = False,
-    plot: Annotated[
-        Path | None, typer.Option(help="Figure of what changes to write: .svg, .png or .pdf."), options.A_PLOT
-    ] = None,
-    overwrite: options.Overwrite = False,
-    batch_key: Annotated[
-        str | None,
-        typer.Option(help="Column of obs with the batch of each cell: integrated by recipes, scored by scIB."),
-    ] = None,
-    jobs: Annotated[int, typer.Option(help="Processes at once, each with one thread.", min=1)] = 1,
     home: options.Home = None,
+    arguments: Arguments = arguments_of(
+        "cellmodel.bench.bench",
+        *("path", "output", "read"),
+        label_key={"names": ("--label-key", "--truth")},
+        n_clusters={},
+        settings={"names": ("--set",)},
+        plot={"written": options.A_PLOT},
+        jobs={"min": 1},
+    ),
     json: options.Json = False,
 ) -> None:
     """Compare recipes on labeled files, or what settings, depth, dropout, cells and parts change in one.
 
     Example: cellmodel bench DIR --recipes fused,scllm-dsc,pca-leiden --seeds 0-4 --kb human -o results/
     """
-    numbers = parse_seeds(seeds)
-    if n_clusters not in {None, "given", "estimated", "both"}:
-        n_clusters = parse_n_clusters(n_clusters) or "auto"  # type: ignore[assignment]  # a number, or a word
-    from cellmodel.bench.api import bench as run_bench
-    from cellmodel.bench.changes import default_of, parse_changes
-    from cellmodel.pl._benchmarks import check_figure, draw_sweep
-
-    fractions = {"thin": thin, "drop_cells": drop_cells, "dropout": dropout}
-    changed = [*(settings or ()), *(f"{name}={text}" for name, text in fractions.items() if text is not None)]
-    changes = parse_changes(changed)
-    if plot is not None and not changes:
-        raise ValueError("--plot shows the curves of what is changed; give --set, --thin, --drop-cells or --dropout")
-    if plot is not None:
-        check_figure(plot, path, output, overwrite=overwrite)
-    found = run_bench(
-        path,
-        output,
-        recipes=recipes,
-        seeds=numbers,
-        kb=[genekb.open(name, home=home) for name in kb or ()],
-        encoder=encoder,
-        label_key=label_key,
-        listing=listing,
-        data=data or (),
-        n_clusters=n_clusters,  # type: ignore[arg-type]
-        settings=changed,
-        off=off,
-        batch_key=batch_key,
-        jobs=jobs,
-        read=read.config(),
-    )
-    if plot is not None:
-        unchanged = {change.setting: default_of(change.setting) for change in changes}
-        draw_sweep(found.rows, unchanged, plot, overwrite=overwrite)
-    _show_results(found, output, json=json)
+    stores = [genekb.open(name, home=home) for name in kb or ()]
+    _show_results(arguments.call(path, output, kb=stores, read=read.config()), output, json=json)
 
 
 def _show_results(found: "BenchResult", output: Path, *, json: bool) -> None:
