@@ -2,6 +2,7 @@
 
 __all__ = [
     "blocks",
+    "doublets",
     "features",
     "gene_match",
     "gene_weights",
@@ -9,7 +10,6 @@ __all__ = [
     "moments",
     "neighbors",
     "normalize",
-    "quality",
     "spatial",
     "text",
 ]

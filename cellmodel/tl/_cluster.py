@@ -2,11 +2,14 @@
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import numpy as np
+
 import genekb
+from cellmodel.core.arrays import row_blocks
 from cellmodel.core.config import (
     BatchConfig,
     HeadName,
@@ -19,11 +22,22 @@ from cellmodel.core.config import (
 )
 from cellmodel.core.stages import AnyStages
 from cellmodel.core.tools import Kb, forwards_to, open_kb, path_of, tool
-from cellmodel.io.backed import AnyCells
-from cellmodel.io.cells import ReadConfig
+from cellmodel.io.backed import AnyCells, BackedCells, KeptMatrix
+from cellmodel.io.cells import Cells, ReadConfig, obs_categories
+from cellmodel.io.matrix import ValueKind
+from cellmodel.io.quality import (
+    CellQuality,
+    figures_of_block,
+    keep_rows,
+    mitochondrial_genes,
+    predicted_doublets,
+    rows_to_keep,
+    table_of,
+)
 from cellmodel.io.writers import MODEL
+from cellmodel.pp.blocks import scan_again
+from cellmodel.pp.doublets import find_doublets
 from cellmodel.pp.integrate import integration_version
-from cellmodel.pp.quality import check_doublets, with_quality
 from cellmodel.recipes.registry import plugin_version
 from cellmodel.tl._run.files import CellFiles, run_task
 from cellmodel.tl._run.pipeline import RunResult, check_settings, run
@@ -110,7 +124,6 @@ class ClusterJob(Task[CellRun]):
     def check(self, *, is_backed: bool) -> None:
         """Refuse settings that do not go together, or with cells that are backed."""
         check_settings(self.config, out_of_core=is_backed)
-        check_doublets(self.config, is_backed=is_backed)
         if self.model is not None:
             check_can_predict(self.config)
         if self.within is not None:
@@ -161,6 +174,61 @@ class ClusterJob(Task[CellRun]):
             from cellmodel.pl.report.write import write_report_of
 
             write_report_of(cells, self.report, cluster_key=key_added, overwrite=overwrite)
+
+
+def with_quality(cells: AnyCells, config: RunConfig, stages: AnyStages) -> AnyCells:
+    """Measure the quality of cells, and leave out those beyond the limits of ``config``: of the AnnData, in place.
+
+    ``InputUnusable`` if next to no cell is left, or the limits have nothing to compare with.
+    """
+    if cells.quality is not None:
+        return cells
+    mito = mitochondrial_genes(cells.names)
+    if isinstance(cells, BackedCells):
+        depth, n_genes, of_mito = cells.scan.depth, cells.scan.n_genes, cells.scan.mito
+    else:
+        found = [figures_of_block(block, mito) for block in row_blocks(cells.matrix)]
+        n_genes, of_mito = map(np.concatenate, zip(*found, strict=True))
+        depth = np.asarray(cells.matrix.sum(axis=1, dtype=np.float64)).ravel()
+    are_counts = cells.kind == ValueKind.COUNTS
+    quality = CellQuality(
+        n_genes=n_genes,
+        total_counts=depth if are_counts else None,
+        pct_mito=100 * of_mito / np.maximum(depth, 1) if are_counts and len(mito) else None,
+        n_measured=len(cells.names),
+        n_seen=len(n_genes),
+    )
+    kept = _without(replace(cells, quality=quality), quality, config, stages)
+    return _with_doublets(kept, config)
+
+
+def _without(cells: AnyCells, quality: CellQuality, config: RunConfig, stages: AnyStages) -> AnyCells:
+    """Leave out the cells beyond the limits."""
+    rows = rows_to_keep(quality, config.quality, source=cells.source)
+    if len(rows) == quality.n_seen:
+        return cells
+    dropped = {name: int((~kept).sum()) for name, kept in quality.kept_by(config.quality).items()}
+    quality = quality.take(rows, dropped)
+    if not isinstance(cells, BackedCells):
+        keep_rows(cells.adata, rows)
+        return replace(cells, matrix=cells.matrix[rows], quality=quality)
+    matrix = KeptMatrix(matrix=cells.matrix, rows=rows)
+    adata = table_of(cells.adata, rows, columns=cells.var_rows, names=cells.names)
+    batches = None if config.batch is None else obs_categories(adata, config.batch.key, source=cells.source)
+    again = scan_again(matrix, cells.names, cells.kind, stages, batches=batches, name="scan of kept cells")
+    var_rows = np.arange(len(cells.names))
+    return replace(cells, adata=adata, matrix=matrix, scan=again, var_rows=var_rows, quality=quality)
+
+
+def _with_doublets(cells: AnyCells, config: RunConfig) -> AnyCells:
+    """Add the doublets that obs names already, or those that are found where that is asked for."""
+    assert cells.quality is not None
+    known = predicted_doublets(cells.adata)
+    if known is not None or not config.quality.doublets:
+        return replace(cells, quality=replace(cells.quality, doublets=known))
+    assert isinstance(cells, Cells)  # `check` refuses backed ones
+    called, score = find_doublets(cells, config)
+    return replace(cells, quality=replace(cells.quality, doublets=called, doublet_score=score))
 
 
 @tool

@@ -292,6 +292,8 @@ def check_settings(config: RunConfig, *, out_of_core: bool) -> Recipe:
             f'recipe {recipe.name!r} reads all cells at once; give out_of_core="no" where memory allows, or one of '
             f"{names_that('out_of_core')}"
         )
+    if out_of_core and config.quality.doublets:
+        raise InputUnusable('`doublets` needs all cells in memory; give out_of_core="no" where memory allows')
     if config.batch is not None:
         check_integration(config.integration)
     if config.device != "cpu":

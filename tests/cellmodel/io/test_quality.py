@@ -14,8 +14,7 @@ from cellmodel.core.stages import MemoryStages
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
 from cellmodel.io.quality import mitochondrial_genes
 from cellmodel.io.writers import WriteConfig
-from cellmodel.pp.quality import with_quality
-from cellmodel.tl._cluster import ClusterJob
+from cellmodel.tl._cluster import ClusterJob, with_quality
 from cellmodel.tl._run.task import StreamConfig, run_on_file
 
 COLUMNS = ["total_counts", "n_genes_by_counts", "pct_counts_mt"]

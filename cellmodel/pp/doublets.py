@@ -1,29 +1,16 @@
-"""Quality of cells before a run: figures of each, those beyond the limits left out, doublets."""
+"""Doublets: cells that score as pairs of cells do, simulated from the counts."""
 
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cellmodel.core import random as seeding
-from cellmodel.core.arrays import CellByGene, row_blocks
+from cellmodel.core.arrays import CellByGene
 from cellmodel.core.config import GraphConfig, RunConfig
-from cellmodel.core.errors import InputUnusable, NotCounts
-from cellmodel.core.stages import AnyStages
-from cellmodel.io.backed import AnyCells, BackedCells, KeptMatrix
+from cellmodel.core.errors import NotCounts
 from cellmodel.io.cells import Cells, obs_categories
 from cellmodel.io.matrix import ValueKind
-from cellmodel.io.quality import (
-    CellQuality,
-    figures_of_block,
-    keep_rows,
-    mitochondrial_genes,
-    predicted_doublets,
-    rows_to_keep,
-    table_of,
-)
-from cellmodel.pp.blocks import scan_again
 from cellmodel.pp.features import fit_components
 from cellmodel.pp.moments import scan, variable_by_moments
 from cellmodel.pp.neighbors import approximate_search, exact_search
@@ -35,72 +22,15 @@ _TAIL: Final = 0.1  # fraction of the simulated doublets by which the rate is es
 _LEAST: Final = 500  # cells: of fewer the rate is a guess
 
 
-def with_quality(cells: AnyCells, config: RunConfig, stages: AnyStages) -> AnyCells:
-    """Measure the quality of cells, and leave out those beyond the limits of ``config``: of the AnnData, in place.
-
-    ``InputUnusable`` if next to no cell is left, or the limits have nothing to compare with.
-    """
-    if cells.quality is not None:
-        return cells
-    mito = mitochondrial_genes(cells.names)
-    if isinstance(cells, BackedCells):
-        depth, n_genes, of_mito = cells.scan.depth, cells.scan.n_genes, cells.scan.mito
-    else:
-        found = [figures_of_block(block, mito) for block in row_blocks(cells.matrix)]
-        n_genes, of_mito = map(np.concatenate, zip(*found, strict=True))
-        depth = np.asarray(cells.matrix.sum(axis=1, dtype=np.float64)).ravel()
-    are_counts = cells.kind == ValueKind.COUNTS
-    quality = CellQuality(
-        n_genes=n_genes,
-        total_counts=depth if are_counts else None,
-        pct_mito=100 * of_mito / np.maximum(depth, 1) if are_counts and len(mito) else None,
-        n_measured=len(cells.names),
-        n_seen=len(n_genes),
-    )
-    kept = _without(replace(cells, quality=quality), quality, config, stages)
-    return _with_doublets(kept, config)
-
-
-def _without(cells: AnyCells, quality: CellQuality, config: RunConfig, stages: AnyStages) -> AnyCells:
-    """Leave out the cells beyond the limits."""
-    rows = rows_to_keep(quality, config.quality, source=cells.source)
-    if len(rows) == quality.n_seen:
-        return cells
-    dropped = {name: int((~kept).sum()) for name, kept in quality.kept_by(config.quality).items()}
-    quality = quality.take(rows, dropped)
-    if not isinstance(cells, BackedCells):
-        keep_rows(cells.adata, rows)
-        return replace(cells, matrix=cells.matrix[rows], quality=quality)
-    matrix = KeptMatrix(matrix=cells.matrix, rows=rows)
-    adata = table_of(cells.adata, rows, columns=cells.var_rows, names=cells.names)
-    batches = None if config.batch is None else obs_categories(adata, config.batch.key, source=cells.source)
-    again = scan_again(matrix, cells.names, cells.kind, stages, batches=batches, name="scan of kept cells")
-    var_rows = np.arange(len(cells.names))
-    return replace(cells, adata=adata, matrix=matrix, scan=again, var_rows=var_rows, quality=quality)
-
-
-def _with_doublets(cells: AnyCells, config: RunConfig) -> AnyCells:
-    """Add the doublets that obs names already, or those that are found where that is asked for."""
-    assert cells.quality is not None
-    known = predicted_doublets(cells.adata)
-    if known is not None or not config.quality.doublets:
-        return replace(cells, quality=replace(cells.quality, doublets=known))
-    check_doublets(config, is_backed=isinstance(cells, BackedCells))
-    assert isinstance(cells, Cells)
+def find_doublets(cells: Cells, config: RunConfig) -> tuple[Bool[np.ndarray, " cell"], Float[np.ndarray, " cell"]]:
+    """Predict doublets within each batch, and give the scores of all cells; ``NotCounts`` without counts."""
     if cells.kind != ValueKind.COUNTS or cells.shape[0] < _LEAST:
         raise NotCounts(f"`doublets` needs raw counts of at least {_LEAST} cells; leave it out")
     groups = np.zeros(cells.shape[0], dtype=np.int64)
     if config.batch is not None:
         groups = obs_categories(cells.adata, config.batch.key, source=cells.source).codes
-    score = doublet_scores(cells, groups, seed=config.seed)
-    called = call_doublets(*score)
-    return replace(cells, quality=replace(cells.quality, doublets=called, doublet_score=score[0]))
-
-
-def check_doublets(config: RunConfig, *, is_backed: bool) -> None:
-    """Refuse to look for doublets among cells that are backed."""
-    if config.quality.doublets and is_backed:
-        raise InputUnusable('`doublets` needs all cells in memory; give out_of_core="no" where memory allows')
+    score, simulated = doublet_scores(cells, groups, seed=config.seed)
+    return call_doublets(score, simulated), score
 
 
 def doublet_scores(
