@@ -77,8 +77,8 @@ def read_whole(folder: Path, *, name: str = "") -> Any:
 def read_stored(folder: Path, *, name: str) -> Any:
     """Read cells whole, and by blocks."""
     from cellmodel.core.stages import Stages
-    from cellmodel.io.backed import count_entries, open_backed
-    from cellmodel.io.cells import ReadConfig, read_cells, spatial_coordinates
+    from cellmodel.io.backed import open_backed
+    from cellmodel.io.cells import ReadConfig, count_entries, read_cells, spatial_coordinates
     from cellmodel.io.gene_names import read_gene_totals
 
     path = folder / name

@@ -1,6 +1,5 @@
 """Backed cells: matrices of a file that are read out of core, in blocks of cells."""
 
-import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,40 +14,37 @@ from jaxtyping import Float, Int
 from cellmodel.core.arrays import CellBlocks, CellByGene
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import Arrays, InputStages, Stages
-from cellmodel.io.cells import SAMPLE_KEY, Cells, FileRecord, Matrices, ReadConfig, check_slots, matrix_name
+from cellmodel.io.cells import SAMPLE_KEY, Cells, FileRecord, Matrices, ReadConfig, matrix_name, stored_matrices
 from cellmodel.io.formats.anndata import (
+    WRITTEN_AS,
     cells_group,
     check_is_anndata,
     check_transpose,
-    find_modality,
+    count_stored,
+    find_matrices,
     open_file,
-    open_zarr,
+    open_stored,
     with_common_obs,
 )
-from cellmodel.io.formats.tenx import find_group, read_tables
+from cellmodel.io.formats.tenx import read_tables
 from cellmodel.io.guard import (
     PARTS,
     check_declared,
-    check_hdf5,
     check_pointers,
-    check_there,
-    could_hold,
     damage_is_one_line,
     quiet_names,
     refused_by_anndata,
 )
 from cellmodel.io.matrix import ValueKind, ValueReport, as_csr, gene_columns
 from cellmodel.io.quality import CellQuality
+from cellmodel.io.writers import check_slots
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-# kinds of files, and those of their output
-WRITTEN_AS: Final = {".h5ad": ".h5ad", ".h5mu": ".h5ad", ".zarr": ".zarr", ".h5": ".h5ad"}
 BACKED_ABOVE: Final = 10_000_000  # stored values of one file, above which it takes no longer to read it in blocks
 ENTRIES: Final = 2_000_000  # stored entries of a block, about: 16 MB
 MOST_ROWS: Final = 4_096
-ENTRY_BYTES: Final = 4  # of an entry, at least
 _SORTED_ENTRIES: Final = 2_000_000  # entries of a CSC matrix that are sorted by blocks of cells at a time
 _VERSIONS: Final = {"csr_matrix": "0.1.0", "csc_matrix": "0.1.0", "array": "0.2.0"}  # encodings that are read here
 
@@ -211,17 +207,8 @@ class Scan:
     batch_variance: Float[np.ndarray, "batch gene"] | None = None
 
 
-# with cells in memory
-_SHARED: Final = (
-    "names",
-    "var_rows",
-    "kind",
-    "notes",
-    "source",
-    "files",
-    "sample_key",
-    "quality",
-)  # with cells in memory
+# fields that cells in memory have, too
+_SHARED: Final = ("names", "var_rows", "kind", "notes", "source", "files", "sample_key", "quality")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -258,19 +245,6 @@ def cells_in_memory(cells: AnyCells) -> Cells:
         matrix=sp.vstack(list(cells.matrix.blocks()), format="csr"),
         **{name: getattr(cells, name) for name in _SHARED},
     )
-
-
-def count_entries(path: Path, read: ReadConfig) -> int:
-    """Count the entries of the largest matrix that a run may read; 0 where the file cannot be read in blocks."""
-    if path.suffix not in WRITTEN_AS:
-        return 0
-    try:
-        with damage_is_one_line(path), open_stored(path) as file:
-            elements = _elements(path, file)
-            found = max(_n_stored(file[elements[place]]) for place in _matrices(path, elements).candidates(read))
-            return found if could_hold(path, ENTRY_BYTES * found) else 0
-    except InputUnusable:
-        return 0  # the reader of whole files says what is wrong
 
 
 def check_in_blocks(path: Path) -> None:
@@ -322,7 +296,7 @@ class BackedFile:
                     getattr(self.adata, part)[key] = _read_element(self.path, group, f"{part}/{key}")
 
     def claim_slots(self, slots: Sequence[tuple[str, str]], *, overwrite: bool) -> None:
-        """Check that slots are free, before any work is done; see :func:`cellmodel.io.cells.check_slots`."""
+        """Check that slots are free, before any work is done; see :func:`cellmodel.io.writers.check_slots`."""
         taken = [(part, key) for part, key in slots if key in self.keys.get(part, ())]
         indexes = {"obs": self.adata.obs.index.name, "var": self.adata.var.index.name}
         check_slots(slots, taken, indexes=indexes, overwrite=overwrite)
@@ -332,7 +306,7 @@ def open_backed(path: Path, read: ReadConfig, *, obsm: Collection[str] = ()) -> 
     """Open and check a file of backed cells; ``obsm``: parts of it that are read, where they are there."""
     check_transpose(path, transpose=read.transpose)
     with damage_is_one_line(path), open_stored(path) as file:
-        elements = _elements(path, file)
+        elements = find_matrices(path, file)
         adata, raw_var = _read_10x(path, file, elements["X"]) if path.suffix == ".h5" else _read_tables(path, file)
         group = cells_group(path, file)
         keys = {part: tuple(group[part]) for part in ("obsm", "varm", "obsp", "varp", "uns") if part in group}
@@ -346,7 +320,7 @@ def open_backed(path: Path, read: ReadConfig, *, obsm: Collection[str] = ()) -> 
         path=path,
         adata=adata,
         raw_var=raw_var,
-        matrices=_matrices(path, elements),
+        matrices=stored_matrices(path, elements),
         elements=elements,
         keys=keys | {"obs": tuple(adata.obs), "var": tuple(adata.var)},
         sample_key=sample_key,
@@ -390,18 +364,6 @@ def _read_element(path: Path, file: Any, place: str) -> Any:
 
 
 @contextmanager
-def open_stored(path: Path) -> Iterator[Any]:
-    """Open a file that can be read in blocks, and check that it is of its kind and holds all of its parts."""
-    check_there(path, kinds=" or ".join(WRITTEN_AS))
-    if path.suffix == ".zarr":
-        yield open_zarr(path)
-    else:
-        check_hdf5(path)
-        with open_file(path) as file:
-            yield file
-
-
-@contextmanager
 def _open_matrix(matrix: BackedMatrix) -> Iterator[Any]:
     """Give a dense matrix, or data, indices and indptr of one that is stored as CSR."""
     if matrix.by_cells is not None:
@@ -409,21 +371,6 @@ def _open_matrix(matrix: BackedMatrix) -> Iterator[Any]:
         return
     with open_file(matrix.path) as file:
         yield file[matrix.element]
-
-
-def _elements(path: Path, file: Any) -> dict[str, str]:
-    """Find where the matrices of a file are, by their places."""
-    if path.suffix == ".h5":
-        return {"X": find_group(path, file)}
-    group, modality = cells_group(path, file), find_modality(path, file)
-    layers = [f"layers/{name}" for name in group["layers"]] if "layers" in group else []
-    places = (*layers, *(place for place in ("X", "raw/X") if place in group))
-    return {place: f"mod/{modality}/{place}" if modality else place for place in places}
-
-
-def _matrices(path: Path, elements: Mapping[str, str]) -> Matrices:
-    layers = tuple(place.partition("/")[2] for place in elements if place.startswith("layers/"))
-    return Matrices(source=str(path), layers=layers, has_x="X" in elements, has_raw="raw/X" in elements)
 
 
 def _describe(backed: BackedFile, file: Any, place: str) -> tuple[BackedMatrix, str]:
@@ -457,15 +404,8 @@ def _describe(backed: BackedFile, file: Any, place: str) -> tuple[BackedMatrix, 
         place=place,
         element=backed.elements[place],
         shape=(n_cells, len(columns)),
-        n_stored=_n_stored(element),
+        n_stored=count_stored(element),
         n_columns=len(table),
         columns=columns,
     )
     return matrix, encoding
-
-
-def _n_stored(element: Any) -> int:
-    array = element["data"] if hasattr(element, "keys") else element
-    if hasattr(array, "keys"):
-        raise ValueError("the data of a matrix are not one-dimensional")
-    return math.prod(array.shape)

@@ -1,7 +1,7 @@
 """Cells in: which matrix of a file is used, and what it holds."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cellmodel.core.arrays import CellByGene
-from cellmodel.core.errors import InputUnusable, KeyUnusable, SlotTaken
-from cellmodel.io.formats.anndata import notes_on, read_anndata
+from cellmodel.core.errors import InputUnusable
+from cellmodel.io.formats.anndata import WRITTEN_AS, count_stored, find_matrices, notes_on, open_stored, read_anndata
+from cellmodel.io.guard import could_hold, damage_is_one_line
 from cellmodel.io.matrix import (
     DECLARED_KINDS,
     USABLE,
@@ -26,7 +27,6 @@ from cellmodel.io.matrix import (
     note_oddities,
 )
 from cellmodel.io.quality import CellQuality
-from cellmodel.io.writers import check_key, check_tables
 from genekb.core.messages import check_choice, counted, known_names
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 _COUNTS: Final = "layers/counts"
+_ENTRY_BYTES: Final = 4  # of an entry, at least
 SAMPLE_KEY: Final = "sample_key"  # of a record of what was read: the column of obs with the samples of several files
 
 
@@ -235,6 +236,27 @@ def cells_from_anndata(adata: "AnnData", read: ReadConfig | None = None, *, sour
     )
 
 
+def stored_matrices(path: Path, elements: Mapping[str, str]) -> Matrices:
+    """Matrices of a file, of which ``elements`` are the places."""
+    layers = tuple(place.partition("/")[2] for place in elements if place.startswith("layers/"))
+    return Matrices(source=str(path), layers=layers, has_x="X" in elements, has_raw="raw/X" in elements)
+
+
+def count_entries(path: Path, read: ReadConfig) -> int:
+    """Count the entries of the largest matrix that a run may read; 0 where the file cannot be read in blocks."""
+    if path.suffix not in WRITTEN_AS:
+        return 0
+    try:
+        with damage_is_one_line(path), open_stored(path) as file:
+            elements = find_matrices(path, file)
+            found = max(
+                count_stored(file[elements[place]]) for place in stored_matrices(path, elements).candidates(read)
+            )
+            return found if could_hold(path, _ENTRY_BYTES * found) else 0
+    except InputUnusable:
+        return 0  # the reader of whole files says what is wrong
+
+
 def spatial_coordinates(adata: "AnnData", *, source: str) -> Float[np.ndarray, "cell axis"]:
     """Coordinates of the cells, from ``obsm["spatial"]``: two or three finite numbers a cell, not the same for all."""
     obsm = adata.obsm
@@ -413,36 +435,3 @@ def _in_order(column: "pd.Series", present: set[str]) -> tuple[str, ...]:
     if hasattr(column, "cat"):
         return tuple(name for name in dict.fromkeys(map(str, column.cat.categories)) if name in present)
     return tuple(sorted(present, key=lambda name: (_NUMBER.sub(lambda digits: digits[0].zfill(12), name), name)))
-
-
-def claim_slots(adata: "AnnData", slots: Sequence[tuple[str, str]], *, overwrite: bool) -> None:
-    """Check that slots are free and the tables can be written, before any work; see :func:`check_slots`."""
-    check_tables(adata)
-    taken = [(part, key) for part, key in slots if key in getattr(adata, part)]
-    check_slots(slots, taken, indexes={"obs": adata.obs.index.name, "var": adata.var.index.name}, overwrite=overwrite)
-
-
-def check_slots(
-    slots: Iterable[tuple[str, str]],
-    taken: Iterable[tuple[str, str]],
-    *,
-    indexes: Mapping[str, str | None],
-    overwrite: bool,
-) -> None:
-    """Check that a file can hold slots (part and key), and that they replace none that are ``taken``.
-
-    ``indexes``: name of the index of ``obs`` and ``var``. Raises ``KeyUnusable``, or ``SlotTaken`` without
-    ``overwrite``.
-    """
-    for part, key in slots:
-        check_key(key, slot=f'{part}["{key}"]')
-        if key == indexes.get(part):
-            raise KeyUnusable(
-                f"the index of {part} is named {key!r}, so a file cannot hold a column of that name; give another "
-                f"`key_added`, or rename the index: adata.{part}.index.name = None"
-            )
-    names = [f'{part}["{key}"]' for part, key in taken]
-    if names and not overwrite:
-        raise SlotTaken(
-            f"the cells already hold {', '.join(names)}; use overwrite=True, or another name with `key_added`"
-        )

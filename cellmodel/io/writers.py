@@ -2,7 +2,7 @@
 
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from cellmodel.core.arrays import CellByGene
-from cellmodel.core.errors import InputUnusable, KeyUnusable
+from cellmodel.core.errors import InputUnusable, KeyUnusable, SlotTaken
 from cellmodel.io.formats.anndata import find_modality, open_file
 from cellmodel.io.formats.tenx import find_group
 from cellmodel.io.guard import PARTS
@@ -237,6 +237,39 @@ def check_key(name: str, *, slot: str = "") -> None:
     raise KeyUnusable(
         f"{slot or repr(name)} cannot name results in a file: {why}; give `key_added` a plain name, such as 'cellmodel'"
     )
+
+
+def claim_slots(adata: "AnnData", slots: Sequence[tuple[str, str]], *, overwrite: bool) -> None:
+    """Check that slots are free and the tables can be written, before any work; see :func:`check_slots`."""
+    check_tables(adata)
+    taken = [(part, key) for part, key in slots if key in getattr(adata, part)]
+    check_slots(slots, taken, indexes={"obs": adata.obs.index.name, "var": adata.var.index.name}, overwrite=overwrite)
+
+
+def check_slots(
+    slots: Iterable[tuple[str, str]],
+    taken: Iterable[tuple[str, str]],
+    *,
+    indexes: Mapping[str, str | None],
+    overwrite: bool,
+) -> None:
+    """Check that a file can hold slots (part and key), and that they replace none that are ``taken``.
+
+    ``indexes``: name of the index of ``obs`` and ``var``. Raises ``KeyUnusable``, or ``SlotTaken`` without
+    ``overwrite``.
+    """
+    for part, key in slots:
+        check_key(key, slot=f'{part}["{key}"]')
+        if key == indexes.get(part):
+            raise KeyUnusable(
+                f"the index of {part} is named {key!r}, so a file cannot hold a column of that name; give another "
+                f"`key_added`, or rename the index: adata.{part}.index.name = None"
+            )
+    names = [f'{part}["{key}"]' for part, key in taken]
+    if names and not overwrite:
+        raise SlotTaken(
+            f"the cells already hold {', '.join(names)}; use overwrite=True, or another name with `key_added`"
+        )
 
 
 def check_tables(adata: "AnnData") -> None:

@@ -21,10 +21,9 @@ from cellmodel.io.backed import (
     BackedFile,
     BackedMatrix,
     Scan,
-    count_entries,
     open_backed,
 )
-from cellmodel.io.cells import ObsCategories, ReadConfig, obs_categories, read_cells
+from cellmodel.io.cells import ObsCategories, ReadConfig, count_entries, obs_categories, read_cells
 from cellmodel.io.formats.anndata import notes_on
 from cellmodel.io.matrix import (
     USABLE,

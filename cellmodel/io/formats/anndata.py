@@ -1,5 +1,6 @@
 """Cell files of every kind, MuData too → AnnData; one that cannot be read gives one line that says what to do."""
 
+import math
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ import scipy.sparse as sp
 
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.formats.tables import read_table
-from cellmodel.io.formats.tenx import read_10x_folder, read_10x_h5
+from cellmodel.io.formats.tenx import find_group, read_10x_folder, read_10x_h5
 from cellmodel.io.guard import (
     KINDS,
     check_declared,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
+# kinds of files, and those of their output
+WRITTEN_AS: Final = {".h5ad": ".h5ad", ".h5mu": ".h5ad", ".zarr": ".zarr", ".h5": ".h5ad"}
 _TEXT: Final = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 # Kinds of other programs, and how to come from them to one that is read
 _OTHERS: Final = {
@@ -181,6 +184,36 @@ def open_zarr(path: Path) -> Any:
         group = zarr.open_group(path, mode="r")
         deque(group.members(max_depth=None), maxlen=0)
     return group
+
+
+@contextmanager
+def open_stored(path: Path) -> Iterator[Any]:
+    """Open a file that can be read in blocks, and check that it is of its kind and holds all of its parts."""
+    check_there(path, kinds=" or ".join(WRITTEN_AS))
+    if path.suffix == ".zarr":
+        yield open_zarr(path)
+    else:
+        check_hdf5(path)
+        with open_file(path) as file:
+            yield file
+
+
+def find_matrices(path: Path, file: Any) -> dict[str, str]:
+    """Find where the matrices of a file are, by their places."""
+    if path.suffix == ".h5":
+        return {"X": find_group(path, file)}
+    group, modality = cells_group(path, file), find_modality(path, file)
+    layers = [f"layers/{name}" for name in group["layers"]] if "layers" in group else []
+    places = (*layers, *(place for place in ("X", "raw/X") if place in group))
+    return {place: f"mod/{modality}/{place}" if modality else place for place in places}
+
+
+def count_stored(element: Any) -> int:
+    """Count the entries of a matrix that are stored."""
+    array = element["data"] if hasattr(element, "keys") else element
+    if hasattr(array, "keys"):
+        raise ValueError("the data of a matrix are not one-dimensional")
+    return math.prod(array.shape)
 
 
 def _read_loom(path: Path) -> "AnnData":

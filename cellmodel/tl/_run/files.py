@@ -12,7 +12,7 @@ from cellmodel.core.arrays import CellByGene
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import InputStages, Stages
 from cellmodel.io.backed import AnyCells, BackedCells, BackedFile, JoinedMatrix, check_in_blocks, open_backed
-from cellmodel.io.cells import Cells, FileRecord, ReadConfig, claim_slots, obs_categories, read_cells
+from cellmodel.io.cells import Cells, FileRecord, ReadConfig, obs_categories, read_cells
 from cellmodel.io.concat import (
     AUTO,
     SAMPLE,
@@ -27,7 +27,7 @@ from cellmodel.io.concat import (
     with_genes,
 )
 from cellmodel.io.matrix import note_oddities
-from cellmodel.io.writers import WriteConfig
+from cellmodel.io.writers import WriteConfig, claim_slots
 from cellmodel.pp.blocks import read_backed_cells, scan_again
 from cellmodel.pp.gene_match import GeneTable, SharedGenes, match_genes
 from cellmodel.tl._run.task import (

@@ -17,17 +17,15 @@ from cellmodel.core.errors import InputUnusable, WorkUnwritten
 from cellmodel.core.stages import AnyStages, MemoryStages, Stages
 from cellmodel.io.backed import (
     BACKED_ABOVE,
-    WRITTEN_AS,
     AnyCells,
     BackedCells,
     KeptMatrix,
     check_in_blocks,
     check_out_of_core,
-    count_entries,
     open_backed,
 )
-from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, claim_slots, read_cells
-from cellmodel.io.formats.anndata import read_anndata
+from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, count_entries, read_cells
+from cellmodel.io.formats.anndata import WRITTEN_AS, read_anndata
 from cellmodel.io.matrix import ValueKind
 from cellmodel.io.records import h5ad_safe
 from cellmodel.io.writers import (
@@ -36,6 +34,7 @@ from cellmodel.io.writers import (
     can_be_copied,
     check_outputs,
     check_targets,
+    claim_slots,
     file_state,
     write_beside,
     write_blocks,

@@ -18,13 +18,13 @@ from cellmodel.io.backed import open_backed
 from cellmodel.io.cells import (
     ReadConfig,
     cells_from_anndata,
-    claim_slots,
     obs_categories,
     read_cells,
     read_obs_columns,
 )
 from cellmodel.io.gene_names import read_gene_totals
 from cellmodel.io.matrix import ValueKind
+from cellmodel.io.writers import claim_slots
 from cellmodel.pp.blocks import read_backed_cells
 from cellmodel.pp.features import scan_cells
 from cellmodel.tl._demo import find_demo_cells

@@ -18,7 +18,7 @@ from cellmodel.core.config import GraphConfig, PreprocessConfig, RunConfig, Sema
 from cellmodel.core.errors import InputUnusable, NotCounts, SlotTaken
 from cellmodel.core.stages import Stages
 from cellmodel.io import backed as stored
-from cellmodel.io.cells import ReadConfig, read_cells
+from cellmodel.io.cells import ReadConfig, count_entries, read_cells
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.matrix import ValueKind, inspect_values
 from cellmodel.io.writers import write_cells
@@ -111,7 +111,7 @@ def stored_as(kind, folder):
 def test_csc_and_10x_are_read_as_csr_is(kind, cells, small_blocks, tmp_path, monkeypatch):
     monkeypatch.setattr(stored, "_SORTED_ENTRIES", 1_001)
     path = stored_as(kind, tmp_path)
-    assert stored.count_entries(path, ReadConfig()) == make_counts()[0].nnz
+    assert count_entries(path, ReadConfig()) == make_counts()[0].nnz
     suffix = ".zarr" if kind == "zarr" else ".h5ad"
     backed = run(path, tmp_path / f"b{suffix}")
     for other, mode in ((path, "no"), (cells, "yes")):
