@@ -228,7 +228,7 @@ def _with_reason(design: Design) -> Design:
     n_side, n_other = design.n_samples
     reason = ""
     if min(n_side, n_other) == 0:
-        reason = "a side has no sample with enough cells"
+        reason = "a side has no sample with enough cells; a `batch_key` of samples integrates clusters that follow them"
     elif min(n_side, n_other) == 1:
         reason = "one sample on a side, so no p values: what differs may be that sample alone"
     elif not _is_estimable(design.side, design.nuisance):

@@ -79,7 +79,7 @@ def test_one_sample_a_side_has_no_test():
     assert "one sample on a side" in design(found("ab", "xy")).reason
     assert "one sample on a side" in design(found("abc", "xyy")).reason
     assert (
-        "a side has no sample with enough cells"
+        "a side has no sample with enough cells; a `batch_key` of samples integrates clusters that follow them"
         in design_of(found("ab", "xy"), 1, usable=np.array([True, False])).reason
     )
 
