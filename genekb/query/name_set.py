@@ -53,7 +53,7 @@ _DRAWS_KEPT: Final = 64  # compositions of sets whose random sets are kept
 class NameSetConfig:
     """When a set is named, and how much of it is reported."""
 
-    max_p: float = 0.05  # share of random sets that are as coherent, up to which a set has a common theme
+    max_p: float = 0.02  # share of random sets that are as coherent, up to which a set has a common theme
     n_random: int = 1000  # random sets; the least p value is 1 / (1 + n)
     n_names: int = 5  # names of a set that are reported, best first
     n_sentences: int = 10  # genes of a set that are reported with a sentence of their text
@@ -353,7 +353,7 @@ def name_set(
     encoder: str | None = None,
     knowledge: SetKnowledge = "real",
     names: int = 5,
-    max_p: float = 0.05,
+    max_p: float = 0.02,
     random_sets: int = 1000,
     random_state: int = 0,
 ) -> SetNaming:
