@@ -143,7 +143,7 @@ def write_loom(folder: Path) -> None:
 def write_model(folder: Path) -> None:
     from cellmodel.core.config import RunConfig
     from cellmodel.io.records import Lineage
-    from cellmodel.pp.text.paths import TextMap
+    from cellmodel.pp.text.view import TextMap
     from cellmodel.tl.model.fitted import FittedModel, save_model
 
     rng = np.random.default_rng(0)

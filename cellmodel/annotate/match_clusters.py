@@ -17,7 +17,7 @@ from cellmodel.explain.groups import ClusteredCells
 from cellmodel.explain.markers import rank_markers, upregulated
 from cellmodel.io.records import Lineage
 from cellmodel.pp.moments import cluster_moments
-from cellmodel.pp.text.paths import fit_whitening
+from cellmodel.pp.text.align import fit_whitening
 
 UNMATCHED = "unmatched"
 _GENES_SHOWN = 10

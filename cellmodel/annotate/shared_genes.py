@@ -22,8 +22,7 @@ from cellmodel.pp.features import BATCH_CELLS, Features, make_features
 from cellmodel.pp.gene_match import MIN_SHARED, columns_by_gene_id, human_gene_ids
 from cellmodel.pp.neighbors import smooth
 from cellmodel.pp.normalize import log_expression
-from cellmodel.pp.text.align import GeneAlignment
-from cellmodel.pp.text.paths import apply_knowledge
+from cellmodel.pp.text.align import GeneAlignment, apply_knowledge
 
 log = logging.getLogger(__name__)
 GenesBy = Literal["ids", "orthologs", "text"]

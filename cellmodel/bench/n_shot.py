@@ -25,8 +25,8 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import Cells
 from cellmodel.pp.features import make_features
-from cellmodel.pp.text.align import align_cells
-from cellmodel.pp.text.paths import apply_knowledge, fit_whitening, specific_text
+from cellmodel.pp.gene_weights import specific_text
+from cellmodel.pp.text.align import align_cells, apply_knowledge, fit_whitening
 from cellmodel.recipes.registry import find_recipe
 from cellmodel.tl._run.pipeline import prepare
 

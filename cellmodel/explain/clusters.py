@@ -20,8 +20,7 @@ from cellmodel.pp.features import Features
 from cellmodel.pp.moments import GroupMoments, kept_moments
 from cellmodel.pp.neighbors import knn_graph
 from cellmodel.pp.normalize import LogExpression
-from cellmodel.pp.text.align import GeneAlignment
-from cellmodel.pp.text.paths import apply_knowledge
+from cellmodel.pp.text.align import GeneAlignment, apply_knowledge
 from cellmodel.pp.text.sentences import SentenceRecord, read_clusters
 from cellmodel.pp.text.view import TextView, text_view
 

@@ -25,7 +25,7 @@ from cellmodel.explain.terms import permutation_of_texts
 from cellmodel.explain.words import NamedTerms, Theme, Word, choose_themes, named_terms, words_by_moments
 from cellmodel.io.records import Lineage
 from cellmodel.pp.moments import cluster_moments, detected_genes, highly_variable
-from cellmodel.pp.text.paths import fit_whitening
+from cellmodel.pp.text.align import fit_whitening
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.files.replace import Target
 from genekb.files.tables import write_table

@@ -1,4 +1,4 @@
-"""How informative a gene is about the cells: from the data themselves, and by its text."""
+"""How informative a gene is about the cells: from the data themselves, by its text, and how specific it is to cells."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +9,9 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float
 
-from cellmodel.core.arrays import CellByGene, Embedding, row_blocks
+from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors, row_blocks, unit_rows
 from cellmodel.pp.moments import column_moments
+from cellmodel.pp.normalize import rank_genes
 from genekb.files.atomic import read_arrays
 
 ADAPTER: Final = Path(__file__).parent / "data" / "text_adapter.safetensors"
@@ -19,6 +20,7 @@ GENES_PER_BIN: Final = 20  # at least so many genes of like mean are ranked amon
 MAX_BINS: Final = 20
 LIMIT: Final = 2.0  # standard deviations; what lies beyond is cut
 STRENGTH: Final = 0.4
+N_TOP: Final = 256  # genes of a cell that are read, highest expression first
 N_WORDS: Final = 2**14  # places for words and pairs of words
 
 
@@ -105,3 +107,51 @@ def information_weights(
     r"""Weights of genes: :math:`\exp(a z)`, *z* the sum of both statistics, cut at two deviations."""
     total = own if from_text is None else own + from_text
     return np.asarray(np.exp(strength * np.clip(total, -LIMIT, LIMIT)))
+
+
+def gene_specificity(expression: CellByGene) -> Float[np.ndarray, " gene"]:
+    r"""Inverse document frequency of each gene: :math:`\log\frac{1 + n}{1 + n_j}`, 0 for a gene that all cells express.
+
+    ``expression``: (cell, gene); *n* cells, of which :math:`n_j` have a value above zero of gene *j*.
+    """
+    n_expressing = np.bincount(expression.indices[expression.data > 0], minlength=expression.shape[1])
+    return np.asarray(np.log((1 + expression.shape[0]) / (1 + n_expressing)))
+
+
+def specific_weights(
+    expression: CellByGene,
+    *,
+    specificity: Float[np.ndarray, " gene"],
+    n_top: int = N_TOP,
+    mean: Float[np.ndarray, " gene"] | None = None,
+) -> CellByGene:
+    """Weights of the most expressed genes of each cell: expression times specificity, summing to one a cell.
+
+    ``mean``: mean expression of each gene, which decides between equally expressed ones; that of these cells if None.
+    Returns (cell, gene); a row of zeros where a cell expresses no gene that is specific at all.
+    """
+    ranked = rank_genes(expression, n_top=n_top, mean=column_moments(expression)[0] if mean is None else mean)
+    lengths = np.array([len(genes) for genes in ranked], dtype=np.int64)
+    rows = np.repeat(np.arange(len(ranked)), lengths)
+    genes = np.concatenate(ranked) if ranked else np.empty(0, dtype=np.int64)
+    top = sp.csr_matrix((np.ones(len(genes)), (rows, genes)), shape=expression.shape)
+    weights = top.multiply(expression).tocsr() @ sp.diags(specificity)
+    return rows_to_one(weights)
+
+
+def rows_to_one(weights: CellByGene) -> CellByGene:
+    """Scale each row to sum to one; a row of zeros stays one."""
+    totals = np.asarray(weights.sum(axis=1)).ravel()
+    scale = np.divide(1.0, totals, out=np.zeros_like(totals), where=totals > 0)
+    return sp.csr_matrix(sp.diags(scale) @ weights)
+
+
+def specific_text(expression: CellByGene, gene_vectors: GeneVectors, *, n_top: int = N_TOP) -> Embedding:
+    """Mean text vector of each cell's most expressed genes, weighted by expression and specificity.
+
+    ``expression``: (cell, gene) log-normalized. ``gene_vectors``: (gene, dim), whitened, in the order of the columns.
+    Returns (cell, dim) centered over the cells, rows of length one.
+    """
+    weights = specific_weights(expression, specificity=gene_specificity(expression), n_top=n_top)
+    pooled = np.asarray(weights @ gene_vectors, dtype=np.float32)
+    return unit_rows(pooled - pooled.mean(axis=0))

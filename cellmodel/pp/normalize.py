@@ -1,4 +1,4 @@
-"""Log-normalized expression, of cells in memory or block by block; CSR, never a dense (cell, gene) matrix."""
+"""Log-normalized expression, of cells in memory or block by block, and its ranks; never a dense (cell, gene) matrix."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from cellmodel.core.arrays import CellBlocks, CellByGene, in_order, row_blocks
+from cellmodel.core.arrays import EPSILON, CellBlocks, CellByGene, in_order, row_blocks
 from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import Cells
 from cellmodel.io.matrix import ValueKind
@@ -98,3 +98,32 @@ def expression_of(cells: AnyCells, columns: Sequence[int] | Int[np.ndarray, " ge
     """Log-normalized expression of some genes of all cells, in memory; of backed cells a block is read at a time."""
     chosen = None if columns is None else np.asarray(columns, dtype=np.int64)
     return sp.vstack(list(LogExpression(matrix=cells.matrix, kind=cells.kind, columns=chosen).blocks()), format="csr")
+
+
+def rank_genes(
+    expression: CellByGene, *, n_top: int, mean: Float[np.ndarray, " gene"]
+) -> list[Int[np.ndarray, " gene"]]:
+    """Order the expressed genes of each cell: highest expression first, ties by the rarer gene.
+
+    ``mean``: mean expression of each gene, which says what is rare. Returns for each cell the column indices of at most
+    ``n_top`` genes.
+    """
+    rarity = np.argsort(np.argsort(mean, kind="stable"), kind="stable")
+    ranked = []
+    for start, end in zip(expression.indptr[:-1], expression.indptr[1:], strict=True):
+        genes, values = expression.indices[start:end], expression.data[start:end]
+        ranked.append(genes[np.lexsort((rarity[genes], -values))[:n_top]])
+    return ranked
+
+
+def rank_weights(expression: CellByGene, *, n_top: int, mean: Float[np.ndarray, " gene"]) -> CellByGene:
+    r"""Weights of a cell's sentence: :math:`1/\log_2(1 + r)` for the gene at rank *r*, summing to one a cell."""
+    ranked = rank_genes(expression, n_top=n_top, mean=mean)
+    lengths = np.array([len(genes) for genes in ranked])
+    discount = 1.0 / np.log2(np.arange(2, n_top + 2))
+    totals = np.concatenate([[0.0], np.cumsum(discount)])[lengths]
+    data = np.concatenate([discount[: len(genes)] for genes in ranked]) if ranked else np.empty(0)
+    data = data / np.repeat(np.maximum(totals, EPSILON), lengths)
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    indices = np.concatenate(ranked) if ranked else np.empty(0, dtype=np.int64)
+    return sp.csr_matrix((data.astype(np.float32), indices, indptr), shape=expression.shape)

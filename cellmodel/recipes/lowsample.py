@@ -27,8 +27,8 @@ from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors, unit_rows
 from cellmodel.nn.losses import info_nce
 from cellmodel.nn.modules import Projector, weights_of, with_weights
 from cellmodel.nn.train import Batch, TrainConfig, find_device, fit
+from cellmodel.pp.gene_weights import N_TOP, gene_specificity, rows_to_one, specific_weights
 from cellmodel.pp.moments import column_moments
-from cellmodel.pp.text.paths import N_TOP, gene_specificity, rows_to_one, specific_weights
 from cellmodel.recipes.base import CellViews, NewCells, Recipe, Representation
 from cellmodel.recipes.graph_training import in_content_order
 from cellmodel.recipes.heads import kmeans_head

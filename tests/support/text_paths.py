@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from cellmodel.pp.text.paths import Whitening, fit_text_map
+from cellmodel.pp.text.align import Whitening
+from cellmodel.pp.text.view import fit_text_map
 
 
 def fitted_map(expression, vectors):

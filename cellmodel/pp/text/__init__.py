@@ -1,3 +1,3 @@
 """The text view of cells: genes aligned with a store, gene vectors weighted by expression, cells as sentences."""
 
-__all__ = ["align", "paths", "sentences", "view"]
+__all__ = ["align", "sentences", "view"]

@@ -1,4 +1,4 @@
-"""Genes of the cells and genes of a store: index arrays, vectors, and how much was covered."""
+"""Genes of the cells and genes of a store: index arrays, coverage, and vectors, whitened or replaced by a control."""
 
 import logging
 import re
@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 import genekb
+from cellmodel.core import random as seeding
 from cellmodel.core.arrays import GeneVectors
-from cellmodel.core.config import RunConfig
+from cellmodel.core.config import Knowledge, RunConfig
 from cellmodel.core.errors import AlignmentTooLow
 from cellmodel.io.cells import Cells
 from cellmodel.io.matrix import are_numbered, odd_character
@@ -140,3 +141,50 @@ def align_if_known(
             log.warning('%s; they are clustered without (knowledge="none")', error)
             return None
         raise AlignmentTooLow(f'{error} (knowledge="none" clusters without texts of genes)') from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Whitening:
+    """A linear map that takes out the mean and makes the leading directions of text vectors equally long."""
+
+    mean: Float[np.ndarray, " dim"]  # (dim,) mean of the vectors that it was fitted to
+    components: Float[np.ndarray, "dim rank"]  # (dim, rank) directions, scaled to unit variance
+
+    def __call__(self, vectors: Float[np.ndarray, "row dim"]) -> Float[np.ndarray, "row rank"]:
+        """Map vectors of the encoder's space, of genes or of a query, into the whitened space."""
+        return (vectors - self.mean) @ self.components
+
+
+def fit_whitening(gene_vectors: GeneVectors, *, rank: int) -> Whitening:
+    """Fit a whitening map by the singular value decomposition of the centered vectors.
+
+    ``gene_vectors``: (gene, dim) vectors of genes that have a text. ``rank``: directions to keep; fewer where the
+    vectors span fewer. Raises ``ValueError`` if there are fewer than two distinct vectors.
+    """
+    mean = gene_vectors.mean(axis=0)
+    _, singular, directions = np.linalg.svd((gene_vectors - mean).astype(np.float64), full_matrices=False)
+    kept = min(rank, int((singular > singular[0] * 1e-6).sum())) if len(singular) and singular[0] > 0 else 0
+    if kept == 0:
+        raise ValueError(f"{len(gene_vectors)} gene vectors are all equal; at least two distinct texts are needed")
+    signs = np.sign(directions[np.arange(kept), np.abs(directions[:kept]).argmax(axis=1)])
+    components = (directions[:kept] * signs[:, None]).T * (np.sqrt(len(gene_vectors)) / singular[:kept])
+    return Whitening(mean=mean.astype(np.float32), components=components.astype(np.float32))
+
+
+def apply_knowledge(vectors: GeneVectors, *, knowledge: Knowledge, seed: int) -> GeneVectors:
+    """Return the vectors, or a control in their place.
+
+    ``shuffled`` gives each gene another gene's vector, which keeps the shape of the cloud; ``random`` draws isotropic
+    Gaussian directions, a stronger control, since text vectors are anisotropic and compress expression badly.
+
+    ``vectors``: (gene, dim) of genes that have a text. ``knowledge``: ``real``, ``shuffled`` or ``random``. Raises
+    ``ValueError`` if ``knowledge`` is ``none``: then there is no text view to make.
+    """
+    if knowledge == "real":
+        return vectors
+    if knowledge == "shuffled":
+        return vectors[seeding.generator(seed, "shuffled genes").permutation(len(vectors))]
+    if knowledge == "random":
+        drawn = seeding.generator(seed, "random genes").standard_normal(vectors.shape).astype(np.float32)
+        return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    raise ValueError(f"knowledge {knowledge!r} has no gene vectors; use real, shuffled or random")

@@ -24,7 +24,8 @@ from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors, unit_rows
 from cellmodel.core.config import GraphConfig
 from cellmodel.pp.neighbors import knn_graph
-from cellmodel.pp.text.paths import Whitening, apply_knowledge, rank_genes, rank_weights
+from cellmodel.pp.normalize import rank_genes, rank_weights
+from cellmodel.pp.text.align import Whitening, apply_knowledge
 from genekb.core.progress import Progress, progress
 from genekb.core.resources import raise_resource_fault
 from genekb.encoders import EncodedTexts, Encoder
@@ -238,9 +239,9 @@ class SentenceRecord:
 
 
 def cell_sentences(
-    expression: CellByGene, gene_names: Sequence[str], *, n_top: int, mean: Float[np.ndarray, " gene"] | None = None
+    expression: CellByGene, gene_names: Sequence[str], *, n_top: int, mean: Float[np.ndarray, " gene"]
 ) -> list[str]:
-    """Write each cell as the names of its genes, as :func:`cellmodel.pp.text.paths.rank_genes` orders them."""
+    """Write each cell as the names of its genes, as :func:`cellmodel.pp.normalize.rank_genes` orders them."""
     ranked = rank_genes(expression, n_top=n_top, mean=mean)
     return [" ".join(gene_names[gene] for gene in genes) for genes in ranked]
 

@@ -1,20 +1,26 @@
-"""The text side of the cells: both paths block by block, their mixture, and what the encoder reads of a sample."""
+"""The text view of the cells: expression-weighted gene vectors, the cell as a ranked sentence, and their mixture.
+
+Both paths follow scLLM-DSC (arXiv 2606.13007), with three corrections: gene vectors are whitened first, weights come
+from normalized expression instead of raw counts, and each path is L2-normalized before they are mixed, since otherwise
+library size drowns the second path.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 
 import genekb
-from cellmodel.core.arrays import CellByGene, Embedding, row_ranges
+from cellmodel.core.arrays import EPSILON, CellByGene, Embedding, GeneVectors, row_ranges, unit_rows
 from cellmodel.core.config import Knowledge, RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, MemoryStages
-from cellmodel.pp.text.align import GeneAlignment
-from cellmodel.pp.text.paths import TextMap, Whitening, apply_knowledge, fit_text_map, fit_whitening, mix_paths
+from cellmodel.pp.moments import column_moments
+from cellmodel.pp.normalize import rank_weights
+from cellmodel.pp.text.align import GeneAlignment, Whitening, apply_knowledge, fit_whitening
 from cellmodel.pp.text.sentences import (
     Read,
     SentenceReading,
@@ -26,6 +32,43 @@ from cellmodel.pp.text.sentences import (
     read_sentences,
     sentence_folder,
 )
+
+_BLOCK: Final = 2_048  # cells that are ranked at once: bounds memory
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TextMap:
+    r"""Expression → both text paths of a cell, with everything that was fitted to the first cells.
+
+    The expression-weighted path is a cell's mean of gene vectors, weighted by z-scored expression. It is linear in the
+    vectors, so a gene's part in it is exact, and sparse expression stays sparse, since
+    :math:`(X - 1\mu^T) D^{-1} G = X D^{-1} G - 1 (\mu^T D^{-1} G)`. The ranked sentence is the rank-weighted mean of
+    its genes' vectors. It stands in for encoding one sentence a cell, which takes hours for a million cells; how far
+    the two agree is measured by :mod:`cellmodel.pp.text.sentences`.
+    """
+
+    has_vector: Bool[np.ndarray, " gene"]  # which of the genes have a text
+    # gene_vectors, raw_gene_vectors: (gene, dim) whitened and as the encoder gave them; zero where a gene has none
+    gene_vectors: GeneVectors
+    raw_gene_vectors: GeneVectors
+    mean: Float[np.ndarray, " gene"]  # mean, deviation: of each gene's expression
+    deviation: Float[np.ndarray, " gene"]
+    center: Float[np.ndarray, " dim"]  # (dim,) mean of the pooled sentences
+
+    def paths(self, expression: CellByGene, *, n_top: int) -> tuple[Embedding, Embedding]:
+        """Both paths of some cells, float32, centered over the fitted cells, not normalized."""
+        vectors = self.gene_vectors[self.has_vector]
+        mean, deviation = self.mean[self.has_vector], self.deviation[self.has_vector]
+        varies = deviation > EPSILON
+        scaled = vectors * np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)[:, None]
+        scaled, shift = scaled.astype(np.float32), (mean @ scaled).astype(np.float32)
+        path1, path2 = (np.empty((expression.shape[0], vectors.shape[1]), dtype=np.float32) for _ in range(2))
+        for start in range(0, expression.shape[0], _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            known = expression[rows][:, self.has_vector]
+            path1[rows] = known @ scaled - shift
+            path2[rows] = rank_weights(known, n_top=n_top, mean=mean) @ vectors - self.center
+        return path1, path2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,6 +135,28 @@ def text_view(
     return _with_sentences(view, expression, reading, config)
 
 
+def fit_text_map(
+    expression: CellByGene, vectors: GeneVectors, *, has_vector: Bool[np.ndarray, " gene"], whitening: Whitening
+) -> TextMap:
+    """Fit all of a map but the center, which is zero until the sentences of all cells are pooled.
+
+    ``vectors``: of the genes of ``expression`` that ``has_vector`` marks.
+    """
+    mean, deviation = column_moments(expression)
+    whitened = whitening(vectors)
+    every = [np.zeros((len(has_vector), given.shape[1]), dtype=np.float32) for given in (whitened, vectors)]
+    for placed, given in zip(every, (whitened, vectors), strict=True):
+        placed[has_vector] = given
+    return TextMap(
+        has_vector=has_vector,
+        gene_vectors=every[0],
+        raw_gene_vectors=every[1],
+        mean=mean,
+        deviation=deviation,
+        center=np.zeros(whitened.shape[1], dtype=np.float32),
+    )
+
+
 def _keep_paths(expression: CellByGene, text_map: TextMap, config: RunConfig, arrays: Arrays) -> Mapping[str, Any]:
     """Keep both paths, then their mixture, which needs the mean of the second over all cells."""
     n_cells, n_top = expression.shape[0], config.semantics.sentence_genes
@@ -107,6 +172,11 @@ def _keep_paths(expression: CellByGene, text_map: TextMap, config: RunConfig, ar
         z[start:end] = mix_paths(path1[start:end], path2[start:end], path1_weight=config.semantics.path1_weight)
     arrays.save("center", center)
     return {}
+
+
+def mix_paths(path1: Embedding, path2: Embedding, *, path1_weight: float) -> Embedding:
+    r"""Mix the two paths, each row of each at length one: :math:`z = \omega z_1 + (1-\omega) z_2`."""
+    return unit_rows(path1_weight * unit_rows(path1) + (1 - path1_weight) * unit_rows(path2))
 
 
 def _with_sentences(view: TextView, expression: CellByGene, reading: SentenceReading, config: RunConfig) -> TextView:

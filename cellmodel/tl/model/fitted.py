@@ -32,7 +32,7 @@ from cellmodel.pp.features import Components
 from cellmodel.pp.integrate import map_to_reference
 from cellmodel.pp.neighbors import attach, nearest_votes, smooth
 from cellmodel.pp.normalize import log_expression
-from cellmodel.pp.text.paths import TextMap, mix_paths
+from cellmodel.pp.text.view import TextMap, mix_paths
 from cellmodel.recipes.base import Embed, NewCells, Representation
 from cellmodel.recipes.registry import find_recipe
 from cellmodel.tl._run.pipeline import RunResult

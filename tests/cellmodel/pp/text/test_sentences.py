@@ -14,7 +14,7 @@ from cellmodel.core.config import RunConfig, SemanticsConfig
 from cellmodel.io.cells import cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.pl.report.collect.frames import report_data
-from cellmodel.pp.text.paths import fit_whitening
+from cellmodel.pp.text.align import fit_whitening
 from cellmodel.pp.text.sentences import (
     ReadSentences,
     SentenceReading,
@@ -59,7 +59,7 @@ def letters_reading(n_top=5):
 
 def test_a_sentence_names_genes_by_rank():
     expression = sp.csr_matrix(np.array([[1.0, 3.0, 0.0, 2.0], [0.0, 0.0, 0.0, 0.0]]))
-    assert cell_sentences(expression, ["A", "B", "C", "D"], n_top=2) == ["B D", ""]
+    assert cell_sentences(expression, ["A", "B", "C", "D"], n_top=2, mean=np.ones(4)) == ["B D", ""]
 
 
 def test_encoded_sentences_are_read_once_each_and_centered():

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import scipy.sparse as sp
 
-from cellmodel.pp.text.paths import gene_specificity, specific_text, specific_weights
+from cellmodel.pp.gene_weights import gene_specificity, specific_text, specific_weights
 
 EXPRESSION = sp.csr_matrix(np.array([[5.0, 1, 0, 2], [5, 0, 3, 0], [5, 4, 0, 0], [5, 0, 0, 0]]))
 
