@@ -4,7 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cellmodel.bench.api import bench, eval, perturb_eval
+    from cellmodel.bench.api import bench, eval
+    from cellmodel.bench.perturbations import perturb_eval
 
 __all__ = [
     "api",
@@ -17,14 +18,14 @@ __all__ = [
     "perturb_eval",
     "perturbations",
 ]
-_FUNCTIONS = {"bench", "eval", "perturb_eval"}
+_FUNCTIONS = {"bench": "api", "eval": "api", "perturb_eval": "perturbations"}
 
 
 def __getattr__(name: str) -> Any:
     """Import a function when it is first used."""
     if name not in _FUNCTIONS:
         raise AttributeError(f"module 'cellmodel.bench' has no attribute {name!r}")
-    return getattr(import_module("cellmodel.bench.api"), name)
+    return getattr(import_module(f"cellmodel.bench.{_FUNCTIONS[name]}"), name)
 
 
 def __dir__() -> list[str]:

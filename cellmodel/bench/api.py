@@ -1,4 +1,4 @@
-"""Benchmark recipes, score clusters and predicted effects: `cellmodel bench`, `eval`, `perturb --truth`."""
+"""Benchmark recipes, and score clusters: `cellmodel bench` and `eval`."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 
 from cellmodel.bench.changes import Change, default_of, parse_changes
-from cellmodel.bench.integration import IntegrationReport, evaluate_integration
+from cellmodel.bench.integration import IntegrationReport, require_scib, score_batches
 from cellmodel.bench.jobs import ESTIMATED, GIVEN, BenchConfig, DataSet, find_datasets
-from cellmodel.bench.metrics import Scores, evaluate_file, score_columns
-from cellmodel.bench.perturbations import EffectScores, evaluate_predictions
+from cellmodel.bench.metrics import Scores, score_columns
 from cellmodel.bench.runner import BenchResult, run_bench
 from cellmodel.core.config import check_seed
-from cellmodel.core.tools import Kb, Paths, names_of, open_kb, paths_of
-from cellmodel.io.cells import ReadConfig, obs_columns
+from cellmodel.core.tools import Kb, names_of, open_kb
+from cellmodel.io.cells import ReadConfig, cells_from_anndata, obs_columns, read_cells, read_obs_columns
 from cellmodel.pl._benchmarks import check_figure, draw_sweep
 from genekb import Store
 from genekb.core.python import for_python
@@ -233,25 +232,14 @@ def eval(
     (1.0, 1.0)
     """
     if batch_key is not None:
-        return evaluate_integration(
-            Path(cells) if isinstance(cells, str) else cells, truth=truth, batch_key=batch_key, key=pred,
-            use_rep=names_of(use_rep), confounded_ok=confounded_ok, read=read,
-        )  # fmt: skip
+        require_scib()
+        given = read_cells(Path(cells), read) if isinstance(cells, str | Path) else cells_from_anndata(cells, read)
+        return score_batches(
+            given, truth=truth, pred=pred, batch_key=batch_key, use_rep=names_of(use_rep), confounded_ok=confounded_ok
+        )
     if use_rep or confounded_ok:
         raise ValueError("`use_rep` and `confounded_ok` are of scores of integration; give `batch_key`, too")
     if isinstance(cells, str | Path):
-        return evaluate_file(Path(cells), truth=truth, pred=pred)
+        return score_columns(read_obs_columns(Path(cells), (truth, pred)), truth, pred, source=str(cells))
     source = "AnnData in memory"
     return score_columns(obs_columns(cells, (truth, pred), source=source), truth, pred, source=source)
-
-
-@for_python
-def perturb_eval(
-    predictions: Paths, truth: str | Path, *, draws: int = 200, random_state: int = 0
-) -> list[EffectScores]:
-    """Score predicted effects of perturbations, as `cellmodel perturb --truth` does, several tables at once.
-
-    ``predictions``: tables of `cellmodel perturb`; ``truth``: table with the label of each pair; ``draws``: of the
-    bootstrap.
-    """
-    return evaluate_predictions(paths_of(predictions), Path(truth), n_draws=draws, seed=random_state)

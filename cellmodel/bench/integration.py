@@ -4,7 +4,6 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -16,12 +15,9 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import (
     Cells,
     ObsCategories,
-    ReadConfig,
-    cells_from_anndata,
     obs_categories,
     obs_columns,
     obsm_embedding,
-    read_cells,
 )
 from cellmodel.pp.features import make_features
 from cellmodel.pp.neighbors import approximate_search, exact_search
@@ -29,7 +25,6 @@ from genekb.core.messages import counted
 from genekb.core.plugins import require
 
 if TYPE_CHECKING:
-    from anndata import AnnData
     from scib_metrics.nearest_neighbors import NeighborsResults
 
 BIO: Final = ("isolated_labels", "kmeans_nmi", "kmeans_ari", "silhouette_label", "clisi")
@@ -143,26 +138,16 @@ class IntegrationReport:
     embeddings: tuple[IntegrationScores, ...]
 
 
-def evaluate_integration(
-    path: "Path | AnnData",
-    *,
-    truth: str,
-    batch_key: str,
-    key: str,
-    use_rep: Sequence[str] = (),
-    confounded_ok: bool = False,
-    read: ReadConfig | None = None,
+def score_batches(
+    cells: Cells, *, truth: str, pred: str, batch_key: str, use_rep: Sequence[str], confounded_ok: bool
 ) -> IntegrationReport:
-    """Score the embeddings of a file, or of cells in memory, beside their components, as they are and by plain Harmony.
+    """Score the embeddings of cells beside their components, as they are and by plain Harmony; see `cm.bench.eval`.
 
-    ``key``: name under which results were stored, whose clusters and embeddings are scored, with ``X_pca`` where the
-    file has it. ``use_rep``: other embeddings in obsm. ``confounded_ok``: whether no type may be in two batches. Cells
-    without a label are left out of the scores. Raises ``InputUnusable`` if the file, a column or an embedding is
-    missing, or types and batches are confounded; ``NotAvailable`` without `scib-metrics`.
+    The clusters in ``pred`` are scored with the embeddings of the same run, and ``X_pca``, where the cells have them.
+    Cells without a label are left out. Raises ``InputUnusable`` if a column or an embedding is missing, or types and
+    batches are confounded.
     """
-    require_scib()
-    cells = read_cells(path, read) if isinstance(path, Path) else cells_from_anndata(path, read or ReadConfig())
-    columns = obs_columns(cells.adata, (truth, key) if key in cells.adata.obs else (truth,), source=cells.source)
+    columns = obs_columns(cells.adata, (truth, pred) if pred in cells.adata.obs else (truth,), source=cells.source)
     batches = obs_categories(cells.adata, batch_key, source=cells.source)
     labels = np.array(columns[truth])
     rows = np.flatnonzero(labels != "")
@@ -172,12 +157,12 @@ def evaluate_integration(
             f"{truth!r} is confounded with {batch_key!r}: no type has cells of two batches, so what mixes the batches "
             "mixes the types; confounded_ok=True scores them all the same"
         )
-    shown = [name for name in cells.adata.obsm if name in {"X_pca", f"X_{key}"} or name.startswith(f"X_{key}_")]
+    shown = [name for name in cells.adata.obsm if name in {"X_pca", f"X_{pred}"} or name.startswith(f"X_{pred}_")]
     stored = {
         name: obsm_embedding(cells.adata, name, source=cells.source) for name in dict.fromkeys([*shown, *use_rep])
     }
     scores = score_beside_rivals(cells, stored, labels=labels, batches=batches)
-    clusters = score_columns(columns, truth, key, source=cells.source) if key in columns else None
+    clusters = score_columns(columns, truth, pred, source=cells.source) if pred in columns else None
     return IntegrationReport(clusters=clusters, embeddings=tuple(scores))
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
@@ -108,16 +107,6 @@ def _names(y_true: Sequence[object], y_pred: Sequence[object]) -> tuple[np.ndarr
         raise ValueError(f"y_true has {len(y_true)} cells, y_pred {len(y_pred)}; one of each a cell is needed")
     truth, found = (np.array([str(label) for label in labels]) for labels in (y_true, y_pred))
     return truth, found
-
-
-def evaluate_file(path: Path, *, truth: str, pred: str) -> Scores:
-    """Score clusters against an annotator's labels; cells without a label are left out.
-
-    Raises ``InputUnusable`` if the file or a column is missing.
-    """
-    from cellmodel.io.cells import read_obs_columns
-
-    return score_columns(read_obs_columns(path, (truth, pred)), truth, pred, source=str(path))
 
 
 def score_columns(columns: Mapping[str, Sequence[str]], truth: str, pred: str, *, source: str) -> Scores:

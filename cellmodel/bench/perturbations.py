@@ -1,6 +1,5 @@
 """Scores of predicted effects of perturbations against labels: one AUC a gene, mean over genes, with an interval."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,8 +7,10 @@ import numpy as np
 
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
+from cellmodel.core.tools import Paths, paths_of
 from cellmodel.perturb.model import gene_aucs, mean_gene_auc
 from cellmodel.perturb.tables import PairTable, read_pairs, read_scores
+from genekb.core.python import for_python
 
 _INTERVAL = 1.96  # standard errors
 
@@ -29,17 +30,19 @@ class EffectScores:
     n_missing: int  # pairs of the labels that the predictions lack; they count as average
 
 
-def evaluate_predictions(
-    predictions: Sequence[Path], truth: Path, *, n_draws: int = 200, seed: int = 0
+@for_python
+def perturb_eval(
+    predictions: Paths, truth: str | Path, *, draws: int = 200, random_state: int = 0
 ) -> list[EffectScores]:
-    """Score tables of predictions against one table of labels, with the same bootstrap draws.
+    """Score predicted effects of perturbations, as `cellmodel perturb --truth` does, several tables at once.
 
-    The metric is that of PerturbQA :cite:`wu2025perturbqa`: an AUC for each gene over the perturbations that it is
-    asked with, genes of one label left out, mean over genes. Raises ``InputUnusable`` if a table cannot be read, or no
-    gene has both labels.
+    ``predictions``: tables of `cellmodel perturb`; ``truth``: table with the label of each pair; ``draws``: of the
+    bootstrap, the same for all tables. The metric is that of PerturbQA :cite:`wu2025perturbqa`: an AUC for each gene
+    over the perturbations that it is asked with, genes of one label left out, mean over genes. Raises
+    ``InputUnusable`` if a table cannot be read, or no gene has both labels.
     """
-    labels = read_pairs(truth, with_labels=True)
-    return [_score(path, labels, n_draws=n_draws, seed=seed) for path in predictions]
+    labels = read_pairs(Path(truth), with_labels=True)
+    return [_score(path, labels, n_draws=draws, seed=random_state) for path in paths_of(predictions)]
 
 
 def _score(path: Path, truth: PairTable, *, n_draws: int, seed: int) -> EffectScores:

@@ -19,7 +19,7 @@ from typing import Any
 
 import genekb
 from benchmarks.lib.protocol import command_line
-from cellmodel.bench.perturbations import evaluate_predictions
+from cellmodel.bench.perturbations import perturb_eval
 from cellmodel.perturb.predict import PerturbConfig, predict_files
 
 LINES, TASKS = ("k562", "rpe1"), ("de", "dir")
@@ -82,7 +82,7 @@ def main() -> int:
     kinds = (*KNOWLEDGE, *([ALSO] if options.also else []))
     for kind, line, task in ((kind, line, task) for kind in kinds for task in TASKS for line in LINES):
         path = predict(folder, line, task, kind, kb=kb, options=options)
-        (scores,) = evaluate_predictions([path], folder / f"{line}.{task}.test.tsv.gz", n_draws=100)
+        (scores,) = perturb_eval([path], folder / f"{line}.{task}.test.tsv.gz", draws=100)
         record = json.loads(path.with_suffix(".json").read_text())
         rows.append({**record, **asdict(scores), "line": line, "task": task, "knowledge": kind})
         sys.stderr.write(f"{line} {task} {kind}: {scores.auc:.4f}\n")

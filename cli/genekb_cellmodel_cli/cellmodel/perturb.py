@@ -95,9 +95,9 @@ def perturb(
     content = {"train": str(pairs.train), "query": str(pairs.query), **found.record(), "output": str(output)}
     lines = list(_prediction_lines(found, output))
     if pairs.truth is not None:
-        from cellmodel.bench.perturbations import evaluate_predictions
+        from cellmodel.bench.perturbations import perturb_eval
 
-        scores = evaluate_predictions([output], pairs.truth)
+        scores = perturb_eval([output], pairs.truth)
         content["scores"] = asdict(scores[0])
         lines = [*table(_SCORES, scores), "", *lines]
     show(content, lines, json=json)

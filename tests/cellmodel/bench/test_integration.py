@@ -7,7 +7,8 @@ import anndata as ad
 import numpy as np
 import pytest
 
-from cellmodel.bench.integration import BATCH, BIO, HARMONY, UNINTEGRATED, evaluate_integration, score_integration
+import cellmodel as cm
+from cellmodel.bench.integration import BATCH, BIO, HARMONY, UNINTEGRATED, score_integration
 from cellmodel.core.errors import InputUnusable
 from genekb.core.errors import NotAvailable
 from tests.support.in_process import call
@@ -41,7 +42,7 @@ def path(tmp_path):
 def test_without_its_package_the_extra_is_named(path, monkeypatch):
     monkeypatch.setitem(sys.modules, "scib_metrics", None)
     with pytest.raises(NotAvailable, match=r"scib-metrics; pip install 'genekb-cellmodel\[scib\]'"):
-        evaluate_integration(path, truth="type", batch_key="batch", key="cellmodel")
+        cm.bench.eval(path, truth="type", batch_key="batch")
 
 
 def test_representations_without_a_batch_key_are_wrong_usage(path):
@@ -60,7 +61,7 @@ class TestScores:
 
     def test_batches_that_are_gone_score_higher(self, path):
         def found():
-            return evaluate_integration(path, truth="type", batch_key="batch", key="cellmodel", use_rep=["X_types"])
+            return cm.bench.eval(path, truth="type", batch_key="batch", use_rep=["X_types"])
 
         report = found()
         scores = {each.embedding: each for each in report.embeddings}
@@ -92,7 +93,7 @@ class TestScores:
         adata = ad.read_h5ad(path)
         adata.obs["type"] = adata.obs["type"].astype(object).where(np.arange(N_CELLS) >= 30)
         adata.write_h5ad(path)
-        report = evaluate_integration(path, truth="type", batch_key="batch", key="none")
+        report = cm.bench.eval(path, truth="type", batch_key="batch", pred="none")
         assert report.clusters is None
         assert report.embeddings[0].overall < 1
 
@@ -111,8 +112,8 @@ class TestScores:
 
     def test_types_that_lie_in_one_batch_each_are_refused(self, path):
         with pytest.raises(InputUnusable, match="'type' is confounded with 'type': no type has cells of two batches"):
-            evaluate_integration(path, truth="type", batch_key="type", key="cellmodel")
+            cm.bench.eval(path, truth="type", batch_key="type")
 
     def test_an_embedding_that_is_not_there_is_named(self, path):
         with pytest.raises(InputUnusable, match="X_typs"):
-            evaluate_integration(path, truth="type", batch_key="batch", key="cellmodel", use_rep=["X_typs"])
+            cm.bench.eval(path, truth="type", batch_key="batch", use_rep=["X_typs"])

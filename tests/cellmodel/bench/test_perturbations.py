@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from cellmodel.bench.perturbations import evaluate_predictions
+import cellmodel as cm
 from cellmodel.core.errors import InputUnusable
 
 
@@ -29,20 +29,20 @@ def test_the_score_is_the_mean_area_of_genes_that_have_both_labels(truth, tmp_pa
     noise = np.random.default_rng(1).random(len(rows))
     labels = np.array([row[2] for row in rows])
     good, bad = write(tmp_path / "a.tsv", rows, labels + noise), write(tmp_path / "b.tsv", rows, noise)
-    found = evaluate_predictions([good, bad], path, n_draws=50)
+    found = cm.bench.perturb_eval([good, bad], path, draws=50)
     genes = np.array([row[1] for row in rows])
     areas = [roc_auc_score(labels[genes == g], (labels + noise)[genes == g]) for g in set(genes) - {"g3"}]
     assert found[0].auc == pytest.approx(np.mean(areas))
     assert (found[0].name, found[0].n_genes, found[0].n_pairs, found[0].n_missing) == ("a.tsv", 7, 240, 0)
     assert found[0].low > found[1].high
     assert found[1].low < 0.5 < found[1].high
-    assert evaluate_predictions([good, bad], path, n_draws=50) == found
+    assert cm.bench.perturb_eval([good, bad], path, draws=50) == found
 
 
 def test_pairs_without_a_score_count_as_average_and_are_counted(truth, tmp_path):
     path, rows = truth
     part = write(tmp_path / "part.tsv", rows[: len(rows) // 2], range(len(rows) // 2))
-    (found,) = evaluate_predictions([part], path, n_draws=2)
+    (found,) = cm.bench.perturb_eval([part], path, draws=2)
     assert found.n_missing == len(rows) - len(rows) // 2
 
 
@@ -50,11 +50,11 @@ def test_predictions_of_other_pairs_and_truth_of_one_label_are_refused(truth, tm
     path, rows = truth
     other = write(tmp_path / "o.tsv", [("x", "y", 0)], [0.5])
     with pytest.raises(InputUnusable, match=r"has none of the 240 pairs of truth\.tsv"):
-        evaluate_predictions([other], path)
+        cm.bench.perturb_eval([other], path)
     only = [row for row in rows if row[1] == "g3"]
     path.write_text("perturbation\tgene\tlabel\n" + "".join("\t".join(map(str, row)) + "\n" for row in only))
     with pytest.raises(InputUnusable, match=r"no gene of truth\.tsv has both labels"):
-        evaluate_predictions([write(tmp_path / "p.tsv", only, range(len(only)))], path)
+        cm.bench.perturb_eval([write(tmp_path / "p.tsv", only, range(len(only)))], path)
     words = write(tmp_path / "w.tsv", only, ["high"] * len(only))
     with pytest.raises(InputUnusable, match="a score that is no number"):
-        evaluate_predictions([words], path)
+        cm.bench.perturb_eval([words], path)

@@ -4,7 +4,7 @@ import gzip
 import numpy as np
 import pytest
 
-from cellmodel.bench.perturbations import evaluate_predictions
+import cellmodel as cm
 from cellmodel.core.errors import InputUnusable
 from cellmodel.perturb.features import GRID, Settings
 from cellmodel.perturb.predict import PREDICTED, TRAINED, PerturbConfig, predict_files, prediction_columns
@@ -27,7 +27,7 @@ def run(tables, kb, tmp_path, name="out.tsv", **more):
 
 
 def auc(tables, tmp_path, name="out.tsv"):
-    return evaluate_predictions([tmp_path / name], tables[1], n_draws=20)[0].auc
+    return cm.bench.perturb_eval([tmp_path / name], tables[1], draws=20)[0].auc
 
 
 def test_text_wins_where_families_share_words_and_controls_are_at_chance(tables, screen_kb, tmp_path):
