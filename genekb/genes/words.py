@@ -121,22 +121,21 @@ def words_table(texts: pa.StringArray | pa.ChunkedArray, gene_ids: IntArray) -> 
     return pa.Table.from_arrays(columns, schema=WORDS)
 
 
-def count_words(texts: pa.StringArray, wanted: Sequence[Sequence[str]] = ()) -> tuple[IntArray, IntArray]:
-    """Count the words of any script in each text, runs of letters and digits: all (text,), wanted ones (text, word).
+def count_words(texts: pa.StringArray, wanted: Sequence[Sequence[str]]) -> IntArray:
+    """Count words of any script, runs of letters and digits, in each text: (text, word).
 
     ``wanted``: for each word the spellings that count as it, in lower case.
     """
     starts = range(0, max(len(texts), 1), _ROWS_AT_ONCE)
-    totals, counts = zip(*(_count(texts.slice(start, _ROWS_AT_ONCE), wanted) for start in starts), strict=True)
-    return np.concatenate(totals), np.concatenate(counts)
+    return np.concatenate([_count(texts.slice(start, _ROWS_AT_ONCE), wanted) for start in starts])
 
 
-def _count(texts: pa.StringArray, wanted: Sequence[Sequence[str]]) -> tuple[IntArray, IntArray]:
+def _count(texts: pa.StringArray, wanted: Sequence[Sequence[str]]) -> IntArray:
     ends = np.cumsum(numbers(pc.binary_length(texts)) + np.int64(1)) - 1
     text = _joined(texts).lower()
     data = np.frombuffer(text, dtype=np.uint8)
     starts, stops = _words(np.frombuffer(text.translate(_KINDS), dtype=np.uint8))
-    lengths, totals = stops - starts, _per_text(starts, ends)
+    lengths = stops - starts
     counts = np.zeros((len(texts), len(wanted)), dtype=np.int64)
     for number, spelling in ((number, one.encode()) for number, same in enumerate(wanted) for one in same):
         places = starts[lengths == len(spelling)]
@@ -147,8 +146,8 @@ def _count(texts: pa.StringArray, wanted: Sequence[Sequence[str]]) -> tuple[IntA
         counts[:, number] += _per_text(places, ends)
     for row in np.flatnonzero(_per_text(np.flatnonzero(data > 127), ends)).tolist():  # noqa: PLR2004 - beyond ASCII
         found = _WORD_OF_ANY_SCRIPT.findall(texts[row].as_py().lower())
-        totals[row], counts[row] = len(found), [sum(map(found.count, same)) for same in wanted]
-    return totals, counts
+        counts[row] = [sum(map(found.count, same)) for same in wanted]
+    return counts
 
 
 def _per_text(places: IntArray, ends: IntArray) -> IntArray:

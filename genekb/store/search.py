@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 Mode = Literal["hybrid", "semantic", "keyword"]
 KEYWORD: Final = "keyword"
 _NO_WORD: Final = "it knows no word of the query"
-_RANK_OFFSET: Final = 10  # k of reciprocal rank fusion, chosen as K1 and B below
+# Chosen on half of the names of GO terms in benchmarks.quality.genes.search_go; the other half reports
+K1: Final = 0.8  # saturation of repeated words
+_OF_KEYWORDS: Final = 0.7  # weight of the words; the encoders have the rest
+_OF_FEEDBACK: Final = 0.5  # weight of nearness to the first genes
+_N_FEEDBACK: Final = 3  # first genes whose mean vector is searched too
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +67,7 @@ class GeneHit:
     symbol: str
     name: str
     text: str
-    score: float  # cosine, BM25 or fused reciprocal ranks, see :attr:`SearchResult.score`
+    score: float  # cosine, BM25 or their fusion, see :attr:`SearchResult.score`
     cosine: float | None  # of text and query, by the first encoder; None without one, or without a text
     ranks: Mapping[str, int]  # from 1, in each ranking that has the gene: ``keyword`` and encoder ids
     matched_words: tuple[str, ...]  # words of the query in the gene's text or names
@@ -76,14 +80,14 @@ class SearchResult:
     """Genes that a search found, the best first, and encoders that it could not use; a sequence of its hits."""
 
     hits: tuple[GeneHit, ...]  # the best first
-    score: Literal["cosine", "bm25", "fused ranks"]  # what the hits' scores are
+    score: Literal["cosine", "bm25", "fused"]  # what the hits' scores are
     encoders: tuple[str, ...]  # encoder ids that encoded the query
     skipped: Mapping[str, str]  # encoder ids that did not, with the reason
     unknown_words: Mapping[str, tuple[str, ...]]  # see :class:`KeywordMatches`
 
     @property
     def shown_score(self) -> Literal["cosine", "bm25"]:
-        """Which score people read beside a gene; fused ranks order genes, and say nothing alone."""
+        """Which score people read beside a gene; fused scores order genes, and say nothing alone."""
         return "cosine" if self.encoders else "bm25"
 
     def __len__(self) -> int:
@@ -155,9 +159,10 @@ def search_genes(
 ) -> SearchResult:
     """Find genes by free text, or those whose text's vector is nearest to a vector (dim,), by exact cosine.
 
-    A semantic search ranks by exact cosine, a keyword search by BM25 :cite:`robertson2009bm25`; several rankings are
-    joined by the sum of their reciprocal ranks, 1 / (10 + rank) :cite:`cormack2009rrf`. With keywords, a gene that the
-    query names comes first. For a vector no encoder is opened.
+    A semantic search ranks by exact cosine, a keyword search by BM25 :cite:`robertson2009bm25`. Several rankings are
+    joined by a weighted sum of their scores, each as a share of the best: .7 of keywords, .3 of the encoders; and .5 of
+    the cosine with the mean vector of the first three genes of that sum :cite:`rocchio1971feedback`. With keywords, a
+    gene that the query names comes first. For a vector no encoder is opened.
 
     ``encoders``: as for :meth:`genekb.Store.encoder_id`; if left out, the first of the store that can encode a query on
     this machine, without controls and remote ones. ``taxon``, ``gene_type``: only genes of this NCBI taxonomy
@@ -185,10 +190,12 @@ def search_genes(
         rankings[KEYWORD] = _by_keyword(words, kept)
     elif not rankings:
         raise NotAvailable(_unreadable(store, matches, skipped))
-    joined = _fuse(rankings, first=words.named if words else ()) if len(rankings) > 1 else next(iter(rankings.values()))
+    joined = next(iter(rankings.values()))
+    if len(rankings) > 1:
+        joined = _fuse(store, rankings, first=words.named if words else ())
     return SearchResult(
         hits=_hits(store, joined, rankings=rankings, words=words, limit=limit),
-        score="fused ranks" if len(rankings) > 1 else "bm25" if words else "cosine",
+        score="fused" if len(rankings) > 1 else "bm25" if words else "cosine",
         encoders=used,
         skipped=skipped,
         unknown_words=matches.unknown,
@@ -287,13 +294,26 @@ def _by_keyword(words: KeywordMatches, kept: IntArray) -> _Ranking:
     return _in_order(words.gene_ids[found], words.scores[found], first=words.named)
 
 
-def _fuse(rankings: Mapping[str, _Ranking], *, first: Sequence[int]) -> _Ranking:
-    """Reciprocal rank fusion; a gene that a ranking lacks gets 0 from it."""
+def _fuse(store: _Searchable, rankings: Mapping[str, _Ranking], *, first: Sequence[int]) -> _Ranking:
+    """Join rankings as :func:`search_genes` tells; a gene that one of them lacks gets 0 from it."""
     gene_ids = np.unique(np.concatenate([ranking.gene_ids for ranking in rankings.values()]))
     scores = np.zeros(len(gene_ids))
-    for ranking in rankings.values():
-        index = np.searchsorted(gene_ids, ranking.gene_ids)
-        scores[index] += 1 / (_RANK_OFFSET + np.arange(1, len(index) + 1))
+
+    def add(ranking: _Ranking, weight: float) -> None:
+        best = ranking.scores.max(initial=0)
+        if best > 0:
+            scores[np.searchsorted(gene_ids, ranking.gene_ids)] += weight * ranking.scores / best
+
+    encoders = [name for name in rankings if name != KEYWORD]
+    for name, ranking in rankings.items():
+        add(ranking, _OF_KEYWORDS if name == KEYWORD else (1 - _OF_KEYWORDS) / len(encoders))
+    nearest = _in_order(gene_ids, scores, first=first).gene_ids[:_N_FEEDBACK]
+    for encoder_id in encoders:
+        vectors = store.vector_table(encoder_id).select(nearest).vectors
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        mean = (vectors / np.maximum(norms, np.finfo(np.float32).tiny)).mean(axis=0)
+        if mean.any():
+            add(_by_cosine(store, mean, encoder_id=encoder_id, kept=gene_ids), _OF_FEEDBACK / len(encoders))
     return _in_order(gene_ids, scores, first=first)
 
 
@@ -340,9 +360,6 @@ def _ranks(rankings: Mapping[str, _Ranking], gene_id: int) -> dict[str, int]:
     return {source: row[0] + 1 for source, row in rows.items() if row}
 
 
-# Chosen on half of the names of GO terms in benchmarks.quality.genes.search_go; the other half reports
-K1: Final = 0.8  # saturation of repeated words
-B: Final = 0.3  # penalty of long texts
 _WORD: Final = re.compile(r"[^\W_]+")  # one tokeniser for texts and queries
 _SYMBOL_INSIDE: Final = 3  # rank of a symbol among the words of a query, which is no name as a whole
 _SYMBOL: Final = re.compile(r"(?=.*\d|.*[A-Z].*[A-Z])[A-Za-z][\w.-]+")  # CD4, Cd4, INS; no word of plain prose
@@ -355,8 +372,7 @@ def match_keywords(store: _Searchable, query: str) -> KeywordMatches:
         first.setdefault(singular(word), word)
     words = list(first.values())
     gene_ids, texts = _gene_texts(store)
-    n_words, counts = count_words(texts, [spellings(word) for word in words])
-    has_text = np.isin(gene_ids, numbers(store.table("texts")["gene_id"]), assume_unique=True)
+    counts = count_words(texts, [spellings(word) for word in words])
     named = _named(store.table("names"), query)
     is_name = any(rank != _SYMBOL_INSIDE for rank in named.values())
     lacking = [] if is_name else [word for word, n in zip(words, counts.sum(axis=0), strict=True) if not n]
@@ -365,7 +381,7 @@ def match_keywords(store: _Searchable, query: str) -> KeywordMatches:
         words=tuple(words),
         gene_ids=gene_ids,
         counts=counts,
-        scores=score_bm25(counts, n_words=n_words, mean_length=n_words[has_text].mean() if has_text.any() else None),
+        scores=score_bm25(counts),
         named=tuple(sorted(named, key=lambda gene_id: (named[gene_id], gene_id))),
         unknown={word: near_words(word, known) for word in lacking},
     )
@@ -402,20 +418,16 @@ def _named(names: pa.Table, query: str) -> dict[int, int]:
     return ranks
 
 
-def score_bm25(counts: IntArray, *, n_words: IntArray, mean_length: float | None = None) -> NDArray[np.float64]:
-    r"""Okapi BM25 of each text, (text,) >= 0, each word of the query counted once :cite:`robertson2009bm25`.
+def score_bm25(counts: IntArray) -> NDArray[np.float64]:
+    r"""BM25 of each text, (text,) >= 0, each word of the query counted once :cite:`robertson2009bm25`.
 
-    .. math:: \sum_w \ln\Big(1 + \frac{N - n_w + 0.5}{n_w + 0.5}\Big)
-              \frac{f_{wd}(k_1 + 1)}{f_{wd} + k_1(1 - b + b\,|d| / \overline{|d|})}
+    .. math:: \sum_w \ln\Big(1 + \frac{N - n_w + 0.5}{n_w + 0.5}\Big) \frac{f_{wd}(k_1 + 1)}{f_{wd} + k_1}
 
-    The 1 inside the logarithm keeps the weight of frequent words positive.
+    The 1 inside the logarithm keeps the weight of frequent words positive. Length is not penalized (b = 0): a long
+    text is of a gene that much is known of.
 
-    ``counts``: (text, word) of the query's words. ``n_words``: (text,) length of each text.
-    ``mean_length``: of those that are texts, and not names alone; of all if left out.
+    ``counts``: (text, word) of the query's words.
     """
-    n_texts = len(counts)
     n_with = (counts > 0).sum(axis=0)
-    weight = np.log(1 + (n_texts - n_with + 0.5) / (n_with + 0.5))  # (word,)
-    mean = mean_length or (max(float(n_words.mean()), 1.0) if n_texts else 1.0)
-    damping = K1 * (1 - B + B * n_words / mean)  # (text,)
-    return np.asarray((weight * counts * (K1 + 1) / (counts + damping[:, None])).sum(axis=1), dtype=np.float64)
+    weight = np.log(1 + (len(counts) - n_with + 0.5) / (n_with + 0.5))  # (word,)
+    return np.asarray((weight * counts * (K1 + 1) / (counts + K1)).sum(axis=1), dtype=np.float64)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.quality.genes.search_go --kb human best [--mouse mouse] --output results
 
-BM25's two constants were chosen on the even queries (A); the odd ones (B) report.
+The saturation of BM25 and the weights of the sum were chosen on the even queries (A); the odd ones (B) report.
 
 Needs ``knowledge/gene2go.gz`` and ``knowledge/go-basic.obo.gz`` of GENEKB_TEST_DATA. The queries are 200 names of
 biological processes with 10 to 200 human genes, drawn by a seed; a gene is relevant that has the term or a descendant.

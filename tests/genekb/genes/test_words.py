@@ -72,8 +72,6 @@ def test_blanks_of_other_scripts_and_letters_that_are_lowered_to_ascii_count_as_
 @given(texts=written)
 def test_words_of_any_script_are_counted(texts):
     wanted = [["b"], ["the", "a"], ["\u00e9"]]
-    totals, counts = count_words(strings(["before", *texts]).slice(1), wanted)
-    words = [re.findall(r"[^\W_]+", text) for text in texts]
-    assert totals.tolist() == [len(each) for each in words]
+    counts = count_words(strings(["before", *texts]).slice(1), wanted)
     lowered = [re.findall(r"[^\W_]+", text.lower()) for text in texts]
     assert counts.tolist() == [[sum(map(each.count, same)) for same in wanted] for each in lowered]

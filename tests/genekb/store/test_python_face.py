@@ -51,7 +51,7 @@ def test_search_has_the_default_of_the_command(kb, capsys, monkeypatch):
     printed = json.loads(call_here(line, capsys, monkeypatch).out)
     found = kb.search(query)
     assert [hit["symbol"] for hit in printed["hits"]] == [hit.symbol for hit in found]
-    assert printed["score"] == found.score == "fused ranks"
+    assert printed["score"] == found.score == "fused"
 
 
 def test_what_was_found_is_a_sequence_a_table_and_html(kb):
