@@ -186,7 +186,7 @@ def rows_to_keep(quality: CellQuality, config: QualityConfig, *, source: str) ->
     """Cells within all limits; ``InputUnusable`` where next to none is."""
     kept = quality.kept_by(config)
     rows = np.flatnonzero(np.logical_and.reduce([np.ones(len(quality.n_genes), dtype=bool), *kept.values()]))
-    if len(rows) < _LEAST_CELLS:
+    if kept and len(rows) < _LEAST_CELLS:
         limits = ", ".join(f"{name}={getattr(config, name):g}" for name in kept)
         raise InputUnusable(
             f"{limits} leaves {len(rows)} of {len(quality.n_genes):,} cells of {source}; give other limits (medians: "

@@ -166,9 +166,9 @@ def test_a_download_that_is_interrupted_keeps_what_has_arrived(mirror, tmp_path,
     assert list((tmp_path / "new").glob("*.part*")) == []
 
 
-@pytest.mark.parametrize("flag", ["--help", "models"])
-def test_a_reader_that_goes_away_is_no_error(flag):
-    with start("genekb", flag) as process:
+@pytest.mark.parametrize("words", ["--help", "info --models"])
+def test_a_reader_that_goes_away_is_no_error(words):
+    with start("genekb", *words.split()) as process:
         process.stdout.close()
         err = process.stderr.read()
     assert (process.returncode, err) == (141, "")
@@ -178,9 +178,13 @@ def test_a_full_disk_behind_stdout_is_one_line():
     code = "from genekb_cellmodel_cli.genekb import main; main()"
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-c", code, "models"], stdout=full, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+            [sys.executable, "-c", code, "info", "--models"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
             check=False,
-        )  # fmt: skip
+        )
     assert done.returncode == 4
     assert done.stderr == "genekb: error: stdout cannot be written: No space left on device\n"
 

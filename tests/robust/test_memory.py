@@ -51,7 +51,7 @@ def table_of_ones(folder):
 def pickle_of_a_huge_memo(folder):
     """A pickle that numbers an object 2^30, for which the unpickler makes room."""
     (folder / "v.pkl").write_bytes(b"(dr\xff\xff\xff\x3f.")
-    return f"import demo {folder / 'v.pkl'} --name mine"
+    return f"encode demo --vectors {folder / 'v.pkl'} --name mine"
 
 
 MAKERS = [zarr_of_zeros, pickle_of_a_huge_memo, pytest.param(table_of_ones, marks=pytest.mark.slow)]
