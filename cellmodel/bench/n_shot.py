@@ -144,7 +144,7 @@ def trial_features(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, 
 
     Raises ``InputUnusable`` if text is asked for without a store, or with knowledge ``none``.
     """
-    if kind.startswith(OF_RECIPE):  # which is not told the number of clusters, since the labels would reveal it
+    if kind.startswith(OF_RECIPE):  # which does not receive the number of clusters, since the labels would reveal it
         recipe = find_recipe(kind.removeprefix(OF_RECIPE))
         config = replace(config, recipe=recipe.name, n_clusters=None)
         if not recipe.uses_text:

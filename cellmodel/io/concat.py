@@ -70,7 +70,7 @@ class JoinConfig:
 
     sample_key: str = AUTO  # column of obs that all files have; ``auto``: a column ``sample`` with the files' names
     sheet: SampleSheet | None = None  # which gives the samples and more columns
-    overwrite: bool = False  # whether columns of the files that are given anew may be replaced
+    overwrite: bool = False  # whether columns of the files that are given again may be replaced
 
     def samples(self, paths: Sequence[Path]) -> tuple[str, ...] | None:
         """Name the sample of each file; None where a column of the files has them."""

@@ -295,7 +295,7 @@ def _by_keyword(words: KeywordMatches, kept: IntArray) -> _Ranking:
 
 
 def _fuse(store: _Searchable, rankings: Mapping[str, _Ranking], *, first: Sequence[int]) -> _Ranking:
-    """Join rankings as :func:`search_genes` tells; a gene that one of them lacks gets 0 from it."""
+    """Join rankings as :func:`search_genes` does; a gene that one of them lacks gets 0 from it."""
     gene_ids = np.unique(np.concatenate([ranking.gene_ids for ranking in rankings.values()]))
     scores = np.zeros(len(gene_ids))
 

@@ -60,7 +60,7 @@ class Task(ABC, Generic[Result]):
 
     prefers_memory: ClassVar[bool] = False  # whether cells are backed only where they would not fit into memory
     reads_values: ClassVar[bool] = True  # whether it looks at more of the cells than their tables
-    # whether slots with a record of its own, as a run leaves them, are written anew into a copy of the file
+    # whether slots with a record of its own, as a run leaves them, are written again into a copy of the file
     renews: ClassVar[bool] = False
 
     @property
