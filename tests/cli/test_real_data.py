@@ -45,7 +45,7 @@ def test_most_counts_of_real_cells_are_covered(real_data, home, name, kb, covera
 
 
 @pytest.mark.parametrize(
-    ("name", "kb", "nmi"), [("baron_mouse", "mouse", 0.8), ("mixology_celseq2_5cl", "human", 0.85)]
+    ("name", "kb", "nmi"), [("baron_mouse", "mouse", 0.75), ("mixology_celseq2_5cl", "human", 0.85)]
 )
 def test_real_cells_are_clustered_and_the_text_view_beats_its_controls(real_data, home, tmp_path, name, kb, nmi):
     out = tmp_path / "out.h5ad"

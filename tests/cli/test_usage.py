@@ -50,7 +50,7 @@ def study(tmp_path_factory):
 @pytest.mark.slow
 def test_the_chain_of_the_page_on_samples_runs_as_it_stands(study, demo_home, monkeypatch):
     page = Path(__file__).parents[2] / "docs" / "guide" / "samples.md"
-    block = re.search(r"```\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[1]
+    block = re.search(r"```\n(cellmodel run cells.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[1]
     monkeypatch.chdir(study.parent)
     for line in block.replace("--kb human", f"--kb demo --home {demo_home}").splitlines():
         quick = "--recipe pca-kmeans --n-clusters 3" if line.startswith("cellmodel run") else ""
@@ -60,8 +60,9 @@ def test_the_chain_of_the_page_on_samples_runs_as_it_stands(study, demo_home, mo
     assert set(uns["cellmodel_attribution"]["groups"]["against"].astype(str)) == {"rest"}  # of `run`, still there
     assert set(uns["cellmodel_attribution_conditions"]["groups"]["against"].astype(str)) == {"ctrl", "stim"}
     assert call("cellmodel", "report", "attributed.h5ad", "-o", "report.html")[0] == 0
-    again = ("cellmodel", "attribute", "attributed.h5ad", "--kb", "demo", "--home", demo_home, "-o", "again.h5ad")
-    code, _, err = call(*again)
+    again = ("cellmodel", "attribute", "attributed.h5ad", "--kb", "demo", "--home", demo_home)
+    assert call(*again, "-o", "again.h5ad")[0] == 0  # into a copy
+    code, _, err = call(*again, "--in-place")
     assert code == 3
     assert 'uns["cellmodel_attribution"]; use --overwrite' in err
 
