@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
 GRAPH: Final = FolderKind(
-    name="graph", description="graph.json", made_by="`cellmodel export graph`", remedy="export the graph again"
+    name="graph", description="graph.json", made_by="`cellmodel export`", remedy="export the graph again"
 )
 _ENDS, _WEIGHT = "edge_index", "edge_weight"
 _TEXTS: Final = ("classes", "symbols")
@@ -56,7 +56,7 @@ def write_graph(graph: TypedGraph, folder: Path, *, overwrite: bool = False) -> 
 
 
 def read_graph(folder: str | Path) -> "HeteroData":
-    """Read a graph that `cellmodel export graph` wrote.
+    """Read a graph that `cellmodel export` wrote.
 
     Tensors are memory-mapped: what is not used is not read into memory, after one pass that checks the digest. Nothing
     in the folder is executed.

@@ -22,7 +22,6 @@ from genekb.store.files import read_origin
 from genekb.store.home import find_home
 from genekb.store.lockfile import (
     LOCK_VERSION,
-    PROGRAM,
     Kind,
     Pin,
     existing_lock,
@@ -39,9 +38,7 @@ from genekb.store.verify import Verification, verify_store
 Given = TypeVar("Given")
 log = logging.getLogger(__name__)
 PIN: Final = "pin a store with `genekb lock NAME`"
-_HEADER: Final = (
-    "# What this project uses, by digest. The `lock` commands write it; the `sync` commands bring it here.\n"
-)
+_HEADER: Final = "# What this project uses, by digest. `genekb lock` writes it; the `pull` commands bring it here.\n"
 
 
 def url_for_lock(url: str, lock_file: Path) -> str:
@@ -51,12 +48,12 @@ def url_for_lock(url: str, lock_file: Path) -> str:
 
 def address_of(pin: Pin, lock_file: Path, *, folder: Path | None = None) -> Address:
     """Address that a pin can be pulled from; errors name ``folder``, in which the artifact lies, if it is given."""
-    name, program = folder or pin.name, PROGRAM[pin.kind]
+    name = folder or pin.name
     if not pin.url:
         by_hand = "build or copy it" if pin.kind == "store" else "copy it"
         raise NotAvailable(
             f"{name} with digest {pin.digest} is not here, and {lock_file} has no address of it; {by_hand}, or pin it "
-            f"with `{program} lock {name}` and `url` where it is"
+            f"with `genekb lock {name}` and `url` where it is"
         )
     url = str(lock_file.parent / pin.url) if is_relative(pin.url) else pin.url
     return at_digest(parse_address(url, hub_kind="datasets" if pin.kind == "store" else "models"), pin.digest)

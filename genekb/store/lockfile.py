@@ -17,7 +17,6 @@ NOTED: Final = ".locks.json"  # in the home: where lock files are; without it, `
 _LIMIT: Final = 1 << 22
 
 Kind = Literal["store", "model"]
-PROGRAM: Final[Mapping[Kind, str]] = {"store": "genekb", "model": "cellmodel"}  # whose `lock` writes them
 _NAME_KEY: Final[Mapping[Kind, str]] = {"store": "name", "model": "path"}
 
 
@@ -68,7 +67,7 @@ def read_lock(path: Path) -> dict[str, Any]:
         if content.get("version") != LOCK_VERSION:
             raise ValueError(f"its version is {content.get('version')}, {LOCK_VERSION} is read here")
     except (OSError, ValueError, RecursionError) as error:
-        raise _no_lock(path, "store", error) from error
+        raise _no_lock(path, error) from error
     return content
 
 
@@ -78,13 +77,11 @@ def read_pins(path: Path, kind: Kind = "store") -> tuple[Pin, ...]:
     try:
         return tuple(_pin(kind, entry) for entry in content.get(kind, []))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _no_lock(path, kind, error) from error
+        raise _no_lock(path, error) from error
 
 
-def _no_lock(path: Path, kind: Kind, error: Exception) -> SourceUnusable:
-    return SourceUnusable(
-        f"{path} is no lock file ({error}); remove it, then write it again with `{PROGRAM[kind]} lock`"
-    )
+def _no_lock(path: Path, error: Exception) -> SourceUnusable:
+    return SourceUnusable(f"{path} is no lock file ({error}); remove it, then write it again with `genekb lock`")
 
 
 def _pin(kind: Kind, entry: Mapping[str, Any]) -> Pin:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from genekb_cellmodel_cli.app.output import as_options, name_options_of
+from genekb_cellmodel_cli.app.running import MOVED
 from genekb_cellmodel_cli.cellmodel import app
 from tests.support.commands import commands_of
 
@@ -33,6 +34,18 @@ def test_no_string_of_the_library_names_an_option(package):
         for line, text in _strings(ast.parse(path.read_text()))
         if OPTION.search(text)
     ]
+    assert not found
+
+
+@pytest.mark.parametrize("package", ["genekb", "cellmodel", "cli"])
+def test_nothing_names_a_command_that_went(package):
+    gone = re.compile(rf"[`\"]({'|'.join(MOVED)})[ `\"]")
+    found = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in (ROOT / package).rglob("*.py")
+        for name in gone.findall(path.read_text())
+        if path.name != "running.py"
+    }
     assert not found
 
 

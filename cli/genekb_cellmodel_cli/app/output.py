@@ -202,7 +202,7 @@ def print_compared(
     show({"file": str(path), f"{kind}s": rows}, lines, json=json)
     wrong = ", ".join(pin.name for pin, row in found if row["faults"])
     if wrong:
-        command = {"store": "genekb sync", "model": "cellmodel model pull"}[kind]
+        command = {"store": "genekb pull", "model": "cellmodel model pull"}[kind]
         raise StoreCorrupt(f"{wrong}: not as {path} pins; `{command}` brings what is missing")
 
 
