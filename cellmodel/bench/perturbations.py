@@ -7,9 +7,10 @@ import numpy as np
 
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
-from cellmodel.core.tools import Paths, paths_of
+from cellmodel.core.tools import paths_of
 from cellmodel.perturb.model import gene_aucs, mean_gene_auc
 from cellmodel.perturb.tables import PairTable, read_pairs, read_scores
+from genekb.core.messages import Paths
 from genekb.core.python import for_python
 
 _INTERVAL = 1.96  # standard errors

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar, overload
 
 import genekb
+from genekb.core.messages import Paths, several
 from genekb.core.progress import progress
 from genekb.core.python import for_python
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
 Kb = genekb.Store | str | Path  # an opened store, its name or its folder
-Paths = str | Path | Sequence[str | Path]  # one file, or several
 
 
 def tool(function: Callable[P, Result]) -> Callable[P, Result]:
@@ -68,7 +68,7 @@ def path_of(path: str | Path | None) -> Path | None:
 
 def paths_of(paths: Paths) -> tuple[Path, ...]:
     """Give one file or several as paths."""
-    return (Path(paths),) if isinstance(paths, str | Path) else tuple(map(Path, paths))
+    return tuple(map(Path, several(paths)))
 
 
 def names_of(names: str | Sequence[str]) -> tuple[str, ...]:

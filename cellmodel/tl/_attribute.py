@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import genekb
 from cellmodel.core.config import RunConfig
 from cellmodel.core.stages import AnyStages
-from cellmodel.core.tools import Kb, Paths, forwards_to, open_kb, path_of, paths_of, tool
+from cellmodel.core.tools import Kb, forwards_to, open_kb, path_of, paths_of, tool
 from cellmodel.explain.evidence import (
     N_MARKERS,
     AttributeConfig,
@@ -25,6 +25,7 @@ from cellmodel.io.records import check_lineage, lineage_record
 from cellmodel.tl._cluster import SHARED, cluster, split_settings
 from cellmodel.tl._run.files import CellFiles, run_task
 from cellmodel.tl._run.task import Slot, Task
+from genekb.core.messages import Paths
 from genekb.core.plugins import installed_version
 from genekb.files.replace import Target
 

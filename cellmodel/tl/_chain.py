@@ -15,7 +15,7 @@ from cellmodel.annotate.name_cells import TypeChoice, TypeNaming
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable, UnknownName
 from cellmodel.core.stages import AnyStages
-from cellmodel.core.tools import Kb, Paths, forwards_to, names_of, open_kb, path_of, paths_of, tool
+from cellmodel.core.tools import Kb, forwards_to, names_of, open_kb, path_of, paths_of, tool
 from cellmodel.explain.evidence import AttributeConfig
 from cellmodel.explain.samples.design import SampleConfig
 from cellmodel.io.backed import AnyCells, cells_in_memory
@@ -25,7 +25,7 @@ from cellmodel.tl._cluster import ClusterJob, cluster, split_settings
 from cellmodel.tl._run.files import CellFiles, run_task
 from cellmodel.tl._run.task import Slot, Task, run_on_cells
 from cellmodel.tl._samples import CompositionJob, MarkersJob, check_samples
-from genekb.core.messages import check_choice
+from genekb.core.messages import Paths, check_choice
 from genekb.core.progress import progress
 from genekb.files.replace import Target
 from genekb.files.tables import write_table

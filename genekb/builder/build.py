@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from genekb.core.messages import Names, several
+from genekb.core.messages import Names, Paths, several
 from genekb.core.python import for_python
 from genekb.files.atomic import user_path
 from genekb.share.open import open
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from genekb.encoders.imported.vectors import Keys
     from genekb.sources.base import SourceTables
 
-Paths = str | Path | Sequence[str | Path]
 TemplateName = Literal[
     "summary", "names", "symbol", "full", "summary-only", "go", "generif", "designations", "functions"
 ]  # fmt: skip
@@ -166,7 +165,7 @@ def read_tables(
 
 
 def _paths(given: Paths) -> list[Path]:
-    return [Path(each).expanduser() for each in ([given] if isinstance(given, str | Path) else given or ())]
+    return [Path(each).expanduser() for each in several(given)]
 
 
 def default_name(source: object, taxon: Names) -> str:

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from difflib import get_close_matches
 from html import escape
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from genekb.core.addresses import without_secrets
 
@@ -121,9 +121,11 @@ def _cell(value: Any, digits: int) -> str:
     return f"'{text}" if is_formula else text
 
 
+Given = TypeVar("Given", bound=str | Path)
 Names = str | Sequence[str]  # one, or several
+Paths = str | Path | Sequence[str | Path]
 
 
-def several(names: Names | None) -> list[str]:
-    """List names that may be one."""
-    return [names] if isinstance(names, str) else list(names or ())
+def several(given: Given | Sequence[Given] | None) -> list[Given]:
+    """List names or paths that may be one."""
+    return [given] if isinstance(given, str | Path) else list(given or ())

@@ -7,12 +7,13 @@ import re
 import shutil
 import stat
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from genekb.core.errors import GeneKBError, SourceUnusable, StoreBusy
+from genekb.core.messages import Paths, several
 from genekb.core.python import for_python
 from genekb.files.atomic import TEMPORARY, is_digest, user_path
 from genekb.store.files import PLACES, PULLED
@@ -79,7 +80,7 @@ def gc(
     *,
     superseded: bool = False,
     keep_newest: int | None = None,
-    lock: str | Path | Sequence[str | Path] = (),
+    lock: Paths = (),
     dry_run: bool = False,
     home: str | Path | None = None,
 ) -> Collected:
@@ -108,8 +109,7 @@ def gc(
     ()
     """
     where, project = find_home(user_path(home)), find_lock_file()
-    files = [lock] if isinstance(lock, str | Path) else lock or ()
-    given = [existing_lock(file, hint="give `lock` a file that `genekb lock` wrote") for file in files]
+    given = [existing_lock(file, hint="give `lock` a file that `genekb lock` wrote") for file in several(lock)]
     locks = [*given, *([project] if project else []), *noted_lock_files(where)]
     pinned = {pin.digest: path for path in locks for pin in read_pins(path)}
     is_removed = superseded or keep_newest is not None

@@ -149,7 +149,7 @@ def lock(
     >>> [pin.name for pin in gk.lock("demo")]
     ['demo@1']
     """
-    path, names = new_lock_file(file), [store] if isinstance(store, str | Path) else list(store)
+    path, names = new_lock_file(file), several(store)
 
     def pin(name: str | Path, place: str) -> Pin:
         return pin_store(open(str(name), home=home), encoders=several(encoder), url=place)

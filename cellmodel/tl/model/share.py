@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from cellmodel.core.errors import InputUnusable, LineageMismatch
-from cellmodel.core.tools import Paths, paths_of
+from cellmodel.core.tools import paths_of
 from cellmodel.io.formats.array_folder import ARRAYS
 from cellmodel.io.writers import MODEL, check_targets
 from cellmodel.tl.model.fitted import FittedModel, load_model
+from genekb.core.messages import Paths
 from genekb.core.python import for_python
 from genekb.files.atomic import is_plain_path, sha256_file
 from genekb.files.replace import replace_atomically
