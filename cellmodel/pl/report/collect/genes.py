@@ -116,22 +116,23 @@ def _read_values(
     is_drawn[drawn] = True
     mito = mitochondrial_genes(cells.names)
     cycle = np.flatnonzero([name.upper() in _CYCLE for name in cells.names])
-    on_map, (n_genes, percent, dividing) = [], np.zeros((3, len(clusters)))
+    on_map, (percent, dividing) = [], np.zeros((2, len(clusters)))
     wanted, place = np.unique(np.array(columns, dtype=np.int64), return_inverse=True)  # read as they lie in the file
     chosen = None if len(wanted) == len(cells.names) else wanted
     start = 0
     for block in ahead(row_blocks(cells.matrix)):
         rows = slice(start, start := start + block.shape[0])
-        linear = block.expm1() if cells.kind == ValueKind.LOG1P else block
-        n_genes[rows], of_mito = figures_of_block(linear, mito)
-        percent[rows] = 100 * of_mito / np.maximum(linear.sum(axis=1, dtype=np.float64).A1, _LEAST_TOTAL)
+        if len(mito):
+            linear = block.expm1() if cells.kind == ValueKind.LOG1P else block
+            _, of_mito = figures_of_block(linear, mito)
+            percent[rows] = 100 * of_mito / np.maximum(linear.sum(axis=1, dtype=np.float64).A1, _LEAST_TOTAL)
         if len(cycle) >= _LEAST_CYCLE:
             dividing[rows] = log_values(block, cells.kind, cycle).mean(axis=1).A1
         expression = log_values(block, cells.kind, chosen)
         _add(sums, expression, clusters[rows])
         on_map.append(expression[is_drawn[rows]].astype(np.float32))
     quality = {TOTAL_COUNTS: scanned.depth} if cells.kind == ValueKind.COUNTS else {}
-    quality[N_GENES] = n_genes
+    quality[N_GENES] = scanned.n_genes.astype(np.float64)
     quality |= {PCT_MITO: percent} if len(mito) else {}
     quality |= {"cell_cycle": dividing} if len(cycle) >= _LEAST_CYCLE else {}
     fractions, means = _shares(sums)
