@@ -1,3 +1,3 @@
 """Clustering algorithms, the tree above clusters, and how well clusters hold up."""
 
-__all__ = ["algorithms", "soft", "structure"]
+__all__ = ["algorithms", "structure"]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -54,12 +54,7 @@ class Tree:
     splits: tuple[Split, ...]  # root first, by height: the first *m* - 1 of them give *m* groups
 
     def groups(self, n_groups: int) -> tuple[tuple[int, ...], ...]:
-        """Cut the tree into groups of clusters, in the order of their first.
-
-        ``n_groups``: 1 to the number of clusters. Raises ``ValueError`` if it is out of range.
-        """
-        if not 1 <= n_groups <= self.n_clusters:
-            raise ValueError(f"a tree of {self.n_clusters} clusters has no cut into {n_groups}")
+        """Cut the tree into groups of clusters, in the order of their first."""
         found = {tuple(range(self.n_clusters))}
         for split in self.splits[: n_groups - 1]:
             found = found - {split.clusters} | {split.left, split.right}
@@ -104,12 +99,8 @@ def grow_tree(
 ) -> Tree:
     """Merge clusters into a tree by unweighted Ward of their centers, and measure the support of each split.
 
-    As in :func:`cellmodel.cluster.algorithms.micro_ward` every cluster counts once, whatever its size: a small one that
-    lies apart is split off early.
-
-    ``features``: (cell, dim) what was clustered, Euclidean. ``clusters``: 0 .. k-1. ``pcs``: (cell, dim) components
-    that are not averaged over neighbors, in which support is measured. ``parents``: of each cluster, the group that it
-    is a part of: those of one group are merged before they are merged with others. None where each is a group.
+    ``features``: (cell, dim) what was clustered. ``pcs``: (cell, dim) components that are not averaged over neighbors,
+    in which support is measured. ``parents``: of each cluster, its group: those of one group are merged first.
     """
     n_clusters = int(clusters.max()) + 1
     splits: list[tuple[tuple[int, ...], tuple[int, ...], float]] = []
@@ -123,7 +114,9 @@ def grow_tree(
         groups = np.array([np.average(centers[list(group)], axis=0, weights=sizes[list(group)]) for group in parts])
         below = max((height for *_, height in splits), default=0.0)
         splits += [(left, right, max(height, below)) for left, right, height in _merges(parts, groups)]
-    members = _members(pcs, clusters) if splits else []
+    order = content_order(pcs)  # by which cells are drawn
+    order = order[np.argsort(clusters[order], kind="stable")]
+    members = np.split(order, np.cumsum(np.bincount(clusters))[:-1])
     return Tree(
         n_clusters=n_clusters,
         splits=tuple(
@@ -134,10 +127,7 @@ def grow_tree(
 
 
 def tree_of_linkage(linkage: Float[np.ndarray, "split 4"], supports: Sequence[float]) -> Tree:
-    """Give the tree whose :meth:`Tree.linkage` this is; ``supports`` are root first.
-
-    Raises ``ValueError`` if it is none: a file may hold anything.
-    """
+    """Give the tree whose :meth:`Tree.linkage` this is, ``supports`` root first; ``ValueError`` if it is none."""
     if not _is_linkage(linkage) or len(supports) != len(linkage) or not all(0 <= one <= 1 for one in supports):
         raise ValueError("no tree: not a linkage matrix with one support in [0, 1] a split")
     leaves = [(cluster,) for cluster in range(len(linkage) + 1)]
@@ -184,13 +174,6 @@ def _sides(
         nodes.append(tuple(sorted(left + right)))
 
 
-def _members(pcs: Embedding, clusters: Labels) -> list[Int[np.ndarray, " cell"]]:
-    """Cells of each cluster, in the order of their content, by which they are drawn."""
-    order = content_order(pcs)
-    order = order[np.argsort(clusters[order], kind="stable")]
-    return np.split(order, np.cumsum(np.bincount(clusters))[:-1])
-
-
 def _support(
     pcs: Embedding, members: Sequence[Int[np.ndarray, " cell"]], sides: Sequence[tuple[int, ...]], seed: int
 ) -> float:
@@ -215,10 +198,8 @@ def split_support(points: Embedding, is_right: Bool[np.ndarray, " cell"]) -> flo
     turns a gain of log likelihood into a share of variance explained. Cells that are one Gaussian gain nothing,
     wherever they are cut: the value is 0. Two equal Gaussians have .1 where their centers lie three standard deviations
     apart, .5 at five and .8 at nine. The cells that are held out took part in the clustering, so this does not show
-    that a split is found again in other cells; and a few outlying cells are well supported, too.
-
-    ``points``: (cell, dim) not averaged over neighbors. ``is_right``: side of each cell. Returns a value in [0, 1]; 0
-    where a side has fewer than five cells, which cannot be held out.
+    that a split is found again in other cells; and a few outlying cells are well supported, too. It is 0, too,
+    where a side has fewer than five cells.
     """
     n_cells, n_right = len(is_right), int(is_right.sum())
     if min(n_right, n_cells - n_right) < N_FOLDS:
@@ -233,7 +214,12 @@ def split_support(points: Embedding, is_right: Bool[np.ndarray, " cell"]) -> flo
         direction, start = _discriminant(points[fitted].astype(np.float64), is_right[fitted])
         place[~fitted] = points[~fitted] @ direction - start
     log_one = _log_normal(place, float(place.mean()), float(place.std()))
-    gain = float((_log_two(place, is_right) - log_one).mean()) - np.log(n_cells) / n_cells
+    centers = [float(place[is_right == side].mean()) for side in (False, True)]
+    spread = float(np.sqrt(((place - np.where(is_right, centers[1], centers[0])) ** 2).mean()))  # of both sides
+    share = float(is_right.mean())
+    parts = (_log_normal(place, center, spread) for center in centers)
+    log_two = np.logaddexp(*(part + np.log(weight) for part, weight in zip(parts, (1 - share, share), strict=True)))
+    gain = float((log_two - log_one).mean()) - np.log(n_cells) / n_cells
     return float(1 - np.exp(-2 * max(gain, 0.0)))
 
 
@@ -249,15 +235,6 @@ def _discriminant(
     direction = np.linalg.solve(covariance, right - left)
     direction /= max(float(direction @ (right - left)), np.finfo(np.float64).tiny)
     return direction, float(left @ direction)
-
-
-def _log_two(place: Float[np.ndarray, " cell"], is_right: Bool[np.ndarray, " cell"]) -> Float[np.ndarray, " cell"]:
-    """Log density of the mixture of both sides, each with its own center and the spread that they share."""
-    centers = [float(place[is_right == side].mean()) for side in (False, True)]
-    spread = float(np.sqrt(((place - np.where(is_right, centers[1], centers[0])) ** 2).mean()))
-    share = float(is_right.mean())
-    parts = (_log_normal(place, center, spread) for center in centers)
-    return np.logaddexp(*(part + np.log(weight) for part, weight in zip(parts, (1 - share, share), strict=True)))
 
 
 def _log_normal(place: Float[np.ndarray, " cell"], center: float, spread: float) -> Float[np.ndarray, " cell"]:
@@ -288,10 +265,6 @@ class Structure:
     # fraction of data sets without clusters whose communities are as separated as those of the cells
     p_value: float = float("nan")
 
-    def notes(self) -> Iterator[str]:
-        """Say what the values mean, a note each; none where they are not known."""
-        yield from structure_notes(asdict(self))
-
 
 def structure_notes(record: Mapping[str, Any] | None) -> Iterator[str]:
     """Say what the values of a :class:`Structure` mean, as they are recorded."""
@@ -319,9 +292,8 @@ def check_structure(
     and not in the first; uniform and heavy-tailed noise in the first and not in the second. The larger of the two
     standard scores counts.
 
-    ``pcs``: (cell, dim) principal components. ``total_counts``: (cell,) sum of the values of each. ``seed``: the run's
-    seed. ``n_clusters``, ``resolution``: of the Leiden communities that ``labels`` are, which are repeated; None where
-    they are from elsewhere. Nothing depends on the order of the cells.
+    ``n_clusters``, ``resolution``: of the Leiden communities that ``labels`` are, which are repeated; None where they
+    are from elsewhere. Nothing depends on the order of the cells.
     """
     if len(pcs) < FEWEST_CELLS or not labels.any():
         return Structure()

@@ -1,12 +1,20 @@
 """Clustering heads of all recipes: features or graph → clusters, their number given or estimated."""
 
 import logging
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final
 
 import numpy as np
 
-from cellmodel.cluster.algorithms import communities, kmeans, order_by_size
+from cellmodel.cluster.algorithms import (
+    SoftClusters,
+    communities,
+    gaussian_mixture,
+    kmeans,
+    order_by_size,
+    transport_clusters,
+)
 from cellmodel.core.arrays import CellBlocks, CellByGene, Labels, group_equal_cells
 from cellmodel.core.config import GraphConfig, HeadName
 from cellmodel.core.errors import InputUnusable, UnknownName
@@ -14,17 +22,11 @@ from cellmodel.pp.neighbors import knn_graph, snn_weights
 from cellmodel.recipes.base import CellViews, Head, Representation
 from genekb.core.messages import check_choice
 
-if TYPE_CHECKING:
-    from cellmodel.cluster.soft import SoftClusters
-
 log = logging.getLogger(__name__)
 
 
 def number_of_clusters(views: CellViews, seed: int) -> int:
-    """Give the number that is asked for, else that of the communities at the resolution.
-
-    Raises ``InputUnusable`` if more are asked for than there are cells.
-    """
+    """Give the number that is asked for, else that of the communities at the resolution."""
     if views.n_clusters is None:
         return int(communities(views.graph, views.pcs, resolution=views.resolution, seed=seed).max()) + 1
     if views.n_clusters > len(views.pcs):
@@ -58,25 +60,12 @@ def kmeans_head(representation: Representation, views: CellViews, seed: int) -> 
     return kmeans(representation.features, n_clusters=number_of_clusters(views, seed), seed=seed)
 
 
-def ot_head(representation: Representation, views: CellViews, seed: int) -> Labels:
-    """Assign cells by optimal transport to centers that move; cluster sizes are drawn a little towards equal ones."""
-    from cellmodel.cluster.soft import transport_clusters
-
+def soft_head(
+    representation: Representation, views: CellViews, seed: int, *, name: str, method: Callable[..., SoftClusters]
+) -> Labels:
+    """Soft clusters of the features, by optimal transport or by a mixture of Gaussians."""
     n_clusters = number_of_clusters(views, seed)
-    found = transport_clusters(representation.features, n_clusters=n_clusters, seed=seed)
-    return _settled(found, "optimal transport", n_clusters)
-
-
-def gmm_head(representation: Representation, views: CellViews, seed: int) -> Labels:
-    """Mixture of Gaussians with a variance of their own in each dimension."""
-    from cellmodel.cluster.soft import gaussian_mixture
-
-    n_clusters = number_of_clusters(views, seed)
-    found = gaussian_mixture(representation.features, n_clusters=n_clusters, seed=seed)
-    return _settled(found, "Gaussian mixture", n_clusters)
-
-
-def _settled(found: "SoftClusters", name: str, n_clusters: int) -> Labels:
+    found = method(representation.features, n_clusters=n_clusters, seed=seed)
     n_found = int(found.labels.max()) + 1
     if not found.converged:
         log.warning("%s did not settle in %d rounds; its last round is used", name, found.n_rounds)
@@ -86,10 +75,7 @@ def _settled(found: "SoftClusters", name: str, n_clusters: int) -> Labels:
 
 
 def keep_equal_cells_together(labels: Labels, matrix: CellByGene | CellBlocks) -> Labels:
-    """Give each different cell a cluster where there are no more of them than clusters; a head would part equal ones.
-
-    ``matrix``: (cell, gene), the values that were read; few cells of it are looked at where more differ.
-    """
+    """Give each different cell a cluster where there are no more of them than clusters; heads part equal ones."""
     n_found = len(np.unique(labels))
     groups = group_equal_cells(matrix, at_most=n_found)
     if groups is None:
@@ -103,16 +89,13 @@ def keep_equal_cells_together(labels: Labels, matrix: CellByGene | CellBlocks) -
 HEADS: Final[Mapping[HeadName, Head]] = {
     "kmeans": kmeans_head,
     "leiden": leiden_head,
-    "ot": ot_head,
-    "gmm": gmm_head,
+    "ot": partial(soft_head, name="optimal transport", method=transport_clusters),
+    "gmm": partial(soft_head, name="Gaussian mixture", method=gaussian_mixture),
 }
 
 
 def find_head(name: str) -> Head:
-    """Find a head by name.
-
-    Raises ``UnknownName`` if there is none of that name.
-    """
+    """Find a head by name."""
     check_choice("head", name, HEADS, error=UnknownName)
     return HEADS[name]  # type: ignore[index]  # it was just found there
 
@@ -121,8 +104,6 @@ def assignment_head(representation: Representation, views: CellViews, seed: int)
     """Cluster of each cell by the centers that were learned with the representation; nothing is drawn.
 
     A center that no cell chose gives no cluster: then fewer are returned, and the log says so.
-
-    Raises ``InputUnusable`` if the representation has no centers, or not as many as clusters are asked for.
     """
     import torch
 

@@ -41,20 +41,13 @@ def recipe_names() -> tuple[str, ...]:
 
 
 def check_name(name: str) -> str:
-    """Check that there is a recipe of that name, and give it back.
-
-    Raises ``UnknownName`` if there is none.
-    """
+    """Check that there is a recipe of that name, and give it back."""
     check_choice("recipe", name, recipe_names(), error=UnknownName)
     return name
 
 
 def find_recipe(recipe: str | NamedRecipe) -> "Recipe":
-    """Find a recipe by name; a `Recipe` is given back as it is.
-
-    Raises ``TypeError`` if it is neither; ``UnknownName`` if there is none of that name; ``NotAvailable`` if it is a
-    plug-in's that cannot be imported, or is no `Recipe` of that name.
-    """
+    """Find a recipe by name; a `Recipe` is given back as it is; ``NotAvailable`` if it is of a broken plug-in."""
     from cellmodel.recipes.base import Recipe
 
     if isinstance(recipe, Recipe):
@@ -63,27 +56,16 @@ def find_recipe(recipe: str | NamedRecipe) -> "Recipe":
         raise TypeError(f"recipe is a name or a Recipe, not {type(recipe).__name__}")
     plugin = plugins().get(check_name(recipe))
     if plugin is not None:
-        return _of_plugin(plugin)
+        found = load_plugin(plugin)
+        if not isinstance(found, Recipe) or found.name != plugin.name:
+            name = f" named {found.name!r}" if isinstance(found, Recipe) else ""
+            raise unusable(plugin, f"{plugin.value} is a {type(found).__name__}{name}, a Recipe of that name is needed")
+        return found
     module, _, attribute = BUILT_IN[recipe].partition(":")
     return getattr(import_module(f"cellmodel.recipes.{module}"), attribute)
-
-
-def _of_plugin(plugin: EntryPoint) -> "Recipe":
-    from cellmodel.recipes.base import Recipe
-
-    found = load_plugin(plugin)
-    if not isinstance(found, Recipe) or found.name != plugin.name:
-        name = f" named {found.name!r}" if isinstance(found, Recipe) else ""
-        raise unusable(plugin, f"{plugin.value} is a {type(found).__name__}{name}, a Recipe of that name is needed")
-    return found
 
 
 def plugin_version(recipe: str | NamedRecipe) -> dict[str, str]:
     """Distribution of a plug-in's recipe and its version, for records; empty for all others."""
     plugin = plugins().get(recipe) if isinstance(recipe, str) else None
     return {plugin.dist.name: plugin.dist.version} if plugin is not None and plugin.dist is not None else {}
-
-
-def names_that(ability: str) -> str:
-    """Names of our own recipes that have an ability, a field of `Recipe`, for messages."""
-    return ", ".join(name for name in BUILT_IN if getattr(find_recipe(name), ability))

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
 import genekb
+from cellmodel.cluster.structure import structure_notes
 from cellmodel.core.arrays import row_blocks
 from cellmodel.core.config import (
     BatchConfig,
@@ -164,7 +165,7 @@ class ClusterJob(Task[CellRun]):
 
     def notes(self, result: CellRun) -> Iterable[str]:
         """Say how well the clusters hold up."""
-        return result.result.structure.notes() if result.result.structure else ()
+        return structure_notes(asdict(result.result.structure)) if result.result.structure else ()
 
     def write_beside(self, cells: AnyCells, result: CellRun, *, key_added: str, overwrite: bool) -> None:
         """Write the model and the report."""

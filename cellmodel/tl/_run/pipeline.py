@@ -31,7 +31,7 @@ from cellmodel.pp.text.align import GeneAlignment, align_if_known
 from cellmodel.pp.text.sentences import SentenceRecord
 from cellmodel.pp.text.view import TextView, find_reader, text_view
 from cellmodel.recipes.base import CellViews, Head, Recipe, Representation
-from cellmodel.recipes.registry import find_recipe, names_that
+from cellmodel.recipes.registry import BUILT_IN, find_recipe
 from genekb.core.progress import progress
 
 log = logging.getLogger(__name__)
@@ -290,7 +290,7 @@ def check_settings(config: RunConfig, *, out_of_core: bool) -> Recipe:
     if out_of_core and not recipe.out_of_core:
         raise InputUnusable(
             f'recipe {recipe.name!r} reads all cells at once; give out_of_core="no" where memory allows, or one of '
-            f"{names_that('out_of_core')}"
+            f"{', '.join(BUILT_IN)}"
         )
     if out_of_core and config.quality.doublets:
         raise InputUnusable('`doublets` needs all cells in memory; give out_of_core="no" where memory allows')

@@ -1,13 +1,13 @@
 """Sub-clustering: some clusters of a column clustered again, with genes and components of their own."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 import numpy as np
 
 import genekb
-from cellmodel.cluster.structure import FoundClusters
+from cellmodel.cluster.structure import FoundClusters, structure_notes
 from cellmodel.core.arrays import Labels
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
@@ -75,7 +75,7 @@ def cluster_within(cells: AnyCells, kb: genekb.Store | None, config: RunConfig, 
     uses_text = find_recipe(config.recipe).uses_text
     found = run(part, kb, replace(config, n_words=0, knowledge=config.knowledge if uses_text else "none"))
     assert found.labels is not None
-    for note in found.structure.notes() if found.structure else ():
+    for note in structure_notes(asdict(found.structure)) if found.structure else ():
         log.info("%s=%s: %s", within.column, within.name, note)
     labels, names, parents = _put_in_place(grouped, places, rows, found.labels, within)
     how = f"{within.column}={within.name} clustered again: {found.n_clusters_by}"

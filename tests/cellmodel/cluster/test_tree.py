@@ -32,8 +32,6 @@ def test_near_clusters_are_merged_first(grown):
     assert tree.groups(3) == ((0, 1), (2, 3), (4,))
     assert tree.group_of(3) == (0, 0, 1, 1, 2)
     assert tree.levels() == (3, 5)
-    with pytest.raises(ValueError, match="5 clusters has no cut into 6"):
-        tree.groups(6)
 
 
 def test_merges_are_those_of_scipy(grown):
