@@ -22,7 +22,7 @@ class NamedRecipe(Protocol):
 
 
 def check_seed(seed: int) -> None:
-    """Raise ``ValueError`` if a run's seed does not fit into the 64 bits that a file holds."""
+    """Refuse a seed that does not fit into the 64 bits that a file holds."""
     if seed not in SEEDS:
         raise ValueError(f"a seed must lie from {SEEDS[0]} to {SEEDS[-1]}, got {seed}")
 
@@ -300,7 +300,12 @@ def settings_of(
     if n_clusters not in {None, "auto"}:
         changed["n_clusters"] = n_clusters
     batch = _batch(BatchConfig(key=batch_key) if isinstance(batch_key, str) else batch_key or base.batch, of_batches)
-    return replace(base, **changed, batch=batch, spatial=_spatial(spatial or base.spatial, smooth_labels=smooth_labels))
+    coordinates = SpatialConfig() if spatial is True else spatial or base.spatial
+    if smooth_labels and coordinates is None:
+        raise ValueError("`smooth_labels` needs coordinates; give spatial=True too")
+    if smooth_labels and coordinates:
+        coordinates = replace(coordinates, smooth_labels=True)
+    return replace(base, **changed, batch=batch, spatial=coordinates)
 
 
 def _batch(batch: BatchConfig | None, arguments: dict[str, Any]) -> BatchConfig | None:
@@ -312,12 +317,3 @@ def _batch(batch: BatchConfig | None, arguments: dict[str, Any]) -> BatchConfig 
             f"{names} {'goes' if len(given) == 1 else 'go'} with `batch_key`, the column of obs with the batches"
         )
     return batch and replace(batch, **{_OF_BATCHES[name]: arguments[name] for name in given})
-
-
-def _spatial(spatial: bool | SpatialConfig | None, *, smooth_labels: bool) -> SpatialConfig | None:  # noqa: FBT001
-    if smooth_labels and not spatial:
-        raise ValueError("`smooth_labels` needs coordinates; give spatial=True too")
-    if not spatial:
-        return None
-    found = SpatialConfig() if spatial is True else spatial
-    return replace(found, smooth_labels=True) if smooth_labels else found

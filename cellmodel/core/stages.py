@@ -88,9 +88,7 @@ class MemoryStages:
 class Stages:
     """The stages of one run in one folder, which is made if it is missing.
 
-    ``key``: everything that decides the results, as plain values; the stages of another key are dropped. Raises
-    ``InputUnusable`` if the folder holds other files, or another run works in it; ``WorkUnwritten`` if it cannot be
-    written.
+    ``key``: everything that decides the results, as plain values; the stages of another key are dropped.
     """
 
     def __init__(self, folder: Path, *, key: Mapping[str, Any]) -> None:
@@ -124,11 +122,7 @@ class Stages:
                 shutil.rmtree(path)
 
     def run(self, name: str, make: Make) -> Stage:
-        """Give a stage, from its folder if it was done before.
-
-        ``make``: keeps arrays in what it is given, and returns plain values. Raises ``WorkUnwritten`` if the disk
-        refuses.
-        """
+        """Give a stage, from its folder if it was done before; ``WorkUnwritten`` if the disk refuses."""
         target = self.folder / name
         if target.is_dir():
             log.info("%s: done before, taken from %s", name, target)
@@ -163,9 +157,9 @@ class Stages:
                 mapped.madvise(mmap.MADV_DONTNEED)
 
     def _read(self, folder: Path) -> Stage:
-        stage = _read(folder)
-        self._mapped.extend(array for array in stage.arrays.values() if isinstance(array, np.memmap))
-        return stage
+        arrays = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(folder.glob("*.npy"))}
+        self._mapped.extend(array for array in arrays.values() if isinstance(array, np.memmap))
+        return Stage(arrays=arrays, record=json.loads((folder / RECORD).read_text())["record"])
 
     def remove(self) -> None:
         """Remove the folder with all stages, and let go of it."""
@@ -178,12 +172,6 @@ class Stages:
     def release(self) -> None:
         """Let go of the folder, so that another run may work in it."""
         self._lock.release()
-
-
-def _read(folder: Path) -> Stage:
-    arrays = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(folder.glob("*.npy"))}
-    content = json.loads((folder / RECORD).read_text())
-    return Stage(arrays=arrays, record=content["record"])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

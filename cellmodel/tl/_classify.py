@@ -12,13 +12,13 @@ from cellmodel.annotate.cell_types import UNASSIGNED
 from cellmodel.annotate.classify import ClassifyConfig, Contrast, Head
 from cellmodel.annotate.label_transfer import Transfer, TransferConfig, transfer_labels
 from cellmodel.annotate.shared_genes import GenesBy
-from cellmodel.core.config import BatchConfig, RunConfig, Values
+from cellmodel.core.config import BatchConfig, RunConfig
 from cellmodel.core.stages import AnyStages
 from cellmodel.core.tools import Kb, forwards_to, open_kb, tool
 from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, read_cells
 from cellmodel.io.records import input_record, lineage_record
 from cellmodel.nn.train import find_device
-from cellmodel.tl._cluster import cluster, split_settings
+from cellmodel.tl._cluster import VALUES, cluster, split_settings
 from cellmodel.tl._run.files import CellFiles, run_task
 from cellmodel.tl._run.slots import embedding_slots, embedding_values, named_categories
 from cellmodel.tl._run.task import Slot, Task
@@ -243,19 +243,15 @@ class PredictJob(Task[Predicted]):
 
 
 @tool
+@forwards_to(cluster, only=VALUES)
 def predict(
     adata: "AnnData | CellFiles",
     model: str | Path | FittedModel,
     kb: Kb | None = None,
     *,
     batch_key: str | None = None,
-    layer: str | None = None,
-    use_raw: bool = False,
-    gene_key: str | None = None,
-    values: Values = "auto",
     key_added: str = "cellmodel",
-    overwrite: bool = False,
-    copy: bool = False,
+    **settings: Any,
 ) -> "AnnData | Predicted | None":
     """Embed new cells with a fitted model, and give each the cluster of the fitted cells around it.
 
@@ -274,20 +270,10 @@ def predict(
         Store that the model was fitted with; None for a model without one.
     batch_key
         Column of obs with the new cells' batches, for a model of batches; one batch if None.
-    layer
-        Layer that holds the values; found by what the matrices hold if None.
-    use_raw
-        Whether the values are those of ``.raw``.
-    gene_key
-        Column of var with the gene names; the index of var if None.
-    values
-        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
     key_added
         Name of the slots.
-    overwrite
-        Whether slots of that name may be replaced.
-    copy
-        Return a copy with the result instead of changing ``adata``.
+    settings
+        Arguments of :func:`cluster`: where the values are, ``overwrite`` and ``copy``.
 
     Raises
     ------
@@ -305,5 +291,5 @@ def predict(
     folder = Path() if isinstance(model, FittedModel) else Path(model)
     fitted = model if isinstance(model, FittedModel) else load_model(folder)
     task = PredictJob(fitted, open_kb(kb), folder=folder, new_batch_key=batch_key)
-    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
-    return run_task(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
+    _, read, slots = split_settings(settings | {"key_added": key_added})
+    return run_task(adata, task, read, **slots)

@@ -54,10 +54,12 @@ if TYPE_CHECKING:
     from cellmodel.recipes.base import Recipe
 
 log = logging.getLogger(__name__)
-SHARED: Final = (  # arguments of `cluster` that other tools have, too
+# arguments of `cluster` that other tools have, too: all of them, and those of tools without a store
+SHARED: Final = (
     "config", "encoder", "min_coverage", "orthologs", "layer", "use_raw", "gene_key", "values", "overwrite",
     "random_state", "copy",
 )  # fmt: skip
+VALUES: Final = ("layer", "use_raw", "gene_key", "values", "overwrite", "copy")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

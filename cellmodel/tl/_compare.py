@@ -1,20 +1,19 @@
 """Match the clusters of two sets of cells, as a table and a picture."""
 
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import genekb
 from cellmodel.annotate.match_clusters import UNMATCHED, CellComparison, ClusterMatch, CompareConfig, compare_clustered
 from cellmodel.annotate.shared_genes import GenesBy
-from cellmodel.core.config import RunConfig, Values, settings_of
-from cellmodel.core.tools import Kb, open_kb, path_of, tool
+from cellmodel.core.tools import Kb, forwards_to, open_kb, path_of, tool
 from cellmodel.explain.groups import clustered
-from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, read_cells
+from cellmodel.io.cells import cells_from_anndata, read_cells
 from cellmodel.io.records import check_lineage, lineage_record
 from cellmodel.io.writers import check_targets
 from cellmodel.pl._canvas import check_format
+from cellmodel.tl._cluster import SHARED, cluster, split_settings
 from genekb.files.replace import Target
 from genekb.files.tables import write_table
 
@@ -29,42 +28,9 @@ _BEST: Final = ("best", "meaning", "p_meaning", "markers", "n_shared", "p_marker
 _GENES: Final = ("shared_markers", "own_genes", "other_genes")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Side:
-    """Clustered cells, and the store that knows their genes."""
-
-    cells: Cells
-    kb: genekb.Store
-    cluster_key: str = "cellmodel"
-    # whether the clusters may have been made with another store, see :func:`cellmodel.io.records.check_lineage`
-    other_store: bool = False
-
-
-def compare_sides(
-    a: Side, b: Side, config: RunConfig, *, compare: CompareConfig | None = None, genes_by: GenesBy | None = None
-) -> CellComparison:
-    """Match the clusters of two sets of cells.
-
-    ``config``: its encoder, coverage and seed are used. ``genes_by``: how genes are matched; by GeneID within a species
-    and by orthologue across two if None. By ``text``, no gene has to be shared, and clusters are matched by meaning
-    alone. Raises ``InputUnusable`` if there are no clusters; ``AlignmentTooLow`` if too few genes are known to the
-    stores, or shared; ``LineageMismatch`` if the clusters were made with another store.
-    """
-    # the encoder is that of the first store, so that a second store has chosen none
-    chosen = config if a.kb.store_id == b.kb.store_id else None
-    made_with = (
-        check_lineage(a.cells, a.kb, config, key=a.cluster_key, other_store=a.other_store),
-        check_lineage(b.cells, b.kb, chosen, key=b.cluster_key, other_store=b.other_store, kb_argument="kb_b"),
-    )
-    first = clustered(a.cells, a.kb, config, cluster_key=a.cluster_key)
-    second = clustered(b.cells, b.kb, config, cluster_key=b.cluster_key)
-    compared = compare_clustered(first, second, stores=(a.kb, b.kb), config=config, compare=compare, genes_by=genes_by)
-    log.info("%s", compared.note)
-    return replace(compared, made_with=made_with)
-
-
 @tool
-def compare(  # noqa: PLR0913 - those of the command
+@forwards_to(cluster, "copy", only=SHARED)
+def compare(
     a: "AnnData | str | Path",
     b: "AnnData | str | Path",
     kb: Kb,
@@ -76,17 +42,9 @@ def compare(  # noqa: PLR0913 - those of the command
     permutations: int = 200,
     output: str | Path | None = None,
     plot: str | Path | None = None,
-    config: RunConfig | None = None,
-    encoder: str | None = None,
-    min_coverage: float = 0.3,
-    orthologs: bool = False,
-    layer: str | None = None,
-    use_raw: bool = False,
-    gene_key: str | None = None,
-    values: Values = "auto",
     other_store: bool = False,
     overwrite: bool = False,
-    random_state: int = 0,
+    **settings: Any,
 ) -> "pd.DataFrame":
     """Match the clusters of two sets of cells, of one species or of two, by shared markers and the meaning of genes.
 
@@ -116,28 +74,12 @@ def compare(  # noqa: PLR0913 - those of the command
         Table of the matches to write: .tsv or .csv.
     plot
         Sankey diagram of the matches to write: .svg, .png or .pdf.
-    config
-        All further settings of a run; an argument that is not at its default wins over it.
-    encoder
-        Encoder of the store; its first one if None.
-    min_coverage
-        Fraction of the genes that must have a text, in [0, 1].
-    orthologs
-        Whether symbols of the orthologous gene of another species may map to a gene.
-    layer
-        Layer that holds the values; found by what the matrices hold if None.
-    use_raw
-        Whether the values are those of ``.raw``.
-    gene_key
-        Column of var with the gene names; the index of var if None.
-    values
-        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
     other_store
         Whether the clusters or labels may be of another store or encoder; both are recorded then.
     overwrite
         Whether files of these names may be replaced.
-    random_state
-        The run's one seed.
+    settings
+        Arguments of :func:`cluster`: encoder, where the values are, seed, and the like.
 
     Returns
     -------
@@ -164,33 +106,38 @@ def compare(  # noqa: PLR0913 - those of the command
     table, picture = path_of(output), path_of(plot)
     if picture is not None:
         check_format(picture)
-    inputs = [Path(each) for each in (a, b) if isinstance(each, str | Path)]
-    check_targets([Target(path) for path in (table, picture) if path], inputs=inputs, overwrite=overwrite)
-    read, store = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values), open_kb(kb)
-    stores, keys = (store, store if kb_b is None else open_kb(kb_b)), (cluster_key, cluster_key_b or cluster_key)
-    one, other = (
-        Side(cells=_cells(each, read, name=name), kb=side_kb, cluster_key=key, other_store=other_store)
-        for each, name, side_kb, key in zip((a, b), ("a", "b"), stores, keys, strict=True)
+    files = [Path(each) if isinstance(each, str | Path) else None for each in (a, b)]
+    check_targets(
+        [Target(path) for path in (table, picture) if path], inputs=list(filter(None, files)), overwrite=overwrite
     )
-    chosen = settings_of(
-        config, encoder=encoder, min_coverage=min_coverage, orthologs=orthologs, random_state=random_state,
-    )  # fmt: skip
+    (config, read, _), store = split_settings(settings), open_kb(kb)
+    stores, keys = (store, store if kb_b is None else open_kb(kb_b)), (cluster_key, cluster_key_b or cluster_key)
+    cells = [
+        cells_from_anndata(each, read, source=f"{name} in memory") if path is None else read_cells(path, read)
+        for each, path, name in zip((a, b), files, ("a", "b"), strict=True)
+    ]
+    # the encoder is that of the first store, so that a second store has chosen none
+    chosen = config if stores[0].store_id == stores[1].store_id else None
+    made_with = (
+        check_lineage(cells[0], stores[0], config, key=keys[0], other_store=other_store),
+        check_lineage(cells[1], stores[1], chosen, key=keys[1], other_store=other_store, kb_argument="kb_b"),
+    )
+    sides = [
+        clustered(each, side_kb, config, cluster_key=key)
+        for each, side_kb, key in zip(cells, stores, keys, strict=True)
+    ]
     how = CompareConfig(n_permutations=permutations)
-    compared = compare_sides(one, other, chosen, compare=how, genes_by=genes_by)
+    compared = compare_clustered(*sides, stores=stores, config=config, compare=how, genes_by=genes_by)
+    log.info("%s", compared.note)
+    compared = replace(compared, made_with=made_with)
     frame = pd.DataFrame([_match_row(match) for match in compared.matches])
     frame.attrs |= _record(compared)
     if table is not None:
         write_table(table, list(frame.columns), frame.itertuples(index=False), digits=6, overwrite=overwrite)
     if picture is not None:
-        left, right = (Path(each).stem if isinstance(each, str | Path) else name for each, name in ((a, "a"), (b, "b")))
+        left, right = (path.stem if path else name for path, name in zip(files, ("a", "b"), strict=True))
         _draw(compared, picture, titles=(left, right), overwrite=overwrite)
     return frame
-
-
-def _cells(given: "AnnData | str | Path", read: ReadConfig, *, name: str) -> Cells:
-    if isinstance(given, str | Path):
-        return read_cells(Path(given), read)
-    return cells_from_anndata(given, read, source=f"{name} in memory")
 
 
 def _record(found: CellComparison) -> dict[str, Any]:

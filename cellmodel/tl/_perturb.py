@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-import genekb
-from cellmodel.core.config import Values
 from cellmodel.core.errors import InputUnusable
-from cellmodel.core.tools import Kb, open_kb, path_of, tool
-from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, obs_columns, read_cells
+from cellmodel.core.tools import Kb, forwards_to, open_kb, path_of, tool
+from cellmodel.io.cells import Cells, cells_from_anndata, obs_columns, read_cells
 from cellmodel.io.records import h5ad_safe, input_record
 from cellmodel.io.writers import cells_target, check_targets, write_cells
 from cellmodel.perturb.effects import COVERAGE, MeasuredEffects, measure_effects, predict_effects, pseudo_replicates
 from cellmodel.perturb.predict import PREDICTED, TRAINED, PerturbConfig
 from cellmodel.perturb.texts import GeneTexts, TextKnowledge, gene_texts, nearest_trained
 from cellmodel.pp.normalize import log_expression
+from cellmodel.tl._cluster import VALUES, cluster, split_settings
 from genekb.files.tables import read_list
 
 if TYPE_CHECKING:
@@ -40,6 +39,7 @@ class ScreenConfig:
 
 
 @tool
+@forwards_to(cluster, "overwrite", "copy", only=VALUES)
 def perturb(
     adata: "AnnData | str | Path",
     kb: Kb,
@@ -50,12 +50,9 @@ def perturb(
     replicate_key: str | None = None,
     knowledge: TextKnowledge = "real",
     encoder: str | None = None,
-    layer: str | None = None,
-    use_raw: bool = False,
-    gene_key: str | None = None,
-    values: Values = "auto",
     output: str | Path | None = None,
     overwrite: bool = False,
+    **settings: Any,
 ) -> "AnnData":
     """Predict the effect of perturbations never seen on every gene, from the cells of a screen.
 
@@ -90,18 +87,12 @@ def perturb(
         name), ``name`` (full names alone), ``symbol`` (characters of symbols).
     encoder
         Encoder of the store; its first one if None.
-    layer
-        Layer that holds the values; found by what the matrices hold if None.
-    use_raw
-        Whether the values are those of ``.raw``.
-    gene_key
-        Column of var with the gene names; the index of var if None.
-    values
-        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
     output
         File for the effects, .h5ad or .zarr.
     overwrite
         Whether that file may be replaced.
+    settings
+        Arguments of :func:`cluster`: where the values are.
 
     Raises
     ------
@@ -120,7 +111,7 @@ def perturb(
     >>> effects.shape, effects.obs["source"].tolist()
     ((2, 40), ['predicted', 'trained'])
     """
-    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
+    _, read, _ = split_settings(settings)
     path, source = path_of(output), Path(adata) if isinstance(adata, str | Path) else None
     if path is not None:
         check_targets([cells_target(path)], inputs=[source] if source else [], overwrite=overwrite)
@@ -131,8 +122,14 @@ def perturb(
         replicate_key=replicate_key,
     )
     config, store = PerturbConfig(encoder=encoder, knowledge=knowledge), open_kb(kb)
-    cells = cells_from_anndata(adata, read) if not isinstance(adata, str | Path) else read_cells(Path(adata), read)
-    effects = perturb_cells(cells, store, screen=screen, config=config)
+    cells = read_cells(source, read) if source else cells_from_anndata(adata, read)
+    for note in cells.notes:
+        log.info("%s", note)
+    measured = _measure(cells, screen)
+    texts = gene_texts(
+        sorted({*measured.names, *screen.genes, *cells.names}), store, encoder=encoder, knowledge=knowledge
+    )
+    effects = _Effects(cells, measured, texts, screen=screen, config=config).table()
     if path is not None:
         write_cells(effects, path, overwrite=overwrite)
     return effects
@@ -146,16 +143,6 @@ def read_wanted(text: str) -> tuple[str, ...]:
     if not names:
         raise InputUnusable(f"{text!r} names no gene; give names with commas between them, or a file with one a line")
     return names
-
-
-def perturb_cells(cells: Cells, kb: genekb.Store, *, screen: ScreenConfig, config: PerturbConfig) -> "AnnData":
-    """Give mean and interval of the effect on every gene: a row a perturbation, a column a gene."""
-    for note in cells.notes:
-        log.info("%s", note)
-    measured = _measure(cells, screen)
-    names = sorted({*measured.names, *screen.genes, *cells.names})
-    texts = gene_texts(names, kb, encoder=config.encoder, knowledge=config.knowledge)
-    return _Effects(cells, measured, texts, screen=screen, config=config).table()
 
 
 def _measure(cells: Cells, screen: ScreenConfig) -> MeasuredEffects:

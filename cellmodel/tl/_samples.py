@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
-from cellmodel.core.config import Values
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages
-from cellmodel.core.tools import path_of, tool
+from cellmodel.core.tools import forwards_to, path_of, tool
 from cellmodel.explain.samples.composition import ShareTests, Transform, compare_shares, composition_frame, share_frame
 from cellmodel.explain.samples.design import Method, SampleConfig, find_replicates
 from cellmodel.explain.samples.markers import SampleMarkers, find_markers, joined_notes, sampled_cells
 from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import Cells, ReadConfig, obs_categories
 from cellmodel.io.records import recorded_sample_key
+from cellmodel.tl._cluster import VALUES, cluster, split_settings
 from cellmodel.tl._run.files import CellFiles, run_task, table_of
 from cellmodel.tl._run.task import Slot, Task
 from genekb.core.messages import known_names
@@ -193,6 +193,7 @@ def _write_frame(frame: "pd.DataFrame", path: Path, *, overwrite: bool) -> None:
 
 
 @tool
+@forwards_to(cluster, only=VALUES)
 def markers(
     adata: "AnnData | CellFiles",
     *,
@@ -204,13 +205,8 @@ def markers(
     confounded_ok: bool = False,
     method: Method = "auto",
     min_cells: int = 10,
-    layer: str | None = None,
-    use_raw: bool = False,
-    gene_key: str | None = None,
-    values: Values = "auto",
     key_added: str | None = None,
-    overwrite: bool = False,
-    copy: bool = False,
+    **settings: Any,
 ) -> "AnnData | SampleMarkers | None":
     """Find genes that differ between samples: clusters inside each sample, or conditions inside each cluster.
 
@@ -244,20 +240,10 @@ def markers(
         PyDESeq2 (extra ``de``). ``auto``: the latter for conditions of 3 samples each, where it is installed.
     min_cells
         Cells of a sample in a cluster, to be used there.
-    layer
-        Layer that holds the values; found by what the matrices hold if None.
-    use_raw
-        Whether the values are those of ``.raw``.
-    gene_key
-        Column of var with the gene names; the index of var if None.
-    values
-        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
     key_added
         Name of the slot; ``cellmodel_markers`` if None, with conditions ``cellmodel_conditions``.
-    overwrite
-        Whether slots of that name may be replaced.
-    copy
-        Return a copy with the result instead of changing ``adata``.
+    settings
+        Arguments of :func:`cluster`: where the values are, ``overwrite`` and ``copy``.
 
     Raises
     ------
@@ -277,9 +263,9 @@ def markers(
         sample_key=sample_key, cluster_key=cluster_key, condition_key=condition_key, reference=reference,
         batch_key=batch_key, confounded_ok=confounded_ok, method=method, min_cells=min_cells,
     )  # fmt: skip
-    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
-    key = key_added or ("cellmodel_conditions" if condition_key else "cellmodel_markers")
-    return run_task(adata, MarkersJob(config, table_of(adata)), read, key_added=key, overwrite=overwrite, copy=copy)
+    key_added = key_added or ("cellmodel_conditions" if condition_key else "cellmodel_markers")
+    _, read, slots = split_settings(settings | {"key_added": key_added})
+    return run_task(adata, MarkersJob(config, table_of(adata)), read, **slots)
 
 
 @tool

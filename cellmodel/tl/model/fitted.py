@@ -75,11 +75,7 @@ class Predicted:
 
 
 def fit_model(cells: AnyCells, result: RunResult) -> FittedModel:
-    """Keep what is needed of a run.
-
-    Raises ``InputUnusable`` if its recipe cannot place new cells, or it was run with coordinates or with sentences that
-    the encoder read.
-    """
+    """Keep what is needed of a run; ``InputUnusable`` if its recipe or settings cannot place new cells."""
     config, features = result.config, result.features
     check_can_predict(config)
     if result.labels is None or features.components is None:
@@ -102,10 +98,7 @@ def fit_model(cells: AnyCells, result: RunResult) -> FittedModel:
 
 
 def check_can_predict(config: RunConfig) -> Embed:
-    """Find out how models of a run place new cells, before any work is done.
-
-    Raises ``InputUnusable`` if they cannot; the message says why.
-    """
+    """Find out how models of a run place new cells; ``InputUnusable`` if they cannot."""
     recipe = find_recipe(config.recipe)
     if recipe.embed is None:
         able = "a recipe that can, such as fused, or `cellmodel classify` with `reference`"
@@ -124,9 +117,6 @@ def predict(model: FittedModel, cells: Cells, kb: genekb.Store | None, *, batch_
 
     Genes are matched by GeneID where the model has one, else by name. Where the batches of the fitted cells were
     integrated, new cells are moved onto these: each batch of ``batch_key``, a column of their obs, or all as one.
-
-    Raises ``LineageMismatch`` if the store does not hold what the model was fitted with; ``AlignmentTooLow`` if the
-    cells are of another species, or have fewer than half of the model's genes.
     """
     check_store(model, kb)
     batches = _new_batches(model, cells, batch_key)
@@ -165,10 +155,7 @@ def _new_batches(model: FittedModel, cells: Cells, batch_key: str | None) -> Obs
 
 
 def check_store(model: FittedModel, kb: genekb.Store | None) -> None:
-    """Check that a store holds what the model was fitted with, see :func:`cellmodel.io.records.holds_same`.
-
-    Raises ``LineageMismatch`` if it does not, or one is needed and none is given.
-    """
+    """Refuse a store that does not hold what the model was fitted with, or none where one is needed."""
     fitted_with = model.lineage.store_id
     if holds_same(kb, model.lineage) if kb is not None else not fitted_with:
         return
@@ -194,14 +181,6 @@ def _columns(model: FittedModel, cells: Cells, kb: genekb.Store | None) -> Int[n
     return np.array([by_id.get(gene_id, -1) if gene_id else by_name.get(name, -1) for name, gene_id in pairs])
 
 
-def _only(model: FittedModel, kept: Bool[np.ndarray, " gene"]) -> TextMap | None:
-    """Text map of those genes that the new cells have."""
-    if model.text is None:
-        return None
-    by_gene = ("has_vector", "gene_vectors", "raw_gene_vectors", "mean", "deviation")
-    return replace(model.text, **{name: getattr(model.text, name)[kept] for name in by_gene})
-
-
 def _embed(
     model: FittedModel,
     has_gene: Bool[np.ndarray, " gene"],
@@ -210,7 +189,10 @@ def _embed(
     pcs: Embedding,
     graph: CellGraph,
 ) -> Representation:
-    embed, text = check_can_predict(model.config), _only(model, has_gene)
+    embed, text = check_can_predict(model.config), model.text
+    if text is not None:  # of those genes that the new cells have
+        by_gene = ("has_vector", "gene_vectors", "raw_gene_vectors", "mean", "deviation")
+        text = replace(text, **{name: getattr(text, name)[has_gene] for name in by_gene})
     settings, n_smoothing = model.config.semantics, model.config.preprocess.n_smoothing
     paths = text.paths(expression, n_top=settings.sentence_genes) if text else None
     new = NewCells(
@@ -240,36 +222,22 @@ _BY_TEXT: Final = tuple(field.name for field in fields(TextMap))
 
 
 def save_model(model: FittedModel, folder: Path, *, overwrite: bool = False) -> None:
-    """Write a model to a folder of two files; it takes its name when it is complete.
-
-    Raises ``InputUnusable`` if the folder may not be replaced, or the disk refuses.
-    """
-    write_folder(folder, MODEL, _arrays(model), _description(model), overwrite=overwrite)
-
-
-def _arrays(model: FittedModel) -> dict[str, np.ndarray]:
+    """Write a model to a folder of two files; it takes its name when it is complete."""
     arrays = {name: getattr(model, name) for name in _BY_MODEL}
     if model.text is not None:
         arrays |= {f"text.{name}": getattr(model.text, name) for name in _BY_TEXT}
-    return arrays | {f"state.{name}": values for name, values in model.state.items()}
-
-
-def _description(model: FittedModel) -> dict[str, Any]:
-    return {
+    arrays |= {f"state.{name}": values for name, values in model.state.items()}
+    description = {
         "config": model.config.to_dict(),
         "names": list(model.names),
         **asdict(model.lineage),
         "version": installed_version(),
     }
+    write_folder(folder, MODEL, arrays, description, overwrite=overwrite)
 
 
 def load_model(folder: Path, *, address: str = "") -> FittedModel:
-    """Read a model.
-
-    ``address``: where it was pulled from, which errors then name in place of the folder. Raises ``InputUnusable`` if
-    the folder holds no model, or one of a later format; ``LineageMismatch`` if its bytes are not those that were
-    written.
-    """
+    """Read a model; ``address``: where it was pulled from, which errors then name in place of the folder."""
     return read_folder(folder, MODEL, _model, address=address)
 
 
@@ -279,11 +247,7 @@ def _model(content: dict[str, Any], path: Path) -> FittedModel:
     model = FittedModel(
         config=_config(content["config"]),
         names=tuple(content["names"]),
-        lineage=Lineage(
-            store_id=content["store_id"],
-            encoder_id=content["encoder_id"],
-            content_id=content["content_id"],
-        ),
+        lineage=Lineage(**{name: content[name] for name in ("store_id", "encoder_id", "content_id")}),
         text=TextMap(**text) if text else None,
         state={name.removeprefix("state."): values for name, values in arrays.items() if name.startswith("state.")},
         **{name: arrays[name] for name in _BY_MODEL},

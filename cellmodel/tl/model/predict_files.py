@@ -78,9 +78,6 @@ def predict_files(
     An output of the same model, input and settings that is there already is kept: a run that was killed goes on where
     it was. With the engine ``ray`` each machine has to reach model, store, inputs and folder under the same paths. A
     task has one thread with either engine, so that both write the same values.
-
-    Raises, before any work, ``LineageMismatch`` if the store is not the model's, ``InputUnusable`` if an output may not
-    be replaced; at the end ``InputUnusable`` if files could not be predicted: all the others are written.
     """
     check_store(*_open(config.model, config.store))
     engine = engine or EngineConfig()
@@ -97,7 +94,8 @@ def predict_files(
             check_outputs(config.write(output), inputs=(*paths, config.model))
             waiting.append((path, output))
     failed = []
-    for result in _on_ray(waiting, config, engine) if engine.name == "ray" else _in_process(waiting, config):
+    here = (_predict_file(job, config) for job in waiting)
+    for result in _on_ray(waiting, config, engine) if engine.name == "ray" else here:
         if isinstance(result, str):
             failed.append(result)
             log.warning("%s", result)
@@ -107,10 +105,6 @@ def predict_files(
         raise InputUnusable(
             f"{len(failed)} of {len(jobs)} files could not be predicted, the others are written; the first: {failed[0]}"
         )
-
-
-def _in_process(jobs: Sequence[Job], config: PredictConfig) -> Iterator[FilePrediction | str]:
-    return (_predict_file(job, config) for job in jobs)
 
 
 def _on_ray(jobs: Sequence[Job], config: PredictConfig, engine: EngineConfig) -> Iterator[FilePrediction | str]:

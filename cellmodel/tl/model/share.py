@@ -171,11 +171,7 @@ def sync(
 
 
 def push_model(folder: Path, address: Address, *, retry: RetryPolicy | None = None) -> Transfer:
-    """Copy a fitted model to a location, or go on with a push that was interrupted.
-
-    Raises ``InputUnusable``, ``LineageMismatch`` if the folder holds no model, or a damaged one: damage is not shared;
-    ``genekb.core.errors.GeneKBError``: see :func:`genekb.share.push.push_store`.
-    """
+    """Copy a fitted model to a location, or go on with a push that was interrupted; a damaged one is not shared."""
     model = load_model(folder)
     return _artifact(folder).send(address, retry=retry or RetryPolicy(), **_fitted_with(model))
 
@@ -190,18 +186,11 @@ def _fitted_with(model: FittedModel) -> dict[str, str]:
 
 
 def pull_model(
-    address: Address,
-    folder: Path,
-    *,
-    digest: str = "",
-    overwrite: bool = False,
-    retry: RetryPolicy | None = None,
+    address: Address, folder: Path, *, digest: str = "", overwrite: bool = False, retry: RetryPolicy | None = None
 ) -> Transfer:
-    """Bring a fitted model to a folder, or go on with a pull that was interrupted.
+    """Bring a fitted model, of this digest if one is given, or go on with a pull that was interrupted.
 
-    ``digest``: that the model must have; any if empty. Raises ``InputUnusable`` if the folder may not be replaced, or
-    what is there is no model; ``LineageMismatch`` if another version comes than was asked for, or other bytes than
-    promised; ``genekb.core.errors.GeneKBError`` if the location cannot be reached, or does not hold it.
+    ``LineageMismatch`` if another version comes than was asked for, or other bytes than promised.
     """
     check_targets([MODEL.target(folder)], overwrite=overwrite)
     staging = folder.with_name(f".{folder.name}{_PULLING}")
@@ -238,12 +227,13 @@ def _promised(version: RemoteVersion) -> StoredFile:
 
 
 def pin_model(folder: Path, url: str, *, lock_file: Path) -> Pin:
-    """Describe a model as a lock file does; ``url``: where it can be pulled from, if empty what the file has of it.
-
-    Raises ``InputUnusable``, ``LineageMismatch`` if a folder holds no model, or a damaged one, or does not lie below
-    the folder of the lock file.
-    """
-    name = _path_in_project(folder, lock_file)
+    """Describe a model as a lock file does; ``url``: where it can be pulled from, if empty what the file has of it."""
+    name = Path(os.path.relpath(folder, lock_file.parent)).as_posix()  # links are not followed
+    if not is_plain_path(name):
+        raise InputUnusable(
+            f"{folder} does not lie below {lock_file.parent.absolute()}, the folder of the lock file, by a path of "
+            "letters, digits, '.', '-' and '_'; move the model there to pin it"
+        )
     known = {pin.name: pin.url for pin in read_pins(lock_file, "model")} if lock_file.is_file() else {}
     model = load_model(folder)
     found = _artifact(folder).transfer(url or known.get(name, ""))
@@ -251,17 +241,6 @@ def pin_model(folder: Path, url: str, *, lock_file: Path) -> Pin:
         kind="model", name=name, store_id=model.lineage.store_id, digest=found.digest, url=found.url,
         n_bytes=found.n_bytes,
     )  # fmt: skip
-
-
-def _path_in_project(folder: Path, lock_file: Path) -> str:
-    """Path of a model from the lock file's folder on; both are looked at as they are named, links not followed."""
-    path = Path(os.path.relpath(folder, lock_file.parent)).as_posix()
-    if not is_plain_path(path):
-        raise InputUnusable(
-            f"{folder} does not lie below {lock_file.parent.absolute()}, the folder of the lock file, by a path of "
-            "letters, digits, '.', '-' and '_'; move the model there to pin it"
-        )
-    return path
 
 
 def check_model(pin: Pin, lock_file: Path) -> list[str]:
@@ -282,12 +261,9 @@ def check_model(pin: Pin, lock_file: Path) -> list[str]:
 def sync_models(
     lock_file: Path, *, overwrite: bool = False, retry: RetryPolicy | None = None
 ) -> list[tuple[Pin, Transfer | None]]:
-    """Bring every model of a lock file to its folder; what is here, whole, is not asked for again.
+    """Bring every model of a lock file to its folder, and give each pin with what was pulled for it.
 
-    ``overwrite``: whether a model that is here, and is not the pinned one, may be replaced. Returns each pin, with what
-    was pulled for it. Raises ``LineageMismatch`` if another model is here and may not be replaced, or an address does
-    not give what was pinned; ``InputUnusable`` if something else has a model's path, or the disk refuses;
-    ``genekb.core.errors.NotAvailable`` if a model is neither here nor anywhere to pull it from.
+    What is here, whole, is not asked for again; another model is replaced with ``overwrite`` alone.
     """
     done: list[tuple[Pin, Transfer | None]] = []
     for pin in read_pins(lock_file, "model"):
