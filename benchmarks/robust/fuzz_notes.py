@@ -171,7 +171,7 @@ def write_notes(folder: Path) -> None:
 def read_notes(folder: Path) -> Any:
     """Read all notes as commands do that open, verify, lock, bring, list and sign stores."""
     from genekb import open as open_store
-    from genekb.builder.lineage import lineage_tree, trace_lineage
+    from genekb.builder.diff import lineage_tree, trace_lineage
     from genekb.share.catalog import add_to_catalog, address_of, find_listed, read_catalog
     from genekb.share.lock import check_pin, pin_store, sync, write_pins
     from genekb.share.signing import check_signature, sign

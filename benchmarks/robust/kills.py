@@ -117,7 +117,7 @@ class Bench:
     def start_cold(self, args: tuple[str, ...], place: Path) -> int:
         """Start a command as its users do."""
         code = (
-            f"import genekb.builder.encode; genekb.builder.encode.SHARD_SIZE = {SHARD_SIZE}; "
+            f"import genekb.builder.assemble; genekb.builder.assemble.SHARD_SIZE = {SHARD_SIZE}; "
             f"from genekb_cellmodel_cli.{args[0]} import main; main()"
         )
         environment = dict(os.environ, PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'cli'}")
@@ -320,9 +320,9 @@ def table(trials: list[Trial], seconds: dict[str, float]) -> str:
 
 def load_libraries(bench: Bench, inputs: Path, jobs: list[Job]) -> None:
     """Load here what the commands load, so that their forks find it loaded."""
-    import genekb.builder.encode
+    import genekb.builder.assemble
 
-    genekb.builder.encode.SHARD_SIZE = SHARD_SIZE
+    genekb.builder.assemble.SHARD_SIZE = SHARD_SIZE
     for job in jobs:
         shutil.rmtree(bench.place, ignore_errors=True)
         make_template(job, inputs, bench.place, run=bench.run_well)

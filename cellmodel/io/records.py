@@ -140,7 +140,7 @@ def holds_same(kb: genekb.Store, made_with: Lineage) -> bool:
 
 def _is_same(one: Lineage, other: Lineage, *, near: Path | None = None) -> bool:
     """Compare tables, and vectors where both name one encoder; of other encoders a store may have any."""
-    from genekb.builder.lineage import find_content_id
+    from genekb.builder.diff import find_content_id
 
     if one.store_id == other.store_id:
         return True

@@ -16,10 +16,10 @@ from genekb.builder.assemble import (
     assemble,
     content_of,
     kept_names,
+    known_text_ids,
     unchanged_tables,
 )
 from genekb.builder.diff import Changes, find_changes
-from genekb.builder.encode import known_text_ids
 from genekb.builder.engine import LOCAL, EncodingJob, Engine
 from genekb.builder.plan import (
     BuildConfig,

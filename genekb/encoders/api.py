@@ -28,7 +28,7 @@ from genekb.core.addresses import is_web_address
 from genekb.core.errors import EncoderFailed, NotAvailable, StoreCorrupt
 from genekb.encoders.base import EncoderSpec, TextEncoder, VectorsAndTokens, unit_rows
 from genekb.encoders.kinds import ModelEntry
-from genekb.encoders.local.cutting import Cut, cut_to_tokens
+from genekb.encoders.local.encoder import Cut, cut_to_tokens
 from genekb.files.atomic import canonical_json, write_text
 from genekb.files.limits import read_json
 from genekb.net.client import is_busy

@@ -1,19 +1,28 @@
-"""Encoders by name: what a user may ask for, and how each family is loaded, and opened again by its recipe."""
+"""Encoders by name: each family loaded, and opened again by its recipe; those without weights."""
 
+import hashlib
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
 
 from genekb.core.errors import EncoderFailed, NotAvailable
 from genekb.core.plugins import load_plugin, origin, require, unusable
-from genekb.encoders.base import Encoder, EncoderSpec
+from genekb.encoders.base import Encoder, EncoderSpec, TextEncoder, VectorsAndTokens
 from genekb.encoders.kinds import KINDS, ModelEntry, Where, entries, find_entry, is_built_in, plugins
 from genekb.encoders.local.encoder import Compute
 from genekb.encoders.local.files import find_place
 from genekb.encoders.local.models import load_local, reopen_local, short_name
+from genekb.schema import FloatArray
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 log = logging.getLogger(__name__)
 _FITTED: Final = "wcp"  # default of a store with texts enough to be fitted on, and where there are no weights
@@ -104,7 +113,7 @@ def reopen_encoder(
             return load_api(spec, config=ApiConfig.from_environment(base_url=base_url), probe_folder=folder)
         case "wcp":
             require("sklearn", needed_by=f"encoder {spec.name!r} needs")
-            from genekb.encoders.wcp.encoder import reopen_wcp
+            from genekb.encoders.wcp import reopen_wcp
 
             return reopen_wcp(spec, folder)
         case "foreign" | "terms" | "mix":
@@ -147,12 +156,10 @@ def _load_built_in(name: str, *, corpus: Sequence[str] | None) -> Encoder:
     if family != "random":
         require("sklearn", needed_by=f"encoder {name!r} needs")
     if family in {"random", "hash"}:
-        from genekb.encoders.controls import BuiltInEncoder
-
         return BuiltInEncoder("random" if family == "random" else "hash", name=name, dim=n_dims)
     if corpus is None:
         raise EncoderFailed(f"encoder {name!r} is fitted on texts, and none were given")
-    from genekb.encoders.wcp.fit import fit_wcp
+    from genekb.encoders.wcp import fit_wcp
 
     return fit_wcp(corpus, name=name, dim=n_dims)
 
@@ -201,3 +208,48 @@ def _describe_plugin(plugin: EntryPoint) -> ModelEntry:
         package=plugin.dist.name if plugin.dist else "",
         where="plug-in",
     )
+
+
+REVISION: Final = "1"
+N_BUCKETS: Final = 1 << 15
+
+
+class BuiltInEncoder(TextEncoder):
+    """An encoder without weights and state, the same on every machine.
+
+    ``random``: an isotropic random vector for each text. ``hash``: a bag of hashed words and word pairs, projected to
+    ``dim`` dimensions by fixed random signs. A token is a word, of ``hash`` a distinct word or word pair.
+    """
+
+    def __init__(self, kind: Literal["random", "hash"], *, name: str, dim: int) -> None:
+        self.spec = EncoderSpec(name=name, kind=kind, model_id=f"genekb/{kind}", revision=REVISION, dim=dim)
+
+    def _encode(self, texts: Sequence[str], progress: Callable[[int], None]) -> VectorsAndTokens:
+        vectors, n_tokens = (_draw if self.spec.kind == "random" else _hash)(texts, dim=self.spec.dim)
+        progress(len(texts))
+        return vectors, n_tokens, 0
+
+
+def _draw(texts: Sequence[str], *, dim: int) -> tuple[FloatArray, list[int]]:
+    """Draw a vector for each text, seeded by its digest."""
+    vectors = np.empty((len(texts), dim), dtype=np.float32)
+    for row, text in enumerate(texts):
+        seed = int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
+        vectors[row] = np.random.Generator(np.random.PCG64(seed)).standard_normal(dim)
+    return vectors, [len(re.findall(r"\w+", text)) for text in texts]
+
+
+def _hash(texts: Sequence[str], *, dim: int) -> tuple[FloatArray, np.ndarray]:
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    counts = HashingVectorizer(n_features=N_BUCKETS, ngram_range=(1, 2), token_pattern=r"(?u)\w+").transform(texts)
+    return np.asarray((counts @ _projection(dim)).todense(), dtype=np.float32), np.diff(counts.indptr)
+
+
+@cache
+def _projection(dim: int) -> "sp.csr_matrix":
+    """(bucket, dim) of -1, 0 and 1, a third of them not zero :cite:`achlioptas2003projections`."""
+    import scipy.sparse as sp
+
+    drawn = np.random.Generator(np.random.PCG64(0)).integers(0, 6, size=(N_BUCKETS, dim), dtype=np.int8)
+    return sp.csr_matrix((drawn == 0).astype(np.float32) - (drawn == 1).astype(np.float32))

@@ -26,8 +26,8 @@ import os, signal, sys
 from pathlib import Path
 last, home, old, new, job = int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), sys.argv[5]
 import genekb
-import genekb.builder.encode
-genekb.builder.encode.SHARD_SIZE = 6
+import genekb.builder.assemble
+genekb.builder.assemble.SHARD_SIZE = 6
 from genekb.builder.plan import BuildConfig, build
 from genekb.encoders import load_encoder
 from genekb.sources.ncbi_bulk import read_ncbi_folder

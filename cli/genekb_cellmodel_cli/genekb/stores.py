@@ -15,8 +15,7 @@ from genekb_cellmodel_cli.app.output import Columns, note, show, table
 from genekb_cellmodel_cli.app.signature import Arguments
 
 if TYPE_CHECKING:
-    from genekb.builder.diff import StoreDiff
-    from genekb.builder.lineage import Derivation, Generation
+    from genekb.builder.diff import Derivation, Generation, StoreDiff
     from genekb.share.catalog import Listed
     from genekb.store.manifest import Manifest
 
@@ -245,7 +244,7 @@ Node = tuple[str, Sequence["Node"]]  # a line of a tree, and the lines that hang
 
 def print_lineage(folder: Path, *, home: Path | None, json: bool) -> None:
     """Print the lineage of a store as a tree, or nested as one JSON object."""
-    from genekb.builder.lineage import lineage_tree, trace_lineage
+    from genekb.builder.diff import lineage_tree, trace_lineage
 
     generations = trace_lineage(folder, home=home)
     show(lineage_tree(generations), draw_lineage(generations), json=json)

@@ -52,7 +52,7 @@ def fit_terms(name: str, terms: Mapping[str, pa.Table], *, gene_ids: IntArray) -
     import scipy.sparse as sp
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
-    from genekb.encoders.wcp.svd import right_vectors
+    from genekb.encoders.wcp import right_vectors
 
     kinds = name.removeprefix("terms:").split(",")
     for kind in kinds:

@@ -1,3 +1,3 @@
 """Models that run on this machine."""
 
-__all__ = ["cutting", "encoder", "engine", "files", "models", "remote_code", "static"]
+__all__ = ["encoder", "engine", "files", "models"]

@@ -11,13 +11,16 @@ from genekb.core.messages import did_you_mean
 from genekb.core.plugins import require
 from genekb.encoders.base import FOLDER_PREFIX, Encoder, EncoderSpec, folder_name
 from genekb.encoders.kinds import ModelEntry, Pooling, entries, find_entry, is_built_in, plugins, split_dim
-from genekb.encoders.local.encoder import Compute, OpenedModel, open_transformer, start_transformer
+from genekb.encoders.local.encoder import Compute, OpenedModel, load_static, open_transformer, start_transformer
 from genekb.encoders.local.files import (
     MODELS_VARIABLE,
     ModelFolder,
+    OwnCode,
     Place,
+    code_hint,
     config_mark,
     download,
+    find_code,
     find_place,
     has_files,
     places,
@@ -25,8 +28,6 @@ from genekb.encoders.local.files import (
     static_folder,
     verify_files,
 )
-from genekb.encoders.local.remote_code import OwnCode, code_hint, find_code
-from genekb.encoders.local.static import load_static
 
 log = logging.getLogger(__name__)
 _MOVED: Final = re.compile(r"^(?:(?:onnx|shuffled):(?P<model>.+)|lsa(?P<dim>-\d+))$")

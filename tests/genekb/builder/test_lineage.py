@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import genekb
-from genekb.builder.lineage import lineage_tree, trace_lineage
+from genekb.builder.diff import lineage_tree, trace_lineage
 from genekb.builder.plan import BuildConfig, build
 from genekb.builder.update import add_encoders, import_vectors, plan_update, update
 from genekb.core.errors import StoreCorrupt

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from genekb.encoders.controls import BuiltInEncoder
+from genekb.encoders.registry import BuiltInEncoder
 
 TEXTS = [
     "insulin lowers blood glucose",

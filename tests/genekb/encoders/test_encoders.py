@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from genekb.core.errors import EncoderFailed, NotAvailable, SchemaMismatch, StoreCorrupt
 from genekb.encoders import EncoderSpec, load_encoder, models, reopen_encoder
 from genekb.encoders.kinds import entries
-from genekb.encoders.local.cutting import cut_to_tokens
+from genekb.encoders.local.encoder import cut_to_tokens
 
 ROOT = Path(__file__).parents[3]
 TEXTS = [

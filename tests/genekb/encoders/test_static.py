@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genekb.core.errors import EncoderFailed, NotAvailable
+from genekb.encoders.local.encoder import load_static
 from genekb.encoders.local.files import static_folder
-from genekb.encoders.local.static import load_static
 
 model2vec = pytest.importorskip("model2vec", reason="the extra static is not installed")
 

@@ -17,8 +17,7 @@ from genekb.core.errors import EncoderFailed, NotAvailable, StoreCorrupt
 from genekb.core.words import content_words
 from genekb.encoders import EncoderSpec, load_encoder, reopen_encoder
 from genekb.encoders.registry import choose_default
-from genekb.encoders.wcp.encoder import pieces
-from genekb.encoders.wcp.svd import right_vectors
+from genekb.encoders.wcp import pieces, right_vectors
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.search import search_genes
 

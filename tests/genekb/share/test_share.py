@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 import genekb
-from genekb.builder.lineage import trace_lineage
+from genekb.builder.diff import trace_lineage
 from genekb.builder.plan import BuildConfig, build
 from genekb.core.errors import NotAvailable, SourceUnusable, StoreCorrupt
 from genekb.net.retry import RetryPolicy

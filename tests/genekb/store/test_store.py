@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import genekb
-from genekb.builder.encode import plan_shards
+from genekb.builder.assemble import plan_shards
 from genekb.builder.plan import BuildConfig, build, plan_build
 from genekb.core.errors import NotAvailable, SchemaMismatch, SourceUnusable, StoreBusy, StoreCorrupt
 from genekb.genes.words import split_texts
@@ -362,7 +362,7 @@ if limit:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 from pathlib import Path
-import genekb.builder.plan as builder, genekb.builder.encode as encoding
+import genekb.builder.plan as builder, genekb.builder.assemble as encoding
 encoding.SHARD_SIZE = {shard_size}
 from genekb.genes.words import split_texts
 from genekb.sources.ncbi_bulk import read_ncbi_folder
