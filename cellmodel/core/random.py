@@ -34,11 +34,7 @@ def scope(seed: int) -> Iterator[None]:
 
 
 def permutation_p(
-    found: Sequence[np.ndarray],
-    draw: Callable[[], Sequence[np.ndarray]],
-    *,
-    n_permutations: int,
-    tie: float = TIE,
+    found: Sequence[np.ndarray], draw: Callable[[], Sequence[np.ndarray]], *, n_permutations: int, tie: float = TIE
 ) -> tuple[np.ndarray, ...]:
     """P values (1 + hits) / (1 + n) :cite:`phipson2010permutation`; a hit is a permutation that reaches what was found.
 

@@ -47,11 +47,6 @@ PCA_KMEANS: Final = Recipe(
 )
 PCA_LEIDEN: Final = replace(PCA_KMEANS, name="pca-leiden", head=leiden_head)
 GENEPT_W: Final = replace(
-    PCA_KMEANS,
-    name="genept-w",
-    represent=represent_genept_w,
-    embed=represent_genept_w,
-    uses_text=True,
-    needs_text=True,
+    PCA_KMEANS, name="genept-w", represent=represent_genept_w, embed=represent_genept_w, uses_text=True, needs_text=True
 )
 GENEPT_S: Final = replace(GENEPT_W, name="genept-s", represent=represent_genept_s, embed=represent_genept_s)

@@ -64,8 +64,6 @@ def represent(views: CellViews, seed: int, *, off: frozenset[str] = frozenset())
     """Align the smoothed expression view with the text view; without text the expression view stands alone.
 
     Both views are read in row blocks and may be memory-mapped. The number of steps does not grow with the cells.
-
-    ``off``: objectives to leave out. Raises ``ValueError`` if it names no objective, or all.
     """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
@@ -141,7 +139,6 @@ def draw_weights(
 
     The text head is linear, so that a gene's text or a free query, which lies far from the mean of a cell's genes, is
     projected in the same way as the cells; the expression head adds a small non-linear part to a linear one.
-    ``expression_dim``, ``text_dim``, ``dim``: dimensions of the views and of the joint space.
     """
     weights: dict[str, np.ndarray] = {}
     for name, n_in, n_out in (
@@ -244,10 +241,7 @@ def train_heads(
     config: TrainConfig,
     rng: np.random.Generator,
 ) -> History:
-    """Train both heads in place on mini-batches, as :func:`cellmodel.nn.train.fit` trains models of PyTorch; see there.
-
-    ``views``: expression and text, of which the rows of a batch are read.
-    """
+    """Train both heads in place on mini-batches, as :func:`cellmodel.nn.train.fit` trains models of PyTorch."""
     optimizer = AdamW(weights, config.learning_rate, config.weight_decay)
 
     def step(rows: Int[np.ndarray, " row"]) -> tuple[Values, Callable[[], None]]:
@@ -255,17 +249,11 @@ def train_heads(
         found = [term.loss(*own.outputs) for term in terms]
 
         def update() -> None:
-            optimizer.step(
-                own.gradient(
-                    *(
-                        np.sum(
-                            [np.float32(term.weight) * of[side] for term, (_, of) in zip(terms, found, strict=True)],
-                            axis=0,
-                        )
-                        for side in (0, 1)
-                    )
-                )
-            )
+            weighted = [
+                [np.float32(term.weight) * of[side] for term, (_, of) in zip(terms, found, strict=True)]
+                for side in (0, 1)
+            ]
+            optimizer.step(own.gradient(*(np.sum(side, axis=0) for side in weighted)))
 
         return {term.name: term.weight * value for term, (value, _) in zip(terms, found, strict=True)}, update
 

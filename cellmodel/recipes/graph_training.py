@@ -25,19 +25,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cellmodel.cluster.algorithms import cluster_means, kmeans, leiden
-from cellmodel.core.arrays import CellGraph, Embedding, Labels, content_order
+from cellmodel.core.arrays import CellGraph, Embedding, content_order
 from cellmodel.nn.soft_assignment import cluster_masses, log_soft_assignment, sinkhorn_target
-from cellmodel.nn.train import (
-    BLOCK_CELLS,
-    Batch,
-    Draw,
-    Forward,
-    History,
-    TensorTerm,
-    TrainConfig,
-    fit,
-    objective,
-)
+from cellmodel.nn.train import BLOCK_CELLS, Batch, Draw, Forward, History, TensorTerm, TrainConfig, fit, objective
 from cellmodel.recipes.base import CellViews
 
 if TYPE_CHECKING:
@@ -90,7 +80,6 @@ BATCHING: Final = Batching()
 def batches(features: Embedding, *, seed: int, batching: Batching, spatial: CellGraph | None = None) -> Draw | None:
     """Draw batches of whole parts of the cells; None where a step takes the whole graph.
 
-    Steps bound the time of training, whatever the number of cells. The parts follow the cells and not their order.
     ``spatial``: the graph of the coordinates where it is the one to train on: its communities are the parts then.
     """
     n_cells = len(features)
@@ -128,10 +117,7 @@ def standard_of(features: Embedding) -> dict[str, np.ndarray]:
 
 
 def standardized(features: Embedding, standard: Mapping[str, np.ndarray] | None = None) -> Embedding:
-    """Center the features and scale them by one common factor, so that directions keep their relative length.
-
-    ``standard``: as :func:`standard_of` gives it; that of these features if None.
-    """
+    """Center the features and scale them by one common factor, so that directions keep their relative length."""
     standard = standard or standard_of(features)
     return ((features - standard["shift"]) / standard["scale"]).astype(np.float32)
 
@@ -184,8 +170,7 @@ def self_train(
 ) -> History:
     """Set the centers among the cells, and train all with a target that is refreshed on its schedule.
 
-    ``forward``: gives all that the terms read of a batch, but the assignment, ``log_q``, and its target, ``p``.
-    ``embed``: gives the ``z`` of all cells.
+    ``forward``: gives all that the terms read but the assignment, ``log_q``, and its target, ``p``.
     """
     scale = start_centers(centers, embed().cpu().numpy(), seed=seed)
     target = ScheduledTarget(lambda: log_soft_assignment(embed(), centers, scale=scale))
@@ -204,19 +189,15 @@ def start_centers(centers: nn.Parameter, z: Embedding, *, seed: int) -> float:
 
     Returns how far cells lie from their own center, as the root of the mean square; 1 where all lie on it.
     """
-    clusters = _ward_of_means(z, n_clusters=len(centers), seed=seed)
+    from sklearn.cluster import AgglomerativeClustering
+
+    n_clusters = len(centers)
+    n_means = max(n_clusters, min(max(FEWEST_MEANS, 3 * n_clusters), len(z) // 3))
+    clusters = kmeans(z, n_clusters=n_means, seed=seed, n_init=1)
+    if n_means > n_clusters:
+        merged = AgglomerativeClustering(n_clusters, linkage="ward").fit_predict(cluster_means(z, clusters))
+        clusters = merged[clusters]
     means = np.stack([z[clusters == cluster].mean(axis=0) for cluster in range(len(centers))])
     with torch.no_grad():
         centers.copy_(torch.from_numpy(means))
     return float(np.sqrt(np.square(z - means[clusters]).sum(axis=1).mean())) or 1.0
-
-
-def _ward_of_means(z: Embedding, *, n_clusters: int, seed: int) -> Labels:
-    from sklearn.cluster import AgglomerativeClustering
-
-    n_means = max(n_clusters, min(max(FEWEST_MEANS, 3 * n_clusters), len(z) // 3))
-    near = kmeans(z, n_clusters=n_means, seed=seed, n_init=1)
-    if n_means == n_clusters:
-        return near
-    merged: Labels = AgglomerativeClustering(n_clusters, linkage="ward").fit_predict(cluster_means(z, near))
-    return merged[near]

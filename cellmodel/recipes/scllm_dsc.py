@@ -33,7 +33,6 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -70,22 +69,22 @@ TEXT_SMOOTHING: Final = 2  # steps over the graph
 RIDGE: Final = 1e-3  # of the first text map, as a share of the text's mean variance
 
 
-def _align(z: Mapping[str, Tensor]) -> Tensor:
-    return info_nce(z["projected_expr"], z["projected_text"], temperature=TEMPERATURE)
-
-
-def _variance(z: Mapping[str, Tensor]) -> Tensor:
-    return variance_hinge(z["projected_expr"]) + variance_hinge(z["projected_text"])
-
-
-def _cut(z: Mapping[str, Tensor]) -> Tensor:
-    return normalized_cut(z["z"], z["propagation"], one_hop=ONE_HOP, orthogonality=ORTHOGONALITY)
-
-
 TERMS: Final = (
-    Term(name="align", weight=0.3, loss=_align),
-    Term(name="variance", weight=0.3 * 1e-2, loss=_variance),
-    Term(name="cut", weight=0.15, loss=_cut),
+    Term(
+        name="align",
+        weight=0.3,
+        loss=lambda z: info_nce(z["projected_expr"], z["projected_text"], temperature=TEMPERATURE),
+    ),
+    Term(
+        name="variance",
+        weight=0.3 * 1e-2,
+        loss=lambda z: variance_hinge(z["projected_expr"]) + variance_hinge(z["projected_text"]),
+    ),
+    Term(
+        name="cut",
+        weight=0.15,
+        loss=lambda z: normalized_cut(z["z"], z["propagation"], one_hop=ONE_HOP, orthogonality=ORTHOGONALITY),
+    ),
     Term(name="reconstruct", weight=0.3, loss=lambda z: F.mse_loss(z["decoded"], z["expression"])),
     Term(name="cluster", weight=0.32, loss=lambda z: assignment_divergence(z["p"], z["log_q"])),
 )
@@ -96,22 +95,17 @@ NEED_CENTERS: Final = frozenset({"cluster"})
 
 
 def represent(
-    views: CellViews,
-    seed: int,
-    *,
-    off: frozenset[str] = frozenset(),
-    batching: Batching = BATCHING,
+    views: CellViews, seed: int, *, off: frozenset[str] = frozenset(), batching: Batching = BATCHING
 ) -> Representation:
-    """Train both encoders, then both with the centers, and fuse the latents of the last epoch.
-
-    ``batching``: when a step takes a part of the graph. Raises
-    ``InputUnusable`` if more clusters are asked for than there are cells.
-    """
+    """Train both encoders, then both with the centers, and fuse the latents of the last epoch."""
     n_clusters = number_of_clusters(views, seed)
     terms = without(TERMS, off if views.text is not None else off | NEED_TEXT)
     ordered, places = in_content_order(views, reads=("pcs", "smoothed", "text", "graph"))
     device = find_device(views.device)
-    cells = _standardized_views(ordered)
+    cells = {"expression": torch.from_numpy(standardized(ordered.smoothed)), "cell": torch.arange(len(ordered.pcs))}
+    if ordered.text is not None:
+        text = smooth(ordered.text, ordered.graph, n_steps=TEXT_SMOOTHING)
+        cells["text"] = torch.from_numpy(standardized(text))
     with seeding.scope(seed):
         model = _aligner(cells, n_clusters).to(device)
         cells = {name: values.to(device) for name, values in cells.items()}
@@ -155,31 +149,19 @@ def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
     return Representation(**_embeddings(with_weights(model, state, but=_ONLY_TRAINED), features))
 
 
-def _standardized_views(views: CellViews) -> dict[str, Tensor]:
-    cells = {"expression": torch.from_numpy(standardized(views.smoothed))}
-    if views.text is not None:
-        cells["text"] = torch.from_numpy(standardized(smooth(views.text, views.graph, n_steps=TEXT_SMOOTHING)))
-    return {**cells, "cell": torch.arange(len(views.smoothed))}
-
-
 def _aligner(cells: Batch, n_clusters: int) -> StructuredAligner:
     """Make the model, whose latents start near the leading components and what the text says of them."""
     expression, text = cells["expression"], cells.get("text")
     axes = torch.eye(expression.shape[1], min(LATENT_DIM, expression.shape[1]))
+    text_map = None
+    if text is not None:  # ridge regression of the components on the text
+        gram = (text.T @ text).double()
+        shrinkage = max(RIDGE * float(gram.diagonal().mean()), 1e-12)
+        wanted = (text.T @ (expression @ axes)).double()
+        text_map = torch.linalg.solve(gram + shrinkage * torch.eye(len(gram)), wanted).float()
     return StructuredAligner(
-        expression_map=axes,
-        text_map=None if text is None else _ridge(text, expression @ axes),
-        hidden_dim=HIDDEN_DIM,
-        joint_dim=JOINT_DIM,
-        n_clusters=n_clusters,
+        expression_map=axes, text_map=text_map, hidden_dim=HIDDEN_DIM, joint_dim=JOINT_DIM, n_clusters=n_clusters
     )
-
-
-def _ridge(features: Float[Tensor, "cell feature"], wanted: Float[Tensor, "cell dim"]) -> Float[Tensor, "feature dim"]:
-    """Fit a linear map of the features to what is wanted, shrunk a little so that there is always one."""
-    gram = (features.T @ features).double()
-    shrinkage = max(RIDGE * float(gram.diagonal().mean()), 1e-12)
-    return torch.linalg.solve(gram + shrinkage * torch.eye(len(gram)), (features.T @ wanted).double()).float()
 
 
 def _train(

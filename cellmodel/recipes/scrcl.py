@@ -21,7 +21,7 @@ Corrected, with figures as mean of ACC, NMI and ARI on development sets, one see
 - The last epoch counts, the number of epochs and all weights are the same for all data; no label is seen.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -110,26 +110,20 @@ def gene_loadings(views: CellViews) -> GeneVectors:
     return np.divide(loadings, lengths, out=np.zeros_like(loadings), where=lengths > 0).astype(np.float32)
 
 
-def _text_vectors(views: CellViews) -> GeneVectors:
-    if views.gene_vectors is None:
-        raise InputUnusable("recipe 'scrcl-text' reads the texts of genes; give `kb`, and leave out `knowledge`")
-    return views.gene_vectors
-
-
 def represent(
     views: CellViews,
     seed: int,
     *,
-    features_of: Callable[[CellViews], GeneVectors] = gene_loadings,
+    by_text: bool = False,
     off: frozenset[str] = frozenset(),
     batching: Batching = BATCHING,
 ) -> Representation:
-    """Train both views.
-
-    ``features_of``: gives the features of the genes. ``batching``: when a step takes a part of the graph.
-    """
+    """Train both views; ``by_text``: whether genes come with the vectors of their texts, not with their loadings."""
+    if by_text and views.gene_vectors is None:
+        raise InputUnusable("recipe 'scrcl-text' reads the texts of genes; give `kb`, and leave out `knowledge`")
     ordered, places = in_content_order(views, reads=("pcs", "expression", "graph", "knn", "spatial"))
-    inputs = _inputs(ordered, features_of(ordered), seed=seed, batching=batching)
+    vectors = ordered.gene_vectors if by_text else None
+    inputs = _inputs(ordered, gene_loadings(ordered) if vectors is None else vectors, seed=seed, batching=batching)
     rng = torch.Generator().manual_seed(seeding.derive(seed, "other cells"))
     with seeding.scope(seed):
         pcs, genes = inputs.cells["pcs"], inputs.gene_features
@@ -224,11 +218,9 @@ def _graphs(graph: HeteroData, *, device: torch.device) -> _Graphs:
 
 
 def gene_graph(expression: CellByGene, *, n_neighbors: int) -> sp.csr_matrix:
-    """Link each gene with those that it correlates with best, and with those that chose it.
+    """Link each gene with those that it correlates with best, and with those that chose it: (gene, gene) ones.
 
-    ``expression``: (cell, gene), sparse; memory is the square of the genes and does not grow with the cells.
-    ``n_neighbors``: genes that each gene chooses, never itself; all others if there are fewer. A gene without variance
-    correlates with none, and chooses the first. Returns (gene, gene) ones, symmetric, nothing on the diagonal.
+    Memory is the square of the genes. A gene without variance correlates with none, and chooses the first.
     """
     n_cells, n_genes = expression.shape
     mean, deviation = column_moments(expression)
@@ -253,12 +245,7 @@ RECIPE: Final = Recipe(
     embed=embed,
     objectives=tuple(term.name for term in TERMS),
 )
-_represent_text: Final = partial(represent, features_of=_text_vectors)
+_represent_text: Final = partial(represent, by_text=True)
 RECIPE_TEXT: Final = replace(
-    RECIPE,
-    name="scrcl-text",
-    represent=_represent_text,
-    uses_text=True,
-    needs_text=True,
-    train=_represent_text,
+    RECIPE, name="scrcl-text", represent=_represent_text, uses_text=True, needs_text=True, train=_represent_text
 )

@@ -51,13 +51,7 @@ from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, CellGraph, Embedding
 from cellmodel.nn.graph_modules import SiameseEncoders, SiameseGraphs
 from cellmodel.nn.graphs import CellGraphs, mean_propagation, propagation, relate_cells
-from cellmodel.nn.losses import (
-    cell_correlation,
-    edge_reconstruction,
-    jensen_shannon,
-    latent_correlation,
-    zinb_nll,
-)
+from cellmodel.nn.losses import cell_correlation, edge_reconstruction, jensen_shannon, latent_correlation, zinb_nll
 from cellmodel.nn.modules import weights_of, with_weights
 from cellmodel.nn.soft_assignment import assignment_divergence
 from cellmodel.nn.sparse import sparse_product
@@ -93,10 +87,6 @@ _ONLY_TRAINED: Final = ("counts", "linear_back", "features.decoder", "graph.deco
 GRAPH_PRETRAINING_EPOCHS: Final = 30
 
 
-def _cell(z: Mapping[str, Tensor]) -> Tensor:
-    return cell_correlation(*z["sampled_feature"]) + cell_correlation(*z["sampled_graph"])
-
-
 def _latent(z: Mapping[str, Tensor]) -> Tensor:
     q = z["log_q"].detach().exp()
     return latent_correlation(*z["z_feature"], assignment=q) + latent_correlation(*z["z_graph"], assignment=q)
@@ -108,7 +98,11 @@ def _counts(z: Mapping[str, Tensor]) -> Tensor:
 
 
 TERMS: Final = (
-    Term(name="cell", weight=1.0, loss=_cell),
+    Term(
+        name="cell",
+        weight=1.0,
+        loss=lambda z: cell_correlation(*z["sampled_feature"]) + cell_correlation(*z["sampled_graph"]),
+    ),
     Term(name="latent", weight=1.0, loss=_latent),
     Term(name="propagate", weight=1e3, loss=lambda z: jensen_shannon(z["z"], z["propagated_z"])),
     Term(name="features", weight=1.0, loss=lambda z: F.mse_loss(z["decoded"], z["features"])),
@@ -129,19 +123,17 @@ class AugmentedViews(GraphInputs[SiameseGraphs]):
 
 
 def represent(
-    views: CellViews,
-    seed: int,
-    *,
-    off: frozenset[str] = frozenset(),
-    batching: Batching = BATCHING,
+    views: CellViews, seed: int, *, off: frozenset[str] = frozenset(), batching: Batching = BATCHING
 ) -> Representation:
     """Train both autoencoders apart, then all together with the centers, and fuse the embeddings of the last epoch.
 
-    Without counts their term is left out. ``batching``: when a
-    step takes a part of the graph. Raises ``InputUnusable`` if more clusters are asked for than there are cells.
+    Without counts their term is left out.
     """
     n_clusters = number_of_clusters(views, seed)
-    terms = _terms(off, has_counts=views.counts is not None)
+    terms = without(TERMS, off)
+    if views.counts is None:
+        log.info("the input holds no raw counts: trained without the likelihood of counts")
+        terms = tuple(term for term in terms if term.name != "counts")
     ordered, places = in_content_order(views, reads=("pcs", "graph", "counts", "depth"))
     draw = batches(ordered.pcs, seed=seed, batching=batching)
     inputs = replace(augment_views(ordered, seed=seed), draw=draw, training=TRAINING.changed(views.training))
@@ -176,14 +168,6 @@ def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
         with_weights(model, state, but=_ONLY_TRAINED)
         z = model.embed(features, graphs)[n_fitted:].numpy()
     return Representation(z=z, z_expr=z, z_text=None, features=z)
-
-
-def _terms(off: frozenset[str], *, has_counts: bool) -> tuple[TensorTerm, ...]:
-    terms = without(TERMS, off)
-    if has_counts:
-        return terms
-    log.info("the input holds no raw counts: trained without the likelihood of counts")
-    return tuple(term for term in terms if term.name != "counts")
 
 
 def _encoders(n_features: int, *, n_clusters: int, counts: CellByGene | None = None) -> SiameseEncoders:
@@ -285,10 +269,7 @@ def feature_noise(features: Embedding, *, deviation: float, rng: np.random.Gener
 
 
 def drop_edges(graph: CellGraph, embedding: Embedding, *, share: float) -> CellGraph:
-    """Drop a share of the edges, rounded down, those between cells whose rows have the lowest cosine first.
-
-    ``graph``: symmetric weights, zero diagonal. Ties go by the order of the cells.
-    """
+    """Drop a share of the edges, rounded down, those between cells whose rows have the lowest cosine first."""
     upper = sp.triu(graph, k=1, format="coo")
     lengths = np.maximum(np.linalg.norm(embedding, axis=1), np.finfo(np.float64).tiny)
     dots = np.einsum("ij,ij->i", embedding[upper.row].astype(np.float64), embedding[upper.col])
@@ -311,17 +292,15 @@ def diffuse(
     ``transition``: T, whose rows sum to one. ``restart``: :math:`\alpha`. ``n_kept``: values that a row keeps at most;
     of equal ones the first cells. ``block_cells``: rows that are worked on at once.
     """
-    start = sp.identity(transition.shape[0], format="csr")
-
-    def diffuse_from(first: int) -> CellGraph:
+    start, diffused = sp.identity(transition.shape[0], format="csr"), []
+    for first in range(0, start.shape[0], block_cells):
         origin = start[first : first + block_cells]
         current = origin
         for _ in range(n_steps):
             spread = (1 - restart) * (current @ transition) + restart * origin
             current = _largest_by_row(spread.tocsr(), n_kept=n_kept)
-        return current
-
-    return sp.vstack([diffuse_from(first) for first in range(0, start.shape[0], block_cells)], format="csr")
+        diffused.append(current)
+    return sp.vstack(diffused, format="csr")
 
 
 def _largest_by_row(matrix: CellGraph, *, n_kept: int) -> CellGraph:
@@ -345,10 +324,7 @@ def _largest_by_row(matrix: CellGraph, *, n_kept: int) -> CellGraph:
 
 
 def augment_views(views: CellViews, *, seed: int) -> AugmentedViews:
-    """Make the views: noise on the principal components, the graph diffused, and without its least similar edges.
-
-    The noise is drawn once. All tensors lie on the device that the views ask for.
-    """
+    """Make the views: noise on the principal components, the graph diffused, and without its least similar edges."""
     features = standardized(views.pcs)
     rng = seeding.generator(seed, "feature noise")
     noisy = [torch.from_numpy(feature_noise(features, deviation=NOISE, rng=rng)) for _ in range(2)]

@@ -163,13 +163,7 @@ def run_on_files(files: CellFiles, task: Task[Result], read: ReadConfig, *, key_
     backed = [open_backed(path, read, obsm=task.obsm) for path in paths]
     claim_slots(_joined(joined, backed)[0], task.slots(write.key_added), overwrite=write.overwrite)
     stages = stages_of(paths, task, read=read, write=write, stream=stream, join=asdict(joined.join))
-    return run_in_stages(
-        lambda: _read_backed(joined, backed, stages),
-        task,
-        sources=paths,
-        write=write,
-        stages=stages,
-    )
+    return run_in_stages(lambda: _read_backed(joined, backed, stages), task, sources=paths, write=write, stages=stages)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,11 +49,7 @@ class Prepared:
 
 
 def prepare(
-    cells: AnyCells,
-    kb: genekb.Store | None,
-    config: RunConfig,
-    *,
-    stages: AnyStages | None = None,
+    cells: AnyCells, kb: genekb.Store | None, config: RunConfig, *, stages: AnyStages | None = None
 ) -> Prepared:
     """Align genes, make the expression side and the text side, and put them together for a recipe.
 
@@ -140,13 +136,7 @@ def _text_view(
     elif config.semantics.sentences != "pooled":
         log.warning("sentences hold no %s texts: path 2 is pooled, and no sentence is read", config.knowledge)
     return text_view(
-        features.expression,
-        features.top_genes,
-        alignment,
-        config,
-        knowledge=config.knowledge,
-        stages=stages,
-        read=read,
+        features.expression, features.top_genes, alignment, config, knowledge=config.knowledge, stages=stages, read=read
     )
 
 

@@ -14,14 +14,7 @@ from jaxtyping import Bool, Float, Int
 
 import genekb
 from cellmodel.core.arrays import CellByGene, CellGraph, Embedding, Labels
-from cellmodel.core.config import (
-    BatchConfig,
-    GraphConfig,
-    PreprocessConfig,
-    RunConfig,
-    SemanticsConfig,
-    TrainingConfig,
-)
+from cellmodel.core.config import BatchConfig, GraphConfig, PreprocessConfig, RunConfig, SemanticsConfig, TrainingConfig
 from cellmodel.core.errors import AlignmentTooLow, InputUnusable, LineageMismatch
 from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import Cells, ObsCategories, obs_categories
@@ -182,12 +175,7 @@ def _columns(model: FittedModel, cells: Cells, kb: genekb.Store | None) -> Int[n
 
 
 def _embed(
-    model: FittedModel,
-    has_gene: Bool[np.ndarray, " gene"],
-    expression: CellByGene,
-    *,
-    pcs: Embedding,
-    graph: CellGraph,
+    model: FittedModel, has_gene: Bool[np.ndarray, " gene"], expression: CellByGene, *, pcs: Embedding, graph: CellGraph
 ) -> Representation:
     embed, text = check_can_predict(model.config), model.text
     if text is not None:  # of those genes that the new cells have
