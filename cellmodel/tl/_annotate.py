@@ -56,11 +56,13 @@ class OverlapJob(Task[Naming]):
 
     def values(self, cells: Cells, result: Naming, key_added: str) -> dict[Slot, Any]:
         """Name of each cell's cluster, and a row a cluster."""
+        import pandas as pd
+
         rows = [row | {"genes": ", ".join(row["genes"])} for row in result.rows()]
         names = [result.names[label].name for label in result.found.labels.tolist()]
         return {
             ("obs", key_added): _categories(cells, result.found.rows, names),
-            ("uns", key_added): {"cluster_key": self.cluster_key, "names": _frame(rows)},
+            ("uns", key_added): {"cluster_key": self.cluster_key, "names": pd.DataFrame(rows)},
         }
 
 
@@ -88,6 +90,8 @@ class AnnotateJob(Task[NamedCells]):
 
     def values(self, cells: Cells, result: NamedCells, key_added: str) -> dict[Slot, Any]:
         """Names, scores, and tables of names and levels."""
+        import pandas as pd
+
         of_cluster = [result.names[label].name for label in result.found.labels.tolist()]
         scores = np.full(cells.adata.n_obs, np.nan, dtype=np.float32)
         scores[result.found.rows] = result.cell_scores
@@ -98,8 +102,8 @@ class AnnotateJob(Task[NamedCells]):
         groups, columns = _named_levels(cells, result, self.choice.cluster_key)
         record = {
             "cluster_key": self.choice.cluster_key,
-            "names": _frame(rows),
-            **({"levels": _frame(groups)} if groups else {}),
+            "names": pd.DataFrame(rows),
+            **({"levels": pd.DataFrame(groups)} if groups else {}),
             "params": asdict(self.choice.naming),
             "n_candidates": result.n_candidates,
             "seed": self.config.seed,
@@ -151,12 +155,6 @@ def _categories(cells: Cells, rows: Any, values: Sequence[str]) -> "pd.Categoric
     filled = np.full(cells.adata.n_obs, None, dtype=object)
     filled[rows] = values
     return pd.Categorical(filled)
-
-
-def _frame(rows: Sequence[dict[str, Any]]) -> "pd.DataFrame":
-    import pandas as pd
-
-    return pd.DataFrame(list(rows))
 
 
 @tool
@@ -344,7 +342,13 @@ def annotate_markers(
     choice = ListChoice(types=types, level=level, universe=known, n_top=n_top, n_permutations=n_permutations)
     chosen = settings_of(config, encoder=encoder, orthologs=orthologs, random_state=random_state)
     lists = _lists_of(markers)
-    rows, record = _named_rows(lists, store, chosen, choice=choice, panel=by_overlap)
+    record: dict[str, Any] = {}
+    if store is None:
+        rows = overlap_rows(lists, by_overlap or {}, choice=choice)
+    else:
+        named = name_lists(lists, store, chosen, choice=choice)
+        rows, record = named.rows(), asdict(named.lineage)
+        record |= {name: getattr(named, name) for name in ("n_candidates", "n_universe", "n_orthologs")}
     frame = pd.DataFrame([row | {name: " ".join(row[name]) for name in ("genes", "unresolved")} for row in rows])
     frame.attrs |= {"n_repeated": lists.n_repeated, "n_lower": lists.n_lower, **record, "clusters": rows}
     if path is not None:
@@ -399,19 +403,3 @@ def _lists_of(markers: Any) -> MarkerLists:
         return MarkerLists(genes=genes, n_repeated=sum(map(len, markers.values())) - sum(map(len, genes.values())))
     columns: dict[str, Sequence[Any]] = {str(name): markers[name].tolist() for name in markers.columns}
     return lists_of_columns(columns, source="markers")
-
-
-def _named_rows(
-    lists: MarkerLists,
-    kb: genekb.Store | None,
-    config: RunConfig,
-    *,
-    choice: ListChoice,
-    panel: Mapping[str, Sequence[str]] | None,
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Name lists: one row each, and what the names were made with."""
-    if kb is None:
-        return overlap_rows(lists, panel or {}, choice=choice), {}
-    named = name_lists(lists, kb, config, choice=choice)
-    counts = {name: getattr(named, name) for name in ("n_candidates", "n_universe", "n_orthologs")}
-    return named.rows(), asdict(named.lineage) | counts

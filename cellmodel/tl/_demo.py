@@ -75,10 +75,7 @@ def run_demo(
 
 
 def find_demo_cells() -> Path:
-    """Find the demo cells in the installed scanpy, without importing it.
-
-    Raises ``InputUnusable`` if scanpy is not installed.
-    """
+    """Find the demo cells in the installed scanpy, without importing it."""
     spec = importlib.util.find_spec("scanpy")
     path = Path(spec.origin).parent / CELLS if spec and spec.origin else None
     if path is None or not path.is_file():

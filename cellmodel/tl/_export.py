@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
-import scipy.sparse as sp
 
 import genekb
 from cellmodel.annotate.cell_types import UNASSIGNED, read_cell_types
@@ -99,9 +98,13 @@ def export_graph(
     labels, classes = _labels(cells, label_key)
     prepared = prepare(cells, store, config)
     genes, symbols = _genes(prepared, store)
+    views = prepared.views
+    edges = {("cell", "near", "cell"): views.graph, ("cell", "expresses", "gene"): views.expression}
+    if views.spatial is not None:
+        edges["cell", "beside", "cell"] = views.spatial
     graph = TypedGraph(
         nodes={"cell": _cells(prepared) | labels, "gene": genes},
-        edges=_edges(prepared),
+        edges=edges,
         names={
             "cell": cells.adata.obs_names.astype(str).tolist(),
             "gene": [cells.names[column] for column in prepared.features.top_genes],
@@ -145,14 +148,6 @@ def _genes(prepared: Prepared, kb: genekb.Store | None) -> tuple[dict[str, np.nd
         text_map = prepared.text.text_map
         genes |= {"x": text_map.raw_gene_vectors.astype(np.float32), "has_text": text_map.has_vector}
     return genes, [known.get(gene_id, "") for gene_id in gene_ids.tolist()]
-
-
-def _edges(prepared: Prepared) -> dict[tuple[str, str, str], sp.csr_matrix]:
-    views = prepared.views
-    edges = {("cell", "near", "cell"): views.graph, ("cell", "expresses", "gene"): views.expression}
-    if views.spatial is not None:
-        edges["cell", "beside", "cell"] = views.spatial
-    return edges
 
 
 def _record(cells: Cells, prepared: Prepared, config: RunConfig) -> dict[str, Any]:

@@ -186,8 +186,14 @@ class _Effects:
         from scipy.stats import t as student
 
         measured, vectors = self.measured, self.texts.vectors
+        effects = measured.mean.copy()  # but that on the perturbed gene itself, which no other gene shares: its mean
+        ids, columns = self.texts.gene_ids, self.texts.gene_ids[self.columns]
+        for row, perturbed in enumerate(self.trained.tolist()):
+            own = np.flatnonzero((columns == ids[perturbed]) & (columns > 0))
+            others = np.delete(np.arange(len(effects)), row)
+            effects[row, own] = measured.mean[np.ix_(others, own)].mean(axis=0)
         found = predict_effects(
-            self._without_own_gene(),
+            effects,
             vectors[self.trained],
             measured.names,
             new=vectors[self.wanted],
@@ -215,16 +221,6 @@ class _Effects:
         }
         adata.uns[KEY] = h5ad_safe(record)
         return adata
-
-    def _without_own_gene(self) -> np.ndarray:
-        """Measured effects; that on the perturbed gene itself is replaced by the mean: no other gene shares it."""
-        effects = self.measured.mean.copy()
-        ids, columns = self.texts.gene_ids, self.texts.gene_ids[self.columns]
-        for row, place in enumerate(self.trained.tolist()):
-            own = np.flatnonzero((columns == ids[place]) & (columns > 0))
-            others = np.delete(np.arange(len(effects)), row)
-            effects[row, own] = self.measured.mean[np.ix_(others, own)].mean(axis=0)
-        return effects
 
     def _obs(self) -> "pd.DataFrame":
         import pandas as pd

@@ -184,20 +184,18 @@ def _joined(files: _JoinedFiles, parts: Sequence[AnyCells | BackedFile]) -> tupl
 
 def _read(files: _JoinedFiles) -> Cells:
     """Read all files; of the matrices of each, the one that is used is kept."""
-    parts = [_used_alone(read_cells(path, files.read)) for path in files.paths]
+    import anndata
+
+    parts = []
+    for path in files.paths:  # the matrices that are not used are dropped before the next file is read
+        cells = read_cells(path, files.read)
+        parts.append(replace(cells, adata=anndata.AnnData(obs=cells.adata.obs, obsm=dict(cells.adata.obsm))))
     adata, notes = _joined(files, parts)
     shared, facts = _match(files, parts, [_sums(cells.matrix, axis=0) for cells in parts], notes)
     matrix = join_matrices([cells.matrix for cells in parts], shared.columns)
     totals, depth = _sums(matrix, axis=0), _sums(matrix, axis=1)
     note_oddities(notes, genes=shared.names, cells=adata.obs_names, totals=totals, depth=depth)
     return Cells(adata=with_genes(adata, shared.names, matrix), matrix=matrix, notes=tuple(notes), **facts)
-
-
-def _used_alone(cells: Cells) -> Cells:
-    """Drop the matrices that are not used, before the next file is read."""
-    import anndata
-
-    return replace(cells, adata=anndata.AnnData(obs=cells.adata.obs, obsm=dict(cells.adata.obsm)))
 
 
 def _sums(matrix: CellByGene, *, axis: int) -> Float[np.ndarray, " sum"]:

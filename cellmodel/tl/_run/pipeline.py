@@ -51,12 +51,15 @@ class Prepared:
 def prepare(
     cells: AnyCells, kb: genekb.Store | None, config: RunConfig, *, stages: AnyStages | None = None
 ) -> Prepared:
-    """Align genes, make the expression side and the text side, and put them together for a recipe.
-
-    ``stages``: where arrays are kept; in memory if None. Raises ``InputUnusable`` if there are too few cells or genes,
-    or a store is needed and not given; ``AlignmentTooLow`` if too few genes are known to the store.
-    """
-    _check_cells(cells, kb=kb, config=config)
+    """Align genes, make the expression side and the text side, and put them together for a recipe."""
+    n_cells, n_genes = cells.shape
+    if n_cells < 3 or n_genes < 2:  # noqa: PLR2004 - below this nothing can be compared
+        raise InputUnusable(
+            f"{cells.source} has {n_cells} cells x {n_genes} genes; at least 3 x 2 are needed, with fewer there is "
+            "nothing to compare"
+        )
+    if kb is None and config.knowledge != "none":
+        raise InputUnusable(f'knowledge {config.knowledge!r} needs a store; give `kb`, or knowledge="none"')
     stages, seconds = stages or MemoryStages(), dict[str, float]()
     with timed(seconds, "align"):
         batches = read_batches(cells, config) if config.batch else None
@@ -70,20 +73,27 @@ def prepare(
         if alignment is not None and kb is not None and config.knowledge != "none":
             text = _text_view(cells, kb, alignment, features, config, stages=stages)
     counts = _counts(cells, features, config, scanned=scanned, stages=stages)
-    views = _views(features, text, config, scanned=scanned, counts=counts)
+    views = CellViews(
+        expression=features.expression,
+        pcs=features.pcs,
+        graph=features.graph,
+        smoothed=features.smoothed,
+        text=text.z if text else None,
+        knn=features.knn,
+        depth=scanned.depth,
+        counts=counts,
+        text_paths=text.paths if text else None,
+        gene_vectors=text.text_map.gene_vectors if text else None,
+        raw_gene_vectors=text.text_map.raw_gene_vectors if text else None,
+        text_path2_encoded=text.sentences_encoded if text else False,
+        spatial=features.spatial,
+        n_clusters=config.n_clusters,
+        resolution=config.resolution or RESOLUTION,
+        gene_weights=features.gene_weights,
+        device=config.device,
+        training=config.training,
+    )
     return Prepared(alignment=alignment, features=features, text=text, views=views, seconds=seconds)
-
-
-def _check_cells(cells: AnyCells, *, kb: genekb.Store | None, config: RunConfig) -> None:
-    """Check that there are cells and genes to compare, and a store where one is needed."""
-    n_cells, n_genes = cells.shape
-    if n_cells < 3 or n_genes < 2:  # noqa: PLR2004 - below this nothing can be compared
-        raise InputUnusable(
-            f"{cells.source} has {n_cells} cells x {n_genes} genes; at least 3 x 2 are needed, with fewer there is "
-            "nothing to compare"
-        )
-    if kb is None and config.knowledge != "none":
-        raise InputUnusable(f'knowledge {config.knowledge!r} needs a store; give `kb`, or knowledge="none"')
 
 
 _STAGES: Final = {  # of a run, and what each makes
@@ -151,32 +161,6 @@ def _counts(
     return kept_counts(cells, features.top_genes, scanned, stages)
 
 
-def _views(
-    features: Features, text: TextView | None, config: RunConfig, *, scanned: Scan, counts: CellByGene | None
-) -> CellViews:
-    """Put both sides together."""
-    return CellViews(
-        expression=features.expression,
-        pcs=features.pcs,
-        graph=features.graph,
-        smoothed=features.smoothed,
-        text=text.z if text else None,
-        knn=features.knn,
-        depth=scanned.depth,
-        counts=counts,
-        text_paths=text.paths if text else None,
-        gene_vectors=text.text_map.gene_vectors if text else None,
-        raw_gene_vectors=text.text_map.raw_gene_vectors if text else None,
-        text_path2_encoded=text.sentences_encoded if text else False,
-        spatial=features.spatial,
-        n_clusters=config.n_clusters,
-        resolution=config.resolution or RESOLUTION,
-        gene_weights=features.gene_weights,
-        device=config.device,
-        training=config.training,
-    )
-
-
 _REPRESENTED: Final = ("z", "z_expr", "z_text", "z_joint", "features", "text_head", "centers")
 _SHARED: Final = ("pcs", "smoothed", "text")  # views that a recipe may give back as they are
 
@@ -230,10 +214,8 @@ def run(
     """Embed cells and, unless ``with_clusters`` is false, cluster them and find what the clusters mean.
 
     ``cells``: in memory, or backed, of which a block is in memory at a time; what is per cell and small stays in
-    memory: components, graph, embeddings. ``kb``: opened store; may be None if ``config.knowledge`` is ``none``.
-    ``given``: clusters that are explained in place of clusters of its own. ``stages``: where arrays are kept; in memory
-    if None. Raises ``InputUnusable`` if there are too few cells or genes, a store is needed and not given, or a setting
-    needs all cells in memory; ``AlignmentTooLow`` if too few genes are known to the store.
+    memory: components, graph, embeddings. ``given``: clusters that are explained in place of clusters of its own.
+    ``stages``: where arrays are kept; in memory if None.
     """
     from cellmodel.recipes.heads import find_head, keep_equal_cells_together
 
@@ -250,9 +232,18 @@ def run(
         views = replace(views, n_clusters=len(given.names))
     with timed(seconds, "represent"):
         representation = _represented(stages, recipe, views, config)
-    result = _embedded(config, prepared, representation)
+    alignment, features = prepared.alignment, prepared.features
+    result = RunResult(
+        config=config,
+        features=features,
+        representation=representation,
+        alignment=alignment,
+        share_hvgs=float(alignment.has_vector[features.top_genes].mean()) if alignment else None,
+        text=prepared.text,
+        seconds=seconds,
+    )
     if not with_clusters:
-        return replace(result, mixing=batch_mixing(result.features, np.zeros(cells.shape[0], dtype=np.int64)))
+        return replace(result, mixing=batch_mixing(features, np.zeros(cells.shape[0], dtype=np.int64)))
     if given is not None:
         with timed(seconds, "explain"):
             return _described(replace(result, given=given), given.labels, cells, stages)
@@ -266,11 +257,7 @@ def run(
 
 
 def check_settings(config: RunConfig, *, out_of_core: bool) -> Recipe:
-    """Refuse settings that would change nothing, or need all cells in memory, before any work is done.
-
-    Raises ``InputUnusable`` if there is such a setting; the message says which; ``NotAvailable`` if what is to train
-    the model is not there.
-    """
+    """Refuse settings that would change nothing, or need all cells in memory, before any work is done."""
     recipe = find_recipe(config.recipe)
     if config.spatial is not None and not config.spatial.smooth_labels and not recipe.uses_coordinates:
         raise InputUnusable(
@@ -289,20 +276,6 @@ def check_settings(config: RunConfig, *, out_of_core: bool) -> Recipe:
     if config.device != "cpu":
         find_device(config.device)
     return recipe
-
-
-def _embedded(config: RunConfig, prepared: Prepared, representation: Representation) -> RunResult:
-    """Give the result before any clusters."""
-    alignment, features = prepared.alignment, prepared.features
-    return RunResult(
-        config=config,
-        features=features,
-        representation=representation,
-        alignment=alignment,
-        share_hvgs=float(alignment.has_vector[features.top_genes].mean()) if alignment else None,
-        text=prepared.text,
-        seconds=prepared.seconds,
-    )
 
 
 def _represented(stages: AnyStages, recipe: Recipe, views: CellViews, config: RunConfig) -> Representation:

@@ -83,7 +83,10 @@ def _cluster_values(result: RunResult, key_added: str) -> dict[Slot, Any]:
     tree = result.explanation.tree
     if result.labels is None or tree is None:
         return {}
-    levels = [_level(tree, n_groups, result.labels, result.names) for n_groups in tree.levels()]
+    levels = []
+    for n_groups in tree.levels():
+        groups = [group_name(result.names, group) for group in tree.groups(n_groups)]
+        levels.append(named_categories(np.array(tree.group_of(n_groups))[result.labels], groups))
     return {
         ("obs", key_added): named_categories(result.labels, result.names),
         ("obs", f"{key_added}_confidence"): np.asarray(result.explanation.confidence, dtype=np.float32),
@@ -97,12 +100,6 @@ def named_categories(labels: Labels, names: Sequence[str]) -> "pd.Categorical[An
     import pandas as pd
 
     return pd.Categorical(np.array(names, dtype=object)[labels], categories=list(names))
-
-
-def _level(tree: Tree, n_groups: int, labels: Labels, names: Sequence[str]) -> "pd.Categorical[Any]":
-    """Column of obs with the group of each cell at a cut of the tree."""
-    groups = [group_name(names, group) for group in tree.groups(n_groups)]
-    return named_categories(np.array(tree.group_of(n_groups))[labels], groups)
 
 
 def _gene_ids_of_var(cells: AnyCells, alignment: GeneAlignment | None) -> Int[np.ndarray, " var"] | None:
@@ -135,7 +132,10 @@ def _record(cells: AnyCells, result: RunResult) -> dict[str, Any]:
         record["versions"] |= integration_version(result.features.integration)
     if result.alignment is not None:
         record |= asdict(result.alignment.lineage)
-        record["coverage"] = _coverage_record(result.alignment, result.share_hvgs)
+        coverage = asdict(result.alignment.coverage)
+        for name, of in (("by_status", ["status", "n_names"]), ("losses", ["name", "reason"])):
+            coverage[name] = pd.DataFrame(coverage[name], columns=[*of, "share_counts"])
+        record["coverage"] = coverage | {"share_hvgs": result.share_hvgs}
     if result.mixing:
         record["batches"] = batch_record(result) | {"neighbors": pd.DataFrame(mixing_rows(result))}
     if result.sentences is not None:
@@ -164,15 +164,6 @@ def mixing_rows(result: RunResult) -> list[dict[str, Any]]:
     return [asdict(row) for row in result.mixing]
 
 
-def _coverage_record(alignment: GeneAlignment, share_hvgs: float | None) -> dict[str, Any]:
-    import pandas as pd
-
-    content = asdict(alignment.coverage)
-    content["by_status"] = pd.DataFrame(content["by_status"], columns=["status", "n_names", "share_counts"])
-    content["losses"] = pd.DataFrame(content["losses"], columns=["name", "reason", "share_counts"])
-    return content | {"share_hvgs": share_hvgs}
-
-
 def _sentence_record(found: SentenceRecord) -> dict[str, Any]:
     import pandas as pd
 
@@ -198,7 +189,7 @@ def _cluster_record(result: RunResult) -> dict[str, Any]:
         "knowledge": pd.DataFrame([asdict(row) for row in found.knowledge]),
         "markers": marker_frame(found.markers, names=result.names),
         **({"tree": _tree_record(found.tree, result.labels, result)} if found.tree and found.tree.splits else {}),
-        "words": _word_frame(result),
+        "words": pd.DataFrame(_word_rows(result)),
     }
 
 
@@ -219,11 +210,9 @@ def _tree_record(tree: Tree, labels: Labels, result: RunResult) -> dict[str, Any
     return {"splits": pd.DataFrame(columns), "linkage": tree.linkage(), "levels": list(tree.levels())}
 
 
-def _word_frame(result: RunResult) -> "pd.DataFrame":
+def _word_rows(result: RunResult) -> list[dict[str, Any]]:
     """One row a word and gene, so that the table stays flat in a file."""
-    import pandas as pd
-
-    rows = [
+    return [
         {
             "cluster": result.names[entry.cluster],
             "term": word.term,
@@ -238,4 +227,3 @@ def _word_frame(result: RunResult) -> "pd.DataFrame":
         for word in entry.words
         for gene in word.genes
     ]
-    return pd.DataFrame(rows)

@@ -12,7 +12,7 @@ from cellmodel.core.arrays import Labels
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.groups import GroupedCells, group_cells
-from cellmodel.io.backed import AnyCells, BackedCells
+from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import Cells, obs_columns
 from cellmodel.recipes.registry import find_recipe
 from cellmodel.tl._run.pipeline import run
@@ -57,13 +57,16 @@ def check_within(config: RunConfig, *, is_backed: bool, saves_model: bool) -> No
 
 
 def cluster_within(cells: AnyCells, kb: genekb.Store | None, config: RunConfig, within: Within) -> FoundClusters:
-    """Cluster the cells of some clusters again; the others keep their clusters.
-
-    Raises ``InputUnusable`` if there is no such column or cluster, a cell has no cluster, or too few cells are left.
-    """
-    check_within(config, is_backed=isinstance(cells, BackedCells), saves_model=False)
-    assert isinstance(cells, Cells)
-    grouped = _grouped(cells, within)
+    """Cluster the cells of some clusters again; the others keep their clusters."""
+    assert isinstance(cells, Cells)  # see `check_within`
+    obs_columns(cells.adata, [within.column], source=cells.source, hint="name a column of clusters with `within`")
+    grouped = group_cells(cells, within.column, least=1)
+    n_none = cells.shape[0] - len(grouped.rows)
+    if n_none:
+        raise InputUnusable(
+            f"{n_none:,} of {cells.shape[0]:,} cells of {cells.source} have no {within.column}; leave them out first: "
+            f"adata[adata.obs[{within.column!r}].notna()]"
+        )
     places = _places(grouped, within)
     rows = np.flatnonzero(np.isin(grouped.labels, places))
     if len(rows) < FEWEST_CELLS:
@@ -80,18 +83,6 @@ def cluster_within(cells: AnyCells, kb: genekb.Store | None, config: RunConfig, 
     labels, names, parents = _put_in_place(grouped, places, rows, found.labels, within)
     how = f"{within.column}={within.name} clustered again: {found.n_clusters_by}"
     return FoundClusters(labels=labels, names=names, parents=parents, method=how)
-
-
-def _grouped(cells: Cells, within: Within) -> GroupedCells:
-    obs_columns(cells.adata, [within.column], source=cells.source, hint="name a column of clusters with `within`")
-    grouped = group_cells(cells, within.column, least=1)
-    n_none = cells.shape[0] - len(grouped.rows)
-    if n_none:
-        raise InputUnusable(
-            f"{n_none:,} of {cells.shape[0]:,} cells of {cells.source} have no {within.column}; leave them out first: "
-            f"adata[adata.obs[{within.column!r}].notna()]"
-        )
-    return grouped
 
 
 def _places(grouped: GroupedCells, within: Within) -> list[int]:
