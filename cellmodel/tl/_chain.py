@@ -23,7 +23,7 @@ from cellmodel.tl._annotate import AnnotateJob, OverlapJob, panel_alone
 from cellmodel.tl._attribute import AttributeJob
 from cellmodel.tl._cluster import ClusterJob, cluster, split_settings
 from cellmodel.tl._run.files import CellFiles, run_task
-from cellmodel.tl._run.task import Slot, Task, run_on_cells
+from cellmodel.tl._run.task import Reads, Slot, Task, run_on_cells
 from cellmodel.tl._samples import CompositionJob, MarkersJob, check_samples
 from genekb.core.messages import Paths, check_choice
 from genekb.core.progress import progress
@@ -142,19 +142,9 @@ class ChainJob(Task[dict[str, Any]]):
             yield Step(name="composition", task=task, key_added=f"{key}_composition")
 
     @property
-    def stage_key(self) -> Mapping[str, Any]:
-        """That of the clusters: what follows is not kept."""
-        return self.clustering.stage_key
-
-    @property
-    def obsm(self) -> tuple[str, ...]:
-        """Those of the clusters."""
-        return self.clustering.obsm
-
-    @property
-    def batch_key(self) -> str | None:
-        """That of the clusters."""
-        return self.clustering.batch_key
+    def reads(self) -> Reads:
+        """What the clusters read: what follows is not kept."""
+        return self.clustering.reads
 
     @property
     def inputs(self) -> tuple[Path, ...]:
@@ -167,11 +157,6 @@ class ChainJob(Task[dict[str, Any]]):
         table = () if self.chain.tables is None else (Target(self.chain.tables / "cells.tsv", makes_parents=True),)
         report = () if self.report is None else (Target(self.report),)
         return (*(target for step in self.steps for target in step.task.targets), *table, *report)
-
-    @property
-    def gene_match(self) -> tuple[genekb.Store | None, bool]:
-        """That of the clusters."""
-        return self.clustering.gene_match
 
     def check(self, *, is_backed: bool) -> None:
         """Refuse what one of the steps refuses."""

@@ -1,7 +1,7 @@
 """Embed and cluster cells, with a model and a report beside them where these are asked for."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -43,7 +43,7 @@ from cellmodel.recipes.registry import plugin_version
 from cellmodel.tl._run.files import CellFiles, run_task
 from cellmodel.tl._run.pipeline import RunResult, check_settings, run
 from cellmodel.tl._run.slots import run_slots, run_values
-from cellmodel.tl._run.task import Slot, Task
+from cellmodel.tl._run.task import Reads, Slot, Task
 from cellmodel.tl._run.within import Within, check_within, cluster_within, parse_within
 from cellmodel.tl.model.fitted import check_can_predict, fit_model, save_model
 from genekb.files.replace import Target
@@ -98,31 +98,21 @@ class ClusterJob(Task[CellRun]):
         return (*model, *(() if self.report is None else (Target(self.report),)))
 
     @property
-    def gene_match(self) -> tuple[genekb.Store | None, bool]:
-        """Store and settings of the run."""
-        return self.kb, self.config.use_orthologs
-
-    @property
-    def stage_key(self) -> Mapping[str, Any]:
-        """Settings, store, and versions of plug-ins."""
-        return {
-            "config": self.config.to_dict(),
-            "store": self.kb.store_id if self.kb is not None else "",
-            "plug-in": plugin_version(self.config.recipe)
-            | ({} if self.config.batch is None else integration_version(self.config.integration)),
-        }
-
-    @property
-    def obsm(self) -> tuple[str, ...]:
-        """Coordinates, and an embedding of the user's."""
-        return tuple(
-            key for key in ("spatial" if self.config.spatial else None, self.config.use_rep) if key is not None
+    def reads(self) -> Reads:
+        """Batches, coordinates, an embedding of the user's; settings, store and plug-ins decide the result."""
+        config = self.config
+        versions = {} if config.batch is None else integration_version(config.integration)
+        return Reads(
+            stage_key={
+                "config": config.to_dict(),
+                "store": self.kb.store_id if self.kb is not None else "",
+                "plug-in": plugin_version(config.recipe) | versions,
+            },
+            obsm=tuple(key for key in ("spatial" if config.spatial else None, config.use_rep) if key is not None),
+            batch_key=None if config.batch is None else config.batch.key,
+            kb=self.kb,
+            use_orthologs=config.use_orthologs,
         )
-
-    @property
-    def batch_key(self) -> str | None:
-        """Column of the batches of the run."""
-        return None if self.config.batch is None else self.config.batch.key
 
     def check(self, *, is_backed: bool) -> None:
         """Refuse settings that do not go together, or with cells that are backed."""

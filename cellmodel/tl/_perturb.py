@@ -188,10 +188,10 @@ class _Effects:
         measured, vectors = self.measured, self.texts.vectors
         effects = measured.mean.copy()  # but that on the perturbed gene itself, which no other gene shares: its mean
         ids, columns = self.texts.gene_ids, self.texts.gene_ids[self.columns]
-        for row, perturbed in enumerate(self.trained.tolist()):
+        for at, perturbed in enumerate(self.trained.tolist()):
             own = np.flatnonzero((columns == ids[perturbed]) & (columns > 0))
-            others = np.delete(np.arange(len(effects)), row)
-            effects[row, own] = measured.mean[np.ix_(others, own)].mean(axis=0)
+            others = np.delete(np.arange(len(effects)), at)
+            effects[at, own] = measured.mean[np.ix_(others, own)].mean(axis=0)
         found = predict_effects(
             effects,
             vectors[self.trained],

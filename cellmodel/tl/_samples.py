@@ -1,7 +1,6 @@
 """Tasks between samples: differential expression of pseudobulks, and composition."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -19,7 +18,7 @@ from cellmodel.io.cells import Cells, ReadConfig, obs_categories
 from cellmodel.io.records import recorded_sample_key
 from cellmodel.tl._cluster import VALUES, cluster, split_settings
 from cellmodel.tl._run.files import CellFiles, run_task, table_of
-from cellmodel.tl._run.task import Slot, Task
+from cellmodel.tl._run.task import Reads, Slot, Task
 from genekb.core.messages import known_names
 from genekb.core.plugins import installed_version
 from genekb.files.replace import Target
@@ -51,9 +50,9 @@ class MarkersJob(Task[SampleMarkers]):
         return () if self.table is None else (Target(self.table, makes_parents=True),)
 
     @property
-    def stage_key(self) -> Mapping[str, Any]:
-        """Settings of the comparison."""
-        return {"markers": asdict(self.config)}
+    def reads(self) -> Reads:
+        """Settings of the comparison decide the result."""
+        return Reads(stage_key={"markers": asdict(self.config)})
 
     def slots(self, key_added: str) -> list[Slot]:
         """Record and tables."""

@@ -151,7 +151,7 @@ def run_on_files(files: CellFiles, task: Task[Result], read: ReadConfig, *, key_
     join = JoinConfig(sample_key=files.sample_key, sheet=sheet, overwrite=overwrite)
     joined = _JoinedFiles(paths, read, join, task)
     check_files(paths, joined.join)
-    if "spatial" in task.obsm:
+    if "spatial" in task.reads.obsm:
         raise InputUnusable(
             "coordinates of several files are of several sections, which are no neighbors; leave `spatial` out, or "
             "cluster one file at a time"
@@ -160,7 +160,7 @@ def run_on_files(files: CellFiles, task: Task[Result], read: ReadConfig, *, key_
         return run_in_memory(_read(joined), task, sources=paths, write=write)
     for path in paths:
         check_in_blocks(path)
-    backed = [open_backed(path, read, obsm=task.obsm) for path in paths]
+    backed = [open_backed(path, read, obsm=task.reads.obsm) for path in paths]
     claim_slots(_joined(joined, backed)[0], task.slots(write.key_added), overwrite=write.overwrite)
     stages = stages_of(paths, task, read=read, write=write, stream=stream, join=asdict(joined.join))
     return run_in_stages(lambda: _read_backed(joined, backed, stages), task, sources=paths, write=write, stages=stages)
@@ -211,7 +211,7 @@ def _read_backed(files: _JoinedFiles, backed: Sequence[BackedFile], stages: Stag
     adata, notes = _joined(files, parts)
     shared, facts = _match(files, parts, [cells.scan.totals for cells in parts], notes)
     matrix = JoinedMatrix(matrices=tuple(each.matrix for each in parts), columns=shared.columns)
-    batch_key = files.task.batch_key
+    batch_key = files.task.reads.batch_key
     batches = None if batch_key is None else obs_categories(adata, batch_key, source=facts["source"])
     scan = scan_again(matrix, shared.names, facts["kind"], stages, batches=batches)
     note_oddities(notes, genes=shared.names, cells=adata.obs_names, totals=scan.totals, depth=scan.depth)
@@ -227,8 +227,8 @@ def _match(
         GeneTable(source=cells.source, names=cells.names, totals=each)
         for cells, each in zip(parts, totals, strict=True)
     ]
-    kb, use_orthologs = files.task.gene_match
-    shared = match_genes(tables, kb, use_orthologs=use_orthologs)
+    reads = files.task.reads
+    shared = match_genes(tables, reads.kb, use_orthologs=reads.use_orthologs)
     records = tuple(_record(files, number, parts[number], shared, totals[number]) for number in range(len(parts)))
     of_files = [f"{record.file}: {note}" for record, cells in zip(records, parts, strict=True) for note in cells.notes]
     by_id = f", {shared.n_by_id:,} of them by id under different names" if shared.n_by_id else ""

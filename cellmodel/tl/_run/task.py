@@ -55,6 +55,18 @@ STREAMED_ABOVE: Final = 200_000_000  # stored values: in memory a run needs some
 MODES: Final = ("auto", "yes", "no")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reads:
+    """What a task reads of cells that are backed, or in several files."""
+
+    # what decides the result, so that stages of it are taken up; None where all cells have to be in memory
+    stage_key: Mapping[str, Any] | None = None
+    obsm: tuple[str, ...] = ()  # keys of obsm
+    batch_key: str | None = None  # column of obs with the batches within which genes are compared
+    kb: genekb.Store | None = None  # by which genes of several files are matched
+    use_orthologs: bool = False  # whether symbols of another species map to a gene
+
+
 class Task(ABC, Generic[Result]):
     """What is computed from cells, and which slots of their AnnData hold the result."""
 
@@ -74,24 +86,9 @@ class Task(ABC, Generic[Result]):
         return ()
 
     @property
-    def obsm(self) -> tuple[str, ...]:
-        """Keys of obsm that are read of backed cells."""
-        return ()
-
-    @property
-    def batch_key(self) -> str | None:
-        """Column of obs with the batches within which genes of backed cells are compared."""
-        return None
-
-    @property
-    def gene_match(self) -> tuple[genekb.Store | None, bool]:
-        """Store by which genes of several files are matched, and whether symbols of another species map to a gene."""
-        return None, False
-
-    @property
-    def stage_key(self) -> Mapping[str, Any] | None:
-        """What decides the result, so that stages of it are taken up; None where all cells have to be in memory."""
-        return None
+    def reads(self) -> Reads:
+        """What is read of backed cells, and of several files."""
+        return Reads()
 
     def check(self, *, is_backed: bool) -> None:
         """Refuse settings before any work."""
@@ -106,7 +103,7 @@ class Task(ABC, Generic[Result]):
 
     @abstractmethod
     def compute(self, cells: Any, stages: AnyStages) -> Result:
-        """Do the work; ``cells``: `Cells`, or `BackedCells` if there is a ``stage_key``."""
+        """Do the work; ``cells``: `Cells`, or `BackedCells` if there is a ``stage_key`` in what it reads."""
 
     @abstractmethod
     def values(self, cells: Any, result: Result, key_added: str) -> dict[Slot, Any]:
@@ -218,13 +215,13 @@ def _cells_of(
         yield _tables_alone(adata, source=source), None
         return
     path = Path(adata.filename) if adata.isbacked and not adata.is_view else None
-    if path is None or task.stage_key is None or count_entries(path, read) <= BACKED_ABOVE:
+    if path is None or task.reads.stage_key is None or count_entries(path, read) <= BACKED_ABOVE:
         yield cells_from_anndata(adata, read, source=source), None
         return
     backed = replace(open_backed(path, read), adata=adata)
     with TemporaryDirectory(prefix="cellmodel-") as folder:
         stages = Stages(Path(folder) / "work", key={"cells": str(path)})
-        yield read_backed_cells(backed, read, stages, batch_key=task.batch_key), stages
+        yield read_backed_cells(backed, read, stages, batch_key=task.reads.batch_key), stages
 
 
 def _tables_alone(adata: "AnnData", *, source: str, sample_key: str = "") -> Cells:
@@ -269,13 +266,13 @@ def run_on_file(
         cells = _read(path, read, task, writes=True)
         return run_in_memory(cells, task, sources=(path,), write=write, read_at=read_at)
     check_out_of_core(path, write.output)
-    backed = open_backed(path, read, obsm=task.obsm)
+    backed = open_backed(path, read, obsm=task.reads.obsm)
     backed.claim_slots(
         task.slots(write.key_added), overwrite=may_replace_slots(task, write, backed.keys.get("uns", ()))
     )
     stages = stages_of((path,), task, read=read, write=write, stream=stream)
     return run_in_stages(
-        lambda: read_backed_cells(backed, read, stages, batch_key=task.batch_key),
+        lambda: read_backed_cells(backed, read, stages, batch_key=task.reads.batch_key),
         task,
         sources=(path,),
         write=write,
@@ -289,12 +286,12 @@ def _run_unwritten(
     """Do a task on the cells of a file, none of which are written."""
     check_targets(task.targets, inputs=(path, *task.inputs), overwrite=overwrite)
     task.check(is_backed=False)
-    if task.stage_key is not None and not task.prefers_memory and stream.is_wanted((path,), read):
+    if task.reads.stage_key is not None and not task.prefers_memory and stream.is_wanted((path,), read):
         check_in_blocks(path)
         with TemporaryDirectory(prefix="cellmodel-") as folder:
             stages = Stages(stream.work or Path(folder) / "work", key={"cells": str(path)})
-            opened = open_backed(path, read, obsm=task.obsm)
-            cells: AnyCells = read_backed_cells(opened, read, stages, batch_key=task.batch_key)
+            opened = open_backed(path, read, obsm=task.reads.obsm)
+            cells: AnyCells = read_backed_cells(opened, read, stages, batch_key=task.reads.batch_key)
             found = task.compute(cells, stages)
             stages.remove()
     else:
@@ -319,7 +316,7 @@ def check_job(
             return False
         return len(paths) == 1 and not task.prefers_memory
 
-    is_backed = task.stage_key is not None and stream.is_wanted(paths, read, is_possible=is_possible)
+    is_backed = task.reads.stage_key is not None and stream.is_wanted(paths, read, is_possible=is_possible)
     task.check(is_backed=is_backed)
     return is_backed
 
@@ -357,7 +354,7 @@ def stages_of(
         "cells": [[str(path.resolve()), size.st_size, size.st_mtime_ns] for path, size in files],
         "read": asdict(read),
         "version": installed_version(),
-        **(task.stage_key or {}),
+        **(task.reads.stage_key or {}),
         **more,
     }
     return Stages(stream.work or write.output.with_name(f".{write.output.name}.work"), key=key)
