@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -40,7 +40,7 @@ _MAX_MARKER_P: Final = 0.05  # adjusted p value up to which a gene is a marker f
 _N_THEMES: Final = 8  # of a group at most
 _N_SENTENCES: Final = 50  # contributing genes of a group that are reported with a sentence of their text
 _NAMED_MARKERS: Final = 50  # strongest markers of a group that are named
-_WORDS: Final = 5  # of a cluster
+N_WORDS: Final = 5  # of a cluster
 _LEAST_DRAWS: Final = 200  # random sets
 
 
@@ -131,12 +131,14 @@ def attribute_clusters(
     config: RunConfig,
     choice: AttributeConfig,
     samples: SampleContrasts | None = None,
+    words: Mapping[str, tuple[Word, ...]] | None = None,
 ) -> Evidence:
     """Find what sets groups of cells apart: markers, contributions of genes, themes and enriched sets.
 
     Cells are compared in the expression-weighted text view: whitened gene vectors, weighted by z-scored expression. It
     is linear, so the distance of two centroids is an exact sum over genes. ``samples``: comparisons between samples and
-    their markers, in place of those between cells; centroids are means over samples then.
+    their markers, in place of those between cells; centroids are means over samples then. ``words``: of the clusters by
+    name, where a run has found them.
     """
     alignment = found.known
     comparisons, markers = _compared(found, choice, samples)
@@ -155,7 +157,7 @@ def attribute_clusters(
     themes = choose_themes(tested, differences, terms=genes.terms, gene_names=genes.names, n_themes=_N_THEMES)
     ids = alignment.gene_ids
     enriched = enrich([ids[group].tolist() for group in significant], sets, measured=ids[ids > 0].tolist())
-    words = _words(found, choice, config)
+    words = _words(found, choice, config) if words is None else words
     named = _name_markers(found, kb, significant, config=config, n_random=choice.n_permutations)
     contrasts = [contrast for one in comparisons for contrast in one.contrasts]
     return Evidence(
@@ -168,7 +170,7 @@ def attribute_clusters(
                 contributions=_contributions(group, differences, tested, genes),
                 themes=themes[group],
                 enriched=enriched[group],
-                words=words.get(contrast.cluster, ()),
+                words=words.get(contrast.cluster, ())[:N_WORDS],
                 named=named[group],
             )
             for group, contrast in enumerate(contrasts)
@@ -268,7 +270,7 @@ def _words(found: ClusteredCells, choice: AttributeConfig, config: RunConfig) ->
         *cluster_moments(found.expression, found.labels),
         texts=found.known.texts,
         gene_names=found.gene_names,
-        n_words=_WORDS,
+        n_words=N_WORDS,
         n_permutations=choice.n_permutations,
         seed=config.seed,
         split=found.known.split,

@@ -1,5 +1,6 @@
 """Explain what sets clusters apart: markers, contributions of genes, themes and enriched gene sets."""
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,6 +21,7 @@ from cellmodel.explain.evidence import (
 from cellmodel.explain.groups import ClusteredCells, clustered
 from cellmodel.explain.samples.design import SampleConfig
 from cellmodel.explain.samples.markers import SampleContrasts, markers_of, sample_contrasts, sampled_cells
+from cellmodel.explain.words import Word
 from cellmodel.io.cells import Cells
 from cellmodel.io.records import check_lineage, lineage_record
 from cellmodel.tl._cluster import SHARED, cluster, split_settings
@@ -46,6 +48,7 @@ class AttributeJob(Task[Evidence]):
     _: KW_ONLY
     choice: AttributeConfig
     tables: Path | None = None
+    words: Mapping[str, tuple[Word, ...]] | None = None  # of the clusters by name, where a run has found them
     renews: ClassVar[bool] = True
 
     @property
@@ -67,7 +70,8 @@ class AttributeJob(Task[Evidence]):
         choice, kb, config = self.choice, self.kb, self.config
         made_with = check_lineage(cells, kb, config, key=choice.cluster_key, other_store=choice.other_store)
         found = clustered(cells, kb, config, cluster_key=choice.cluster_key)
-        evidence = attribute_clusters(found, kb, config=config, choice=choice, samples=self._samples(cells, found))
+        samples = self._samples(cells, found)
+        evidence = attribute_clusters(found, kb, config=config, choice=choice, samples=samples, words=self.words)
         return replace(evidence, made_with=made_with)
 
     def _samples(self, cells: Cells, found: ClusteredCells) -> SampleContrasts | None:

@@ -16,13 +16,15 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable, UnknownName
 from cellmodel.core.stages import AnyStages
 from cellmodel.core.tools import Kb, forwards_to, names_of, open_kb, path_of, paths_of, tool
-from cellmodel.explain.evidence import AttributeConfig
+from cellmodel.explain.evidence import N_WORDS, AttributeConfig
 from cellmodel.explain.samples.design import SampleConfig
+from cellmodel.explain.words import Word
 from cellmodel.io.backed import AnyCells, cells_in_memory
 from cellmodel.tl._annotate import AnnotateJob, OverlapJob, panel_alone
 from cellmodel.tl._attribute import AttributeJob
 from cellmodel.tl._cluster import ClusterJob, cluster, split_settings
 from cellmodel.tl._run.files import CellFiles, run_task
+from cellmodel.tl._run.pipeline import RunResult
 from cellmodel.tl._run.task import Reads, Slot, Task, run_on_cells
 from cellmodel.tl._samples import CompositionJob, MarkersJob, check_samples
 from genekb.core.messages import Paths, check_choice
@@ -181,16 +183,23 @@ class ChainJob(Task[dict[str, Any]]):
                 log.warning("the cells are one cluster, which is neither named nor explained")
                 break
             cells = cells_in_memory(cells) if results else cells
+            task = step.task
+            if isinstance(task, AttributeJob):
+                task = replace(task, words=self._words(results["cluster"].result))
             progress(step.name, 0, 0)
             try:
-                results[step.name] = run_on_cells(
-                    cells, step.task, key_added=step.key_added, overwrite=True, stages=stages
-                )
+                results[step.name] = run_on_cells(cells, task, key_added=step.key_added, overwrite=True, stages=stages)
             except InputUnusable as error:
                 if step.name not in {"conditions", "composition"}:
                     raise
                 log.warning("%s: %s", step.name, error)  # too few cells or samples; what was found before is kept
         return results
+
+    def _words(self, found: RunResult) -> dict[str, tuple[Word, ...]] | None:
+        """Words of the clusters by name; None where they are not those that `attribute` would find."""
+        if self.config.knowledge != "real" or self.config.n_words < N_WORDS:
+            return None
+        return {found.names[one.cluster]: one.words for one in found.explanation.words}
 
     def values(self, cells: AnyCells, result: dict[str, Any], key_added: str) -> dict[Slot, Any]:
         """Nothing more than the steps have written."""
