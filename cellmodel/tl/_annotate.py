@@ -17,7 +17,7 @@ from cellmodel.annotate.marker_overlap import Naming, name_cells
 from cellmodel.annotate.name_cells import NamedCells, TypeChoice, TypeNaming, name_groups, name_types
 from cellmodel.cluster.structure import group_name
 from cellmodel.core.colors import cluster_color
-from cellmodel.core.config import RunConfig, settings_of
+from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages
 from cellmodel.core.tools import Kb, forwards_to, open_kb, path_of, tool
@@ -247,6 +247,7 @@ def panel_alone(markers: str | Path | Mapping[str, Sequence[str]] | None, level:
 
 
 @tool
+@forwards_to(cluster, "min_coverage", "layer", "use_raw", "gene_key", "values", "copy", only=SHARED)
 def annotate_markers(
     markers: "pd.DataFrame | Mapping[str, Sequence[str]] | str | Path",
     kb: Kb | None = None,
@@ -259,12 +260,9 @@ def annotate_markers(
     universe: str | Path | Sequence[str] | None = None,
     n_top: int = 50,
     n_permutations: int = 200,
-    config: RunConfig | None = None,
-    encoder: str | None = None,
-    orthologs: bool = False,
     output: str | Path | None = None,
     overwrite: bool = False,
-    random_state: int = 0,
+    **settings: Any,
 ) -> "pd.DataFrame":
     """Name clusters from lists of their marker genes alone, without cells.
 
@@ -296,18 +294,12 @@ def annotate_markers(
         Genes of a list that count.
     n_permutations
         Random lists of each size, for the p values.
-    config
-        All further settings; an argument that is not at its default wins over it.
-    encoder
-        Encoder of the store; its first one if None.
-    orthologs
-        Whether symbols of the orthologous gene of another species may map to a gene.
     output
         Table to write, .tsv or .csv.
     overwrite
         Whether that file may be replaced.
-    random_state
-        The seed.
+    settings
+        Arguments of :func:`cluster`: encoder, orthologs, seed.
 
     Returns
     -------
@@ -331,22 +323,22 @@ def annotate_markers(
     """
     import pandas as pd
 
+    config, _, _ = split_settings(settings)
     store, path = open_kb(kb), path_of(output)
     inputs = [Path(each) for each in (markers, universe) if isinstance(each, str | Path)]
     check_targets([None if path is None else Target(path)], inputs=inputs, overwrite=overwrite)
-    by_overlap = panel_alone(panel, level, candidates, tissue, only_tissue, encoder) if store is None else None
+    by_overlap = panel_alone(panel, level, candidates, tissue, only_tissue, config.encoder) if store is None else None
     types = None
     if store is not None and any(given is not None for given in (candidates, tissue, only_tissue, panel)):
         types = choose_types(candidates, tissue=tissue, only_tissue=only_tissue, markers=panel)
     known = read_universe(Path(universe)) if isinstance(universe, str | Path) else universe
     choice = ListChoice(types=types, level=level, universe=known, n_top=n_top, n_permutations=n_permutations)
-    chosen = settings_of(config, encoder=encoder, orthologs=orthologs, random_state=random_state)
     lists = _lists_of(markers)
     record: dict[str, Any] = {}
     if store is None:
         rows = overlap_rows(lists, by_overlap or {}, choice=choice)
     else:
-        named = name_lists(lists, store, chosen, choice=choice)
+        named = name_lists(lists, store, config, choice=choice)
         rows, record = named.rows(), asdict(named.lineage)
         record |= {name: getattr(named, name) for name in ("n_candidates", "n_universe", "n_orthologs")}
     frame = pd.DataFrame([row | {name: " ".join(row[name]) for name in ("genes", "unresolved")} for row in rows])

@@ -253,9 +253,6 @@ def run(
     reference: str | None = None,
     skip: str | Sequence[str] = (),
     tables: str | Path | None = None,
-    save_model: str | Path | None = None,
-    report: str | Path | None = None,
-    key_added: str = "cellmodel",
     **settings: Any,
 ) -> "AnnData | dict[str, Any] | None":
     """Cluster cells, name the clusters, and explain what sets them apart, all in one go.
@@ -296,14 +293,8 @@ def run(
         Steps to leave out, of ``annotate``, ``attribute``, ``conditions`` and ``composition``.
     tables
         Folder for the tables as .tsv.
-    save_model
-        Folder to keep the model in, for :func:`predict`.
-    report
-        HTML report to write; a file of that name is replaced with ``overwrite`` alone.
-    key_added
-        Name of the slots.
     settings
-        Arguments of :func:`cluster`.
+        Arguments of :func:`cluster`, such as ``report``.
 
     Raises
     ------
@@ -318,7 +309,8 @@ def run(
     >>> cm.get.names(adata)["name"].tolist()  # doctest: +ELLIPSIS
     [...]
     """
-    config, read, slots = split_settings(settings | {"key_added": key_added})
+    model, report = (path_of(settings.pop(name, None)) for name in ("save_model", "report"))
+    config, read, slots = split_settings(settings)
     store, steps, naming = open_kb(kb), names_of(skip), (candidates, tissue, only_tissue)
     if "annotate" in steps and any(given is not None for given in (*naming, markers)):
         raise ValueError('skip="annotate" gives no names; leave out the arguments that choose them, or it')
@@ -331,7 +323,7 @@ def run(
         tables=path_of(tables),
         samples=_samples(adata, sample_key=sample_key, condition_key=condition_key, reference=reference),
     )
-    task = ChainJob(store, config, chain=chain, key_added=key_added, model=path_of(save_model), report=path_of(report))
+    task = ChainJob(store, config, chain=chain, key_added=slots["key_added"], model=model, report=report)
     if isinstance(adata, CellFiles) and sample_key is not None and len(adata.paths) > 1:
         adata = replace(adata, sample_key=sample_key)
     return run_task(adata, task, read, **slots)

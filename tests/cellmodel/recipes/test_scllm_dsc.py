@@ -2,45 +2,24 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 import torch
 from sklearn.metrics import adjusted_rand_score
 
 from cellmodel.cluster.algorithms import kmeans
-from cellmodel.core.config import GraphConfig, RunConfig, TrainingConfig
+from cellmodel.core.config import RunConfig, TrainingConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import read_cells
 from cellmodel.nn.modules import StructuredAligner
 from cellmodel.nn.soft_assignment import log_soft_assignment
 from cellmodel.nn.train import objective
-from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights
-from cellmodel.recipes.base import CellViews
 from cellmodel.recipes.heads import assignment_head
 from cellmodel.recipes.scllm_dsc import RECIPE, TERMS, represent
 from cellmodel.tl._run.pipeline import prepare
+from tests.support.views import grouped_views
 
-SIZES = (60, 40, 20)
 
-
-def make_views(*, with_text=True):
-    """Three groups of cells, of which expression and text both know."""
-    rng = np.random.default_rng(0)
-    truth = np.repeat(np.arange(3), SIZES)
-    pcs = (5 * np.eye(3, 6)[truth] + rng.standard_normal((120, 6))).astype(np.float32)
-    text = (2 * np.eye(3, 8)[truth] + rng.standard_normal((120, 8))).astype(np.float32)
-    knn = knn_graph(pcs, config=GraphConfig(n_neighbors=10, metric="euclidean"))
-    graph = snn_weights(knn)
-    views = CellViews(
-        expression=sp.csr_matrix(np.abs(pcs)),
-        pcs=pcs,
-        graph=graph,
-        smoothed=smooth(pcs, graph),
-        text=text if with_text else None,
-        knn=knn,
-        depth=np.ones(120),
-        n_clusters=3,
-    )
-    return views, truth
+def views_without_text():
+    return replace(grouped_views()[0], text=None)
 
 
 def small_aligner():
@@ -55,38 +34,30 @@ def small_aligner():
 
 @pytest.fixture(scope="module")
 def trained():
-    views, truth = make_views()
+    views, truth = grouped_views()
     return represent(views, 0), views, truth
 
 
 @pytest.fixture(scope="module")
 def untrained():
     """A training that moves nothing: both stages as they start."""
-    views, _ = make_views()
+    views, _ = grouped_views()
     return represent(replace(views, training=TrainingConfig(epochs=1, learning_rate=1e-9)), 0), views
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("with_text", [True, False])
-def test_groups_that_both_views_know_are_found(with_text):
-    views, truth = make_views(with_text=with_text)
-    representation = represent(views, 0)
-    assert adjusted_rand_score(truth, RECIPE.head(representation, replace(views, n_clusters=3), 0)) == 1
-    assert (representation.z_text is None) == (not with_text)
 
 
 def test_the_terms_of_text_are_left_out_without_it_and_the_clusters_term_before_there_are_centers(trained):
     history = trained[0].history
     first, last = {"align", "variance", "cut", "reconstruct"}, {term.name for term in TERMS}
     assert [set(epoch) for epoch in history] == [first] * 50 + [last] * (len(history) - 50)
-    views, _ = make_views(with_text=False)
-    assert set(represent(views, 0).history[-1]) == {"cut", "reconstruct", "cluster"}
+    without = represent(views_without_text(), 0)
+    assert set(without.history[-1]) == {"cut", "reconstruct", "cluster"}
+    assert without.z_text is None
+    assert adjusted_rand_score(trained[2], RECIPE.head(without, views_without_text(), 0)) == 1
 
 
 def test_all_terms_of_a_stage_are_not_left_out():
-    views, _ = make_views(with_text=False)
     with pytest.raises(ValueError, match="cannot be left out"):
-        represent(views, 0, off=frozenset({"cut", "reconstruct"}))
+        represent(views_without_text(), 0, off=frozenset({"cut", "reconstruct"}))
 
 
 def test_z_is_the_mean_of_both_sides(trained):
@@ -135,7 +106,7 @@ def test_the_linear_maps_are_where_the_latents_start():
 def test_both_latents_start_near_the_principal_components(untrained):
     representation, views = untrained
     start = representation.z
-    for column in range(3):
+    for column in range(2):  # the third is noise
         assert np.corrcoef(start[:, column], views.smoothed[:, column])[0, 1] > 0.9
 
 

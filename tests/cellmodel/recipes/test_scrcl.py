@@ -5,42 +5,19 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from cellmodel.core.config import GraphConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.nn.graph_modules import DualViewRefiner
 from cellmodel.nn.graphs import symmetric_propagation
 from cellmodel.nn.train import objective
-from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights
 from cellmodel.pp.spatial import spatial_graph
-from cellmodel.recipes.base import CellViews
 from cellmodel.recipes.scrcl import RECIPE, RECIPE_TEXT, TERMS, gene_graph, gene_loadings
+from tests.support.views import grouped_views
 
 pytestmark = pytest.mark.slow  # trains networks; of the graph recipes, scllm-dsc is trained in the quick tests
 
-SIZES = (50, 30, 20)
-N_GENES = 40
-
-
-def make_views():
-    """Three groups of cells, each with ten genes of its own."""
-    rng = np.random.default_rng(0)
-    truth = np.repeat(np.arange(3), SIZES)
-    rates = 0.2 + 3 * np.kron(np.eye(3, 4), np.ones(10))[truth]
-    dense = np.log1p(rng.poisson(rates)).astype(np.float32)
-    centered = dense - dense.mean(axis=0)
-    left, singular, _ = np.linalg.svd(centered, full_matrices=False)
-    pcs = (left * singular)[:, :6].astype(np.float32)
-    knn = knn_graph(pcs, config=GraphConfig(n_neighbors=8))
-    graph = snn_weights(knn)
-    views = CellViews(
-        expression=sp.csr_matrix(dense), pcs=pcs, graph=graph, smoothed=smooth(pcs, graph), text=None, knn=knn,
-        depth=np.ones(100), gene_vectors=rng.standard_normal((N_GENES, 5)).astype(np.float32),
-    )  # fmt: skip
-    return views
-
 
 def test_text_vectors_change_the_text_variant_alone_and_are_needed_there():
-    views = make_views()
+    views, _ = grouped_views()
     other = replace(views, gene_vectors=views.gene_vectors[::-1].copy())
     assert RECIPE.represent(views, 0).z.tobytes() == RECIPE.represent(other, 0).z.tobytes()
     assert not np.allclose(RECIPE_TEXT.represent(views, 0).z, RECIPE_TEXT.represent(other, 0).z, atol=1e-2)
@@ -49,12 +26,12 @@ def test_text_vectors_change_the_text_variant_alone_and_are_needed_there():
 
 
 def test_the_graph_of_places_takes_the_place_of_that_of_expression():
-    views = make_views()
-    places = np.random.default_rng(0).random((100, 2))
+    views, _ = grouped_views()
+    places = np.random.default_rng(0).random((120, 2))
     on_places = replace(views, spatial=spatial_graph(places, n_neighbors=6))
     found = RECIPE.represent(on_places, 0).z
     assert not np.allclose(found, RECIPE.represent(views, 0).z, atol=1e-2)
-    other_graphs = replace(on_places, graph=sp.identity(100, format="csr"), knn=sp.identity(100, format="csr"))
+    other_graphs = replace(on_places, graph=sp.identity(120, format="csr"), knn=sp.identity(120, format="csr"))
     assert RECIPE.represent(other_graphs, 0).z.tobytes() == found.tobytes()
 
 
@@ -88,7 +65,7 @@ def test_every_parameter_gets_a_gradient_and_changes_in_one_step():
 
 
 def test_loadings_are_least_squares_weights_of_equal_length():
-    views = make_views()
+    views, _ = grouped_views()
     centered = views.expression.toarray() - views.expression.toarray().mean(axis=0)
     expected = np.linalg.lstsq(views.pcs - views.pcs.mean(axis=0), centered, rcond=None)[0].T
     expected /= np.sqrt((expected**2).mean(axis=0))
@@ -96,7 +73,7 @@ def test_loadings_are_least_squares_weights_of_equal_length():
 
 
 def test_genes_are_linked_with_those_that_they_correlate_with_best():
-    expression = make_views().expression[:, :12]
+    expression = grouped_views()[0].expression[:, :12]
     correlation = np.corrcoef(expression.toarray().T)
     expected = np.zeros((12, 12))
     for gene in range(12):
