@@ -15,6 +15,7 @@ VECTORS: Final = {
 PROGRAMS: Final = {
     "gears": (".csv",),
     "genept": (".json",),
+    "helical": (".json",),
     "pertpy": (".h5ad",),
     "scouter": (".csv",),
 }  # that read them

@@ -1,8 +1,8 @@
-"""Export vectors and tables of a store, atomically, in the forms of other programs: GenePT's users, GEARS, Scouter."""
+"""Export vectors and tables of a store, atomically, in the forms of other programs: GenePT, GEARS, helical, Scouter."""
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -27,7 +27,7 @@ from genekb.share.open import open
 from genekb.store.reader import Store
 
 ExportKind = Literal["npy", "npz", "json", "word2vec", "safetensors", "duckdb", "parquet"]
-TableProgram = Literal["gears", "genept", "scouter"]
+TableProgram = Literal["gears", "genept", "helical", "scouter"]
 Program = TableProgram | Literal["pertpy"]
 N_SIMILAR: Final = 20  # genes that each gene is joined with in a graph for GEARS, as in its own graph
 _CONTROLS: Final = frozenset({"ctrl", "control"})
@@ -218,12 +218,17 @@ def _write_npz(found: NamedVectors, path: Path) -> None:
         np.savez(stream, **arrays)  # no array needs a pickle
 
 
-def _write_json(found: NamedVectors, path: Path) -> None:
+def _write_json(found: NamedVectors, path: Path, *, start: str = "[", end: str = "]") -> None:
     with path.open("w", encoding="utf-8") as stream:
         for number, (symbol, vector) in enumerate(zip(found.names, found.vectors, strict=True)):
-            start = ", " if number else "{"
-            stream.write(f"{start}{json.dumps(symbol, ensure_ascii=False)}: [{', '.join(_digits(vector))}]")
+            key = f"{', ' if number else '{'}{json.dumps(symbol, ensure_ascii=False)}"
+            stream.write(f"{key}: {start}{', '.join(_digits(vector))}{end}")
         stream.write("}\n")
+
+
+def _write_helical(found: NamedVectors, path: Path) -> None:
+    upper = replace(found, names=tuple(map(str.upper, found.names))).distinct()
+    _write_json(upper, path, start='{"embeddings": [', end="]}")
 
 
 def _write_word2vec(found: NamedVectors, path: Path) -> None:
@@ -254,6 +259,10 @@ _WRITERS: Final = {
     "word2vec": _write_word2vec,
     "safetensors": _write_safetensors,
     "parquet": _write_parquet,
+}
+_FILES_OF: Final[Mapping[str, Sequence[Callable[[NamedVectors, Path], None]]]] = {
+    "genept": (_write_json, _write_npz),
+    "helical": (_write_helical,),
 }
 
 
@@ -315,6 +324,7 @@ def export_for(found: NamedVectors, path: Path, *, program: TableProgram, overwr
 
     - ``genept``: one JSON object, name to list of numbers, as the dict in GenePT's pickles, and beside it
       ``<stem>.npz`` with the same genes: ``vectors``, ``symbols``, ``gene_ids``, store, encoder and licences.
+    - ``helical``: one JSON object, name in capitals to ``{"embeddings": [...]}``, as its model GenePT reads it.
     - ``scouter``: a table, ``gene`` and a column a dimension, for ``pandas.read_csv(path, index_col=0)``.
     - ``gears``: a graph in place of that of GO, columns ``source``, ``target``, ``importance``: each gene with itself
       (1) and with the :data:`N_SIMILAR` genes of the largest cosine above 0.
@@ -326,8 +336,8 @@ def export_for(found: NamedVectors, path: Path, *, program: TableProgram, overwr
     check_targets([Target(file, makes_parents=True) for file in files], overwrite=overwrite)
     edges = list(_similar_genes(found)) if program == "gears" else []
     write_missing(found, path, overwrite=overwrite)
-    if program == "genept":
-        for file, write in ((path.with_suffix(".npz"), _write_npz), (path, _write_json)):
+    if program in _FILES_OF:
+        for file, write in zip((path, path.with_suffix(".npz")), _FILES_OF[program], strict=False):
             with _opened(file, overwrite=overwrite) as part:
                 write(found, part)
         return 0
@@ -381,6 +391,7 @@ def export(
     format: ExportKind | None = None,
     program: TableProgram | None = None,
     genes: Sequence[str] | None = None,
+    order: Sequence[str] | None = None,
     allow_missing: bool = False,
     overwrite: bool = False,
 ) -> ExportResult:
@@ -397,9 +408,11 @@ def export(
     format
         By the file's suffix if None.
     program
-        A program's own form, see :func:`export_for`: graph (.csv), .json + .npz, table (.csv).
+        A program's own form, see :func:`export_for`: graph (.csv), .json + .npz, .json, table (.csv).
     genes
         Genes to write; all with a vector if None.
+    order
+        Tokens of a model: a row each, with a mask (.npz or .safetensors).
     allow_missing
         Leave out, and list, genes of ``genes`` without a vector.
     overwrite
@@ -414,6 +427,12 @@ def export(
     ['genept.json', 'genept.npz']
     """
     store, file = open(kb), Path(path)
+    if order is not None:
+        from genekb.query.vocabulary import export_ordered
+
+        if format or program or genes is not None:
+            raise ValueError("`order` goes without `format`, `program` and `genes`; it gives the rows itself")
+        return export_ordered(store, file, order, encoder=encoder, overwrite=overwrite)
     if program is not None:
         check_form(file, program, are_named=genes is not None)
         found = named_vectors(store, genes, encoder=encoder, allow_missing=allow_missing)

@@ -32,12 +32,16 @@ def export(
         format={"type": Format},
         program={
             "names": ("--for",),
-            "type": Literal["gears", "genept", "pertpy", "scouter"],
-            "help": "A program's own form: graph (.csv), .json + .npz, AnnData (.h5ad), table (.csv).",
+            "type": Literal["gears", "genept", "helical", "pertpy", "scouter"],
+            "help": "A program's own form: graph (.csv), .json + .npz, .json, AnnData (.h5ad), table (.csv).",
         },
         genes={
             "type": Path,
             "help": "Genes to write: a list, one name or perturbation A+B a line; all if left out.",
+        },
+        order={
+            "type": Path,
+            "help": "A model's vocab.json: a row for each token, with a mask (.npz, .safetensors).",
         },
     ),
     json: options.Json = False,
@@ -48,10 +52,15 @@ def export(
 
     Example: genekb export --kb human --for scouter --genes perturbed.txt -o vectors.csv
     """
-    format_, program, genes = (arguments.pop(name) for name in ("format", "program", "genes"))
+    format_, program, genes, order = (arguments.pop(name) for name in ("format", "program", "genes", "order"))
     allow_missing, encoder, overwrite = (arguments.pop(name) for name in ("allow_missing", "encoder", "overwrite"))
     if allow_missing and genes is None:
         raise typer.BadParameter("--allow-missing is for a list of genes; give it with --genes")
+    if order is not None:
+        if format_ or program or genes:
+            raise typer.BadParameter("--order gives the rows itself; leave out --format, --for and --genes")
+        _export_in_order(store, output, order, encoder=encoder, overwrite=overwrite, json=json)
+        return
     if program is not None:
         if format_ is not None:
             raise typer.BadParameter("--for has a format of its own; leave out --format")
@@ -81,6 +90,19 @@ def export(
         result = export_store(kb, output, kind=kind, encoder=encoder, gene_ids=gene_ids, overwrite=overwrite)
         content |= missing | asdict(result) | {"files": [str(file) for file in result.files]}
         note_not_pulled(result.not_pulled)
+    print_record(content, json=json)
+
+
+def _export_in_order(
+    store: options.NamedStore, path: Path, vocabulary: Path, *, encoder: str | None, overwrite: bool, json: bool
+) -> None:
+    """Write a row for each token of a model's vocabulary, and print how many are vectors."""
+    from genekb.query.vocabulary import FORMATS, export_ordered, read_vocabulary
+
+    check_ending(path, *FORMATS, error=typer.BadParameter)
+    tokens, kb = read_vocabulary(vocabulary), store.open()
+    result = export_ordered(kb, path, tokens, encoder=encoder, overwrite=overwrite)
+    content = {"store": kb.store_id, "n_tokens": len(tokens), **asdict(result), "files": list(map(str, result.files))}
     print_record(content, json=json)
 
 

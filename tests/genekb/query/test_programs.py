@@ -77,6 +77,14 @@ def test_genepts_dict_and_its_arrays_hold_the_same_genes_and_come_back_as_they_a
         assert vectors.tobytes() == kb.vectors(gene_ids).vectors.tobytes()
 
 
+def test_helicals_dict_has_names_in_capitals(kb, tmp_path):
+    found = named_vectors(kb, GENES)
+    export_for(found, tmp_path / "h.json", program="helical")
+    by_symbol = json.loads((tmp_path / "h.json").read_text())
+    assert list(by_symbol) == list(map(str.upper, GENES))
+    np.testing.assert_array_equal(np.float32(by_symbol["NKG7"]["embeddings"]), kb.vectors(["NKG7"]).vectors[0])
+
+
 def test_a_space_for_pertpy_is_named_by_the_perturbed_genes(kb, tmp_path):
     found = named_vectors(kb, [*GENES, "NOSUCH"], allow_missing=True)
     assert write_perturbations_h5ad(found, tmp_path / "space.h5ad") == 5
