@@ -30,6 +30,7 @@ ExportKind = Literal["npy", "npz", "json", "word2vec", "safetensors", "duckdb", 
 TableProgram = Literal["gears", "genept", "helical", "scouter"]
 Program = TableProgram | Literal["pertpy"]
 N_SIMILAR: Final = 20  # genes that each gene is joined with in a graph for GEARS, as in its own graph
+_DUCKDB: Final = "v1.0.0"  # oldest DuckDB that reads the file: Node's and R's are behind Python's
 _CONTROLS: Final = frozenset({"ctrl", "control"})
 
 
@@ -277,7 +278,7 @@ def _export_duckdb(store: Store, path: Path, *, encoder: str | None, overwrite: 
     ids = [store.encoder_id(encoder)] if encoder else list(store.encoder_ids)
     with _opened(path, overwrite=overwrite) as part:
         try:
-            with duckdb.connect(str(part)) as connection:
+            with duckdb.connect(str(part), config={"storage_compatibility_version": _DUCKDB}) as connection:
                 _fill(connection, store, ids)
         except duckdb.IOException as error:
             raise OSError(str(error).splitlines()[0]) from error
