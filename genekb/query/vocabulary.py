@@ -99,6 +99,7 @@ def _write(found: GeneVectorSelection, path: Path, lineage: dict[str, str], *, i
     if not is_npz:
         write_arrays(arrays, path, metadata=lineage)
         return
-    texts = {key: np.array(text) for key, text in lineage.items()}
+    arrays |= {"tokens": np.array(found.symbols, dtype=str)}
+    arrays |= {key: np.array(text) for key, text in lineage.items()}
     with path.open("wb") as stream:
-        np.savez(stream, **arrays, tokens=np.array(found.symbols, dtype=str), **texts)
+        np.savez(stream, **arrays)
