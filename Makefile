@@ -12,7 +12,7 @@ INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.tx
 
 PYTHONS ?= $(PYTHON)
 
-.PHONY: demo test test-robust test-all docs changelog dist check-packages stores lint audit bench bench-clustering clean
+.PHONY: demo test test-newest test-robust test-all docs changelog dist check-packages stores lint audit bench bench-clustering clean
 
 .venv/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -25,6 +25,15 @@ PYTHONS ?= $(PYTHON)
 	$(call INSTALL,--editable ".[dev]")
 	touch $@
 
+# The newest release of each library, whatever constraints.txt says; PYTHON_NEWEST may be any from 3.12 on
+PYTHON_NEWEST ?= python3.12
+TORCH_NEWEST ?= torch
+.venv-newest/.dev: pyproject.toml
+	$(PYTHON_NEWEST) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --no-compile $(TORCH_NEWEST)
+	.venv-newest/bin/python -m pip install --quiet --no-compile --upgrade --upgrade-strategy eager --editable ".[dev]"
+	touch $@
+
 .venv/.docs: .venv/.demo
 	$(call INSTALL,--editable ".[docs]")
 	touch $@
@@ -34,6 +43,9 @@ demo: .venv/.demo  ## cluster and name real cells with gene knowledge, write the
 
 test: .venv/.dev  ## the quick tests, 4 minutes on two cores: they need nothing but this repository
 	$(PYTEST) -m "not slow and not robust" --durations=40
+
+test-newest: .venv-newest/.dev  ## the quick tests with the newest libraries; PyTorch's build for CUDA takes 6 GB of disk
+	OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest -n 2 --dist worksteal -m "not slow and not robust"
 
 test-robust: .venv/.dev  ## catalogs of wrong input, fuzzing, limits, interrupts and kills
 	$(PYTEST) -m robust $(THOROUGH)
@@ -80,4 +92,4 @@ bench-clustering: .venv/.dev  ## default clusters beside scanpy's on the real da
 	$(BIN)/python -m benchmarks.quality.clusters.defaults --output results
 
 clean:
-	rm -rf .venv .venv-packages .mypy_cache .ruff_cache .pytest_cache .hypothesis dist docs/_build docs/reference/api/generated
+	rm -rf .venv .venv-newest .venv-packages .mypy_cache .ruff_cache .pytest_cache .hypothesis dist docs/_build docs/reference/api/generated

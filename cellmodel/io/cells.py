@@ -317,7 +317,8 @@ def _choose(adata: "AnnData", read: ReadConfig, source: str, notes: list[str]) -
 
 
 def _matrices(adata: "AnnData", source: str) -> Matrices:
-    return Matrices(source=source, layers=tuple(adata.layers), has_x=adata.X is not None, has_raw=adata.raw is not None)
+    layers = tuple(name for name in adata.layers if name is not None)  # from anndata 0.13 on, None is X
+    return Matrices(source=source, layers=layers, has_x=adata.X is not None, has_raw=adata.raw is not None)
 
 
 def _look(adata: "AnnData", place: str, source: str) -> _Choice:

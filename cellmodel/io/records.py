@@ -310,8 +310,10 @@ def _fits(value: Any) -> bool:
 
 
 def _safe_frame(frame: "pd.DataFrame") -> "pd.DataFrame":
+    from pandas.api.types import is_object_dtype, is_string_dtype
+
     safe = frame.set_axis([_safe_text(name) for name in frame.index], axis=0)
-    for name in safe.select_dtypes(object).columns:
+    for name in [name for name, kind in safe.dtypes.items() if is_object_dtype(kind) or is_string_dtype(kind)]:
         missing = safe[name].isna()
         safe[name] = [_safe_text(item) for item in safe[name].where(~missing, "")]
     return safe.set_axis([_safe_text(name).replace("/", "_") for name in safe.columns], axis=1)

@@ -311,11 +311,16 @@ def _tables(adata: "AnnData") -> "list[pd.DataFrame]":
 @contextmanager
 def _open_h5ad(path: Path, mode: Literal["w", "r+"]) -> Iterator[Any]:
     """Open for writing, such that a disk that refuses gives an error."""
+    import anndata
     import h5py
 
-    with _Sink(path, "w+" if mode == "w" else "r+") as sink, warnings.catch_warnings():
-        # columns such as "CD4/CD8" of the user's tables are kept
-        warnings.filterwarnings("ignore", message="Forward slashes will be disallowed in h5", category=FutureWarning)
+    # columns such as "CD4/CD8" of the user's tables are kept
+    with (
+        _Sink(path, "w+" if mode == "w" else "r+") as sink,
+        warnings.catch_warnings(),
+        anndata.settings.override(disallow_forward_slash_in_h5ad=False),
+    ):
+        warnings.filterwarnings("ignore", message="Forward slashes will be", category=FutureWarning)
         try:
             with h5py.File(sink, mode) as file:
                 yield file

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -410,4 +410,6 @@ def categories_of(adata: "AnnData", column: str) -> "pd.Categorical[str]":
     present = set(values) - {""}
     has_order = hasattr(adata.obs[column], "cat")
     names = map(str, adata.obs[column].cat.categories) if has_order else sorted(present)
-    return pd.Categorical(values, categories=[name for name in dict.fromkeys(names) if name in present])
+    known = [name for name in dict.fromkeys(names) if name in present]
+    of_cells: Any = [value if value in known else None for value in values]
+    return pd.Categorical(of_cells, categories=known)

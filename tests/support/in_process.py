@@ -55,6 +55,7 @@ def _run(arguments):
         warnings.catch_warnings(record=True) as caught,
     ):
         warnings.simplefilter("always")
+        warnings.filterwarnings("ignore", message="The 'future.infer_string' option")  # of anndata 0.13 with pandas 3.1
         try:
             main()
             code = 0

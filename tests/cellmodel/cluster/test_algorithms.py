@@ -118,11 +118,11 @@ def test_leiden_to_k_meets_the_number_asked_for(n_clusters):
 
 
 def test_leiden_to_k_merges_what_is_most_linked_where_no_resolution_gives_the_number():
-    graph = sp.block_diag([np.ones((5, 5)) - np.eye(5), np.ones((6, 6)) - np.eye(6)] * 2, format="csr").tolil()
+    graph = sp.block_diag([sp.csr_matrix(np.ones((n, n)) - np.eye(n)) for n in (5, 6, 5, 6)], format="csr").tolil()
     graph[0, 5] = graph[5, 0] = graph[11, 16] = graph[16, 11] = 0.01
     labels = leiden_to_k(graph.tocsr(), n_clusters=2, seed=0)
     assert adjusted_rand_score(np.repeat([0, 1], 11), labels) == 1
-    apart = sp.block_diag([np.ones((n, n)) - np.eye(n) for n in (4, 5, 9)], format="csr")
+    apart = sp.block_diag([sp.csr_matrix(np.ones((n, n)) - np.eye(n)) for n in (4, 5, 9)], format="csr")
     assert adjusted_rand_score([0] * 9 + [1] * 9, leiden_to_k(apart, n_clusters=2, seed=0)) == 1
 
 
