@@ -112,7 +112,7 @@ def test_a_seed_beyond_64_bits_is_wrong_usage(seed, tmp_path, capsys, monkeypatc
         ["cellmodel", "cluster", "absent.h5ad", "-o", tmp_path / "o.h5ad", f"--seed={seed}"], capsys, monkeypatch
     )
     assert found.code == 2
-    assert f"a seed is a number from {-(2**63)} to {2**63 - 1}, not {seed}" in found.err
+    assert f"a seed must lie from {-(2**63)} to {2**63 - 1}, got {seed}" in found.err
     with pytest.raises(ValueError, match=f"a seed must lie from .*, got {seed}"):
         RunConfig(seed=seed)
     with pytest.raises(ValueError, match=f"a seed must lie from .*, got {seed}"):

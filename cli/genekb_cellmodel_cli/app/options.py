@@ -9,7 +9,7 @@ import typer
 
 import genekb
 from cellmodel.core import config as settings
-from cellmodel.core.config import SEEDS, check_device
+from cellmodel.core.config import check_device
 from genekb.files.endings import CELLS, ENDINGS, PLOT, REPORT, TABLE
 from genekb_cellmodel_cli.app.signature import OptionsOf, wrong_usage
 
@@ -40,8 +40,8 @@ def check_recipe(value: str) -> str:
 
 def check_seed(seed: int) -> int:
     """Take a seed that a file can hold."""
-    if seed not in SEEDS:
-        raise typer.BadParameter(f"a seed is a number from {SEEDS[0]} to {SEEDS[-1]}, not {seed}")
+    with wrong_usage():
+        settings.check_seed(seed)
     return seed
 
 

@@ -2,20 +2,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 import torch
 from sklearn.metrics import adjusted_rand_score
 
 from cellmodel.annotate import classify
-from cellmodel.core.config import GraphConfig, RunConfig
+from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import NotAvailable
 from cellmodel.nn.train import TrainConfig, device_used, find_device
-from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights
 from cellmodel.recipes import graph_training, lowsample, scllm_dsc, scrcl, scsiameseclu
 from cellmodel.recipes import scsiameseclu as augmented_views
-from cellmodel.recipes.base import CellViews
 from cellmodel.recipes.registry import find_recipe
 from tests.support.elsewhere import Elsewhere, second_device
+from tests.support.views import grouped_views
 
 TRAINED = ("lowsample", "scllm-dsc", "scrcl", "scrcl-text", "scsiameseclu")
 CHOOSERS = (augmented_views, lowsample, scllm_dsc, scrcl)
@@ -23,22 +21,7 @@ CHOOSERS = (augmented_views, lowsample, scllm_dsc, scrcl)
 
 @pytest.fixture(scope="module")
 def views():
-    """Three groups of 20 cells with counts, a text, and vectors of the genes."""
-    rng = np.random.default_rng(0)
-    truth = np.repeat(np.arange(3), 20)
-    counts = rng.poisson(0.2 + 4 * np.kron(np.eye(3), np.ones(8))[truth]).astype(np.float32)
-    dense = np.log1p(counts)
-    left, singular, _ = np.linalg.svd(dense - dense.mean(axis=0), full_matrices=False)
-    pcs = (left * singular)[:, :5].astype(np.float32)
-    knn = knn_graph(pcs, config=GraphConfig(n_neighbors=6))
-    graph = snn_weights(knn)
-    vectors = rng.standard_normal((24, 6)).astype(np.float32)
-    text = (dense @ vectors).astype(np.float32)
-    return CellViews(
-        expression=sp.csr_matrix(dense), pcs=pcs, graph=graph, smoothed=smooth(pcs, graph), knn=knn,
-        text=text / np.linalg.norm(text, axis=1, keepdims=True), depth=counts.sum(axis=1).astype(np.float64),
-        counts=sp.csr_matrix(counts), gene_vectors=vectors, n_clusters=3,
-    )  # fmt: skip
+    return grouped_views(sizes=(20, 20, 20))[0]
 
 
 @pytest.mark.parametrize("name", [*TRAINED[:-1], pytest.param(TRAINED[-1], marks=pytest.mark.slow)])

@@ -13,8 +13,7 @@ from cellmodel.core.config import BatchConfig, RunConfig, SpatialConfig, setting
 from cellmodel.core.errors import InputUnusable, SlotTaken
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.tl._demo import find_demo_cells
-from genekb.core.progress import progress, show_progress
-from genekb.core.python import for_python
+from genekb.core.progress import show_progress
 from tests.robust.bad_files.cells import cells
 
 PLAIN = {"recipe": "pca-kmeans", "knowledge": "none", "n_clusters": 2}
@@ -61,22 +60,6 @@ def test_settings_are_named_as_the_options_of_the_command():
         settings_of(integration="none")
     with pytest.raises(ValueError, match="`smooth_labels` needs coordinates"):
         settings_of(smooth_labels=True)
-
-
-def test_every_option_of_cluster_is_an_argument_or_names_files():
-    import inspect
-
-    from genekb_cellmodel_cli.cellmodel import app
-    from tests.support.commands import commands_of
-
-    of_files = {
-        "paths", "output", "json", "home", "trust_remote_code", "transpose", "sample_key", "out_of_core", "work_dir",
-        "threads", "report", "in_place", "samples",
-        "no_clusters",  # cm.tl.embed
-    }  # fmt: skip
-    names = {"seed": "random_state"}
-    options = {parameter.name for parameter in commands_of(app)["cluster"].params} - of_files - {"help"}
-    assert {names.get(name, name) for name in options} <= set(inspect.signature(cm.tl.cluster).parameters)
 
 
 def test_types_are_taken_by_name_and_without_a_store_from_markers(adata, home):
@@ -192,12 +175,3 @@ def test_a_tool_shows_its_stages(adata, caplog):
     order = [f"stage {what}" for what in ("genes", "components and neighbors", "embedding", "clusters")]
     assert [stage for stage in stages if stage in order] == [stage for stage in order if stage in stages]
     assert "stage markers and words" in stages  # quicker ones may be over before they are shown
-
-
-def test_progress_is_no_work_without_a_bar():
-    @for_python
-    def work():
-        progress("cells", 1, 2)
-        return 3
-
-    assert work() == 3
