@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,27 +15,16 @@ from cellmodel.io.records import h5ad_safe, input_record
 from cellmodel.io.writers import cells_target, check_targets, write_cells
 from cellmodel.perturb.effects import COVERAGE, MeasuredEffects, measure_effects, predict_effects, pseudo_replicates
 from cellmodel.perturb.predict import PREDICTED, TRAINED, PerturbConfig
-from cellmodel.perturb.texts import GeneTexts, TextKnowledge, gene_texts, nearest_trained
+from cellmodel.perturb.texts import GeneTexts, Neighbor, TextKnowledge, gene_texts, nearest_trained
 from cellmodel.pp.normalize import log_expression
 from cellmodel.tl._cluster import VALUES, cluster, split_settings
 from genekb.files.tables import read_list
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
 
 log = logging.getLogger(__name__)
 KEY: Final = "cellmodel_perturb"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScreenConfig:
-    """What is read from the cells of a screen, and which perturbations are wanted."""
-
-    genes: tuple[str, ...]  # perturbations to give effects of
-    perturbation_key: str = "perturbation"  # column of obs
-    control: str = "non-targeting"  # its value for control cells
-    replicate_key: str | None = None  # column of obs; None divides cells into pseudo-replicates
 
 
 @tool
@@ -115,21 +104,23 @@ def perturb(
     path, source = path_of(output), Path(adata) if isinstance(adata, str | Path) else None
     if path is not None:
         check_targets([cells_target(path)], inputs=[source] if source else [], overwrite=overwrite)
-    screen = ScreenConfig(
-        genes=read_wanted(genes) if isinstance(genes, str) else tuple(genes),
-        perturbation_key=perturbation_key,
-        control=control,
-        replicate_key=replicate_key,
-    )
+    names = read_wanted(genes) if isinstance(genes, str) else tuple(genes)
     config, store = PerturbConfig(encoder=encoder, knowledge=knowledge), open_kb(kb)
     cells = read_cells(source, read) if source else cells_from_anndata(adata, read)
     for note in cells.notes:
         log.info("%s", note)
-    measured = _measure(cells, screen)
-    texts = gene_texts(
-        sorted({*measured.names, *screen.genes, *cells.names}), store, encoder=encoder, knowledge=knowledge
-    )
-    effects = _Effects(cells, measured, texts, screen=screen, config=config).table()
+    measured = _measure(cells, perturbation_key, control, replicate_key)
+    every = sorted({*measured.names, *names, *cells.names})
+    texts = gene_texts(every, store, encoder=encoder, knowledge=knowledge)
+    effects = _effects(cells, measured, texts, names)
+    params = {"genes": names, "perturbation_key": perturbation_key, "control": control, "replicate_key": replicate_key}
+    record = {
+        "params": params | asdict(config),
+        "replicates": replicate_key or "pseudo-replicates: cells divided by a hash of their names",
+        **input_record(cells),
+        **asdict(texts.lineage),
+    }
+    effects.uns[KEY] = h5ad_safe(effects.uns[KEY] | record)
     if path is not None:
         write_cells(effects, path, overwrite=overwrite)
     return effects
@@ -145,100 +136,72 @@ def read_wanted(text: str) -> tuple[str, ...]:
     return names
 
 
-def _measure(cells: Cells, screen: ScreenConfig) -> MeasuredEffects:
-    keys = [screen.perturbation_key, *([screen.replicate_key] if screen.replicate_key else [])]
-    columns = obs_columns(
-        cells.adata, keys, source=cells.source, hint="name columns with `perturbation_key` and `replicate_key`"
-    )
-    if screen.replicate_key:
-        replicates = columns[screen.replicate_key]
+def _measure(cells: Cells, perturbation_key: str, control: str, replicate_key: str | None) -> MeasuredEffects:
+    keys = [perturbation_key, *([replicate_key] if replicate_key else [])]
+    hint = "name columns with `perturbation_key` and `replicate_key`"
+    columns = obs_columns(cells.adata, keys, source=cells.source, hint=hint)
+    if replicate_key:
+        replicates = columns[replicate_key]
     else:
         replicates = pseudo_replicates(cells.adata.obs_names.astype(str).tolist())
         log.warning(
             "no replicates named: cells are divided into three by their names, which vary less than experiments do, so "
             "that intervals of measured effects are too narrow; name a column with `replicate_key`"
         )
-    return measure_effects(log_expression(cells), columns[screen.perturbation_key], replicates, control=screen.control)
+    return measure_effects(log_expression(cells), columns[perturbation_key], replicates, control=control)
 
 
-class _Effects:
-    """Measured and predicted effects of one screen."""
+def _effects(cells: Cells, measured: MeasuredEffects, texts: GeneTexts, names: Sequence[str]) -> "AnnData":
+    """Give mean and interval of the effect on every gene, and what was chosen to predict them."""
+    import pandas as pd
+    from anndata import AnnData
+    from scipy.stats import t as student
 
-    def __init__(
-        self, cells: Cells, measured: MeasuredEffects, texts: GeneTexts, *, screen: ScreenConfig, config: PerturbConfig
-    ) -> None:
-        self.cells, self.measured, self.texts, self.screen, self.config = cells, measured, texts, screen, config
-        place = {name: row for row, name in enumerate(texts.names)}
-        self.trained = np.array([place[name] for name in measured.names])
-        self.wanted = np.array([place[name] for name in screen.genes])
-        self.columns = np.array([place[name] for name in cells.names])
-        by_gene = {self._key(row): place for place, row in enumerate(self.trained.tolist())}
-        # place among the measured ones of each wanted perturbation, by whatever name; None where it was not perturbed
-        self.measured_at = [by_gene.get(self._key(row)) for row in self.wanted.tolist()]
+    row_of = {name: row for row, name in enumerate(texts.names)}
+    trained, wanted, genes = (np.array([row_of[name] for name in of]) for of in (measured.names, names, cells.names))
+    # place among the measured ones of each wanted perturbation, by whatever name; None where it was not perturbed
+    keys = [int(gene_id) or name for gene_id, name in zip(texts.gene_ids, texts.names, strict=True)]
+    by_key = {keys[row]: place for place, row in enumerate(trained.tolist())}
+    measured_at = [by_key.get(keys[row]) for row in wanted.tolist()]
+    effects = measured.mean.copy()  # but that on the perturbed gene itself, which no other gene shares: its mean
+    ids, columns = texts.gene_ids, texts.gene_ids[genes]
+    for at, perturbed in enumerate(trained.tolist()):
+        own = np.flatnonzero((columns == ids[perturbed]) & (columns > 0))
+        others = np.delete(np.arange(len(effects)), at)
+        effects[at, own] = measured.mean[np.ix_(others, own)].mean(axis=0)
+    vectors = texts.vectors
+    found = predict_effects(effects, vectors[trained], measured.names, new=vectors[wanted], gene_vectors=vectors[genes])
+    mean, half = found.mean.copy(), np.tile(found.half_width, (len(wanted), 1))
+    for place, row in enumerate(measured_at):
+        if row is not None:
+            mean[place] = measured.mean[row]
+            degrees = max(int(measured.n_replicates[row]) - 1, 1)
+            half[place] = measured.error[row] * student.ppf((1 + COVERAGE) / 2, degrees)
+    layers = {"mean": mean, "lower": mean - half, "upper": mean + half}
+    layers = {key: values.astype(np.float32) for key, values in layers.items()}
+    near = nearest_trained(wanted.tolist(), trained, texts)
+    rows = [
+        _row(measured, place, neighbors, has_text=known)
+        for place, neighbors, known in zip(measured_at, near, texts.has_vector[wanted].tolist(), strict=True)
+    ]
+    obs, var = pd.DataFrame(rows, index=list(names)), pd.DataFrame({"gene_id": columns}, index=list(cells.names))
+    record = {
+        "settings": asdict(found.settings),
+        "explained_out_of_fold": found.explained,
+        "n_trained": len(measured.names),
+        "coverage": COVERAGE,
+    }
+    return AnnData(X=layers["mean"].copy(), obs=obs, var=var, layers=layers, uns={KEY: record})
 
-    def _key(self, row: int) -> object:
-        return int(self.texts.gene_ids[row]) or self.texts.names[row]
 
-    def table(self) -> "AnnData":
-        """Everything as an AnnData."""
-        import pandas as pd
-        from anndata import AnnData
-        from scipy.stats import t as student
-
-        measured, vectors = self.measured, self.texts.vectors
-        effects = measured.mean.copy()  # but that on the perturbed gene itself, which no other gene shares: its mean
-        ids, columns = self.texts.gene_ids, self.texts.gene_ids[self.columns]
-        for at, perturbed in enumerate(self.trained.tolist()):
-            own = np.flatnonzero((columns == ids[perturbed]) & (columns > 0))
-            others = np.delete(np.arange(len(effects)), at)
-            effects[at, own] = measured.mean[np.ix_(others, own)].mean(axis=0)
-        found = predict_effects(
-            effects,
-            vectors[self.trained],
-            measured.names,
-            new=vectors[self.wanted],
-            gene_vectors=vectors[self.columns],
-        )
-        mean, half = found.mean.copy(), np.tile(found.half_width, (len(self.wanted), 1))
-        for place, row in enumerate(self.measured_at):
-            if row is not None:
-                mean[place] = measured.mean[row]
-                degrees = max(int(measured.n_replicates[row]) - 1, 1)
-                half[place] = measured.error[row] * student.ppf((1 + COVERAGE) / 2, degrees)
-        layers = {"mean": mean, "lower": mean - half, "upper": mean + half}
-        layers = {key: values.astype(np.float32) for key, values in layers.items()}
-        var = pd.DataFrame({"gene_id": self.texts.gene_ids[self.columns]}, index=list(self.cells.names))
-        adata = AnnData(X=layers["mean"].copy(), obs=self._obs(), var=var, layers=layers)
-        record: dict[str, Any] = {
-            "settings": asdict(found.settings),
-            "explained_out_of_fold": found.explained,
-            "n_trained": len(measured.names),
-            "coverage": COVERAGE,
-            "params": {**asdict(self.screen), **asdict(self.config)},
-            "replicates": self.screen.replicate_key or "pseudo-replicates: cells divided by a hash of their names",
-            **input_record(self.cells),
-            **asdict(self.texts.lineage),
-        }
-        adata.uns[KEY] = h5ad_safe(record)
-        return adata
-
-    def _obs(self) -> "pd.DataFrame":
-        import pandas as pd
-
-        near = nearest_trained(self.wanted.tolist(), self.trained, self.texts)
-        has_text = self.texts.has_vector[self.wanted]
-        table = []
-        for row, neighbors, known in zip(self.measured_at, near, has_text.tolist(), strict=True):
-            is_trained = row is not None
-            shown = () if is_trained else neighbors
-            table.append(
-                {
-                    "source": TRAINED if is_trained else PREDICTED,
-                    "note": "" if known or is_trained else "no text: mean of the trained perturbations",
-                    "n_cells": 0 if row is None else int(self.measured.n_cells[row]),
-                    "nearest": ", ".join(one.name for one in shown),
-                    "similarity": ", ".join(f"{one.similarity:.3f}" for one in shown),
-                    "sentences": " | ".join(one.sentence for one in shown if one.sentence),
-                }
-            )
-        return pd.DataFrame(table, index=list(self.screen.genes))
+def _row(measured: MeasuredEffects, place: int | None, near: Sequence[Neighbor], *, has_text: bool) -> dict[str, Any]:
+    """Say what effects are from: the perturbed cells, or those of the trained perturbations with the nearest texts."""
+    shown = near if place is None else ()
+    return {
+        "source": PREDICTED if place is None else TRAINED,
+        "note": "" if has_text or place is not None else "no text: mean of the trained perturbations",
+        "n_cells": 0 if place is None else int(measured.n_cells[place]),
+        "nearest": ", ".join(one.name for one in shown),
+        "similarity": ", ".join(f"{one.similarity:.3f}" for one in shown),
+        "sentences": " | ".join(one.sentence for one in shown if one.sentence),
+    }
