@@ -13,6 +13,7 @@ import pytest
 
 import genekb
 from genekb_cellmodel_cli import cellmodel as cli
+from tests.support.batches import two_protocols
 from tests.support.commands import commands_of
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +83,35 @@ def demo_cells():
     from cellmodel.tl._demo import find_demo_cells
 
     return read_anndata(find_demo_cells()).raw.to_adata()
+
+
+@pytest.mark.parametrize("task", ["label_projection", "batch_integration"])
+def test_a_component_of_openproblems_runs_by_its_par(task, demo_kb, tmp_path):
+    import yaml
+
+    folder = ROOT / "artifacts" / "workflows" / "openproblems" / task
+    config = yaml.safe_load((folder / "config.vsh.yaml").read_text())
+    own = {argument["name"].removeprefix("--") for argument in config["arguments"]}
+    cells = two_protocols()
+    cells.var_names = demo_kb.table("genes")["symbol"].to_pylist()[: cells.n_vars]
+    cells.layers["counts"] = cells.X.copy()
+    cells.obs = cells.obs.rename(columns={"kind": "label"})
+    cells.uns |= {"dataset_id": "cells", "normalization_id": "log_cp10k"}
+    parts = {"input": cells, "input_train": cells[:180], "input_test": cells[180:]}
+    par = {name: str(tmp_path / f"{name}.h5ad") for name in (*parts, "output")} | {"kb": str(demo_kb.folder)}
+    for name, part in parts.items():
+        part.copy().write_h5ad(par[name])
+    before, block, after = re.split(r"## VIASH (?:START|END)\n", (folder / "script.py").read_text())
+    given = {}
+    exec(block, given)  # what the script is given, and no more
+    assert own <= set(given["par"]) <= set(par)
+    exec(f"{before}par, meta = {par!r}, {{'name': {config['name']!r}}}\n{after}", {})
+    output = anndata.read_h5ad(par["output"])
+    assert set(output.uns) == {"dataset_id", "normalization_id", "method_id"}
+    if task == "label_projection":
+        assert (output.obs["label_pred"].to_numpy() == cells.obs["label"].to_numpy()[180:]).mean() > 0.9
+    else:
+        assert output.obsm["X_emb"].shape[0] == cells.n_obs
 
 
 @pytest.mark.slow
