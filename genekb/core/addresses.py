@@ -18,11 +18,7 @@ _BEGINNING: Final = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 
 
 def without_secrets(text: str) -> str:
-    """Take user, password and secret values of a query out of every address inside a text.
-
-    Every error, record, line and log message of genekb and cellmodel passes through here. What remains of a query is
-    the name of the value: ``https://me:pass@host/x?token=abc`` becomes ``https://host/x?token=...``.
-    """
+    """Take user, password and secret values of a query out of every address in a text; every message passes here."""
     if "@" in text and ":/" in text:
         text = _LOGIN.sub(r"\1", text)
     return _SECRET_VALUE.sub(r"\1...", text) if "=" in text else text

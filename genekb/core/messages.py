@@ -22,10 +22,7 @@ _SUFFIX: Final = re.compile(r"@.*|-[0-9a-f]{12}$")
 
 
 def known_names(wanted: str, names: Iterable[object]) -> str:
-    """List the names that there are, and the one that was probably meant: ``wcp, minilm; did you mean 'minilm'?``.
-
-    At most :data:`MOST_NAMES` are listed; ``none`` where there is none.
-    """
+    """List the names that there are, and the one that was probably meant: ``wcp, minilm; did you mean 'minilm'?``."""
     known = [str(name) for name in names]
     return (listed(known) or "none") + did_you_mean(wanted, known)
 
@@ -97,13 +94,7 @@ def _steers(char: str) -> bool:
 
 
 def table_text(path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]], *, digits: int = 10) -> str:
-    """Lay out a table for people and spreadsheets: commas between the fields where ``path`` is a ``.csv``, else tabs.
-
-    Text is written as :func:`printable` shows it. Text that a spreadsheet would take for a formula gets an apostrophe
-    in front, as OWASP advises: ``=1+1`` becomes ``'=1+1``. A missing number is empty.
-
-    ``digits``: significant ones of a number that is not whole.
-    """
+    """Lay out a table, commas for ``.csv``, else tabs; a formula gets an apostrophe, as OWASP advises: ``'=1+1``."""
     stream = io.StringIO()
     writer = csv.writer(stream, delimiter="," if path.suffix == ".csv" else "\t", lineterminator="\n")
     writer.writerow(columns)

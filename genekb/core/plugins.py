@@ -45,10 +45,7 @@ EXTRAS: Final[Mapping[str, tuple[str, str]]] = {
 
 
 def find_plugins(group: str, *, is_taken: Callable[[str], bool]) -> dict[str, EntryPoint]:
-    """Find the entry points of a group by name, without importing them.
-
-    One whose name is taken, by a built-in or by a distribution before it in the alphabet, is left out with a warning.
-    """
+    """Find the entry points of a group by name, without importing them; of names that are taken with a warning."""
     found: dict[str, EntryPoint] = {}
     for plugin in sorted(entry_points(group=group), key=lambda each: (origin(each), each.name)):
         if not _NAME.fullmatch(plugin.name):
@@ -67,10 +64,7 @@ def origin(plugin: EntryPoint) -> str:
 
 
 def load_plugin(plugin: EntryPoint, use: Callable[[Any], Any] = lambda found: found) -> Any:
-    """Import what an entry point names, and give it or what is made of it.
-
-    Raises ``NotAvailable`` if that fails in any way; the message names the distribution.
-    """
+    """Import what an entry point names, and give it or what is made of it; ``NotAvailable`` if that fails."""
     try:
         return use(plugin.load())
     except Exception as error:
@@ -90,11 +84,7 @@ def is_installed(module: str) -> bool:
 def require(
     module: str, *, needed_by: str, extra: str = "", instead: str = "", error: type[Exception] = NotAvailable
 ) -> None:
-    """Raise ``error`` if a module is not installed: its line names the extra of this package that installs it.
-
-    ``needed_by``: subject and verb of the line, as in ``signatures need``. ``extra``: another one that brings it along.
-    ``instead``: what else can be done.
-    """
+    """Raise ``error`` if a module is not installed, with the ``extra`` that has it; ``needed_by``: `x needs`."""
     if find_spec(module) is None:
         package, own = EXTRAS[module]
         hint = f", or {instead}" if instead else ""

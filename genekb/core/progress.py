@@ -112,10 +112,7 @@ def progress(what: str, done: int, total: int) -> None:
 
 @contextmanager
 def show_progress(*, every_s: float = _EVERY_S) -> Iterator[None]:
-    """Show what is reported inside: a bar in a notebook or a terminal, else a line of the log every some seconds.
-
-    It shows once something is reported. Inside of another it changes nothing.
-    """
+    """Show what is reported inside: a bar in a notebook or a terminal, else a line of the log every some seconds."""
     if _open:
         yield
         return

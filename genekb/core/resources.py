@@ -35,10 +35,7 @@ _SHORT: Final = re.compile(
 
 
 def parse_size(text: str) -> int:
-    """Bytes of a size such as ``8GB`` or ``512MiB``.
-
-    Raises ``ValueError`` if it is none, or nothing.
-    """
+    """Bytes of a size such as ``8GB`` or ``512MiB``; ``ValueError`` if it is none, or nothing."""
     found = _SIZE.fullmatch(text.strip())
     base = 1024 if found and found[3] else 1000
     n_bytes = int(float(found[1]) * base ** " kmgt".index(found[2].lower() or " ")) if found else 0
@@ -54,11 +51,7 @@ def in_units(n_bytes: int) -> str:
 
 
 def limit_memory(n_bytes: int | None = None) -> None:
-    """Limit the private memory of this process, and of each that it starts, to what the machine has if None.
-
-    The limit is that of data (``RLIMIT_DATA``), not of addresses: mapped files and addresses that CUDA reserves do not
-    count. macOS does not enforce it, Windows has none.
-    """
+    """Limit the data (``RLIMIT_DATA``, not mapped files) of this process and its children, to the machine's if None."""
     if resource is None:
         return
     wanted = n_bytes or available_memory()
@@ -111,10 +104,7 @@ def resource_fault(error: BaseException) -> GeneKBError | None:
 
 
 def raise_resource_fault(error: BaseException) -> None:
-    """Raise what :func:`resource_fault` gives, if anything; called where a file is about to be called damaged.
-
-    Raises ``NotAvailable``, ``MemoryLimitReached`` if the file is not to blame.
-    """
+    """Raise what :func:`resource_fault` gives, if anything; called where a file is about to be called damaged."""
     fault = resource_fault(error)
     if fault is not None:
         raise fault from error
@@ -146,10 +136,7 @@ def _has_memory() -> bool:
 
 @contextmanager
 def note_on_interrupt(what: str) -> Iterator[None]:
-    """Add to a KeyboardInterrupt what of the work inside is kept, and how to go on.
-
-    It travels as a note of the exception (PEP 678): a notebook shows it below the traceback, a command prints it.
-    """
+    """Add a note to a KeyboardInterrupt: what of the work inside is kept, and how to go on."""
     try:
         yield
     except KeyboardInterrupt as interrupt:

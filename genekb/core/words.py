@@ -94,10 +94,7 @@ def is_spike_in(name: str) -> bool:
 
 @lru_cache(maxsize=1 << 17)
 def singular(word: str) -> str:
-    """Fold a plural in lower case to its singular by its ending :cite:`harman1991suffixing`, any other word to itself.
-
-    Words of fewer than five letters, or with a digit, are left alone: they may be symbols of genes.
-    """
+    """Fold a plural to its singular by its ending :cite:`harman1991suffixing`; words that may be symbols stay."""
     if len(word) < _LEAST or not word.isalpha() or _NO_PLURAL.fullmatch(word):
         return word
     ending = next((ending for ending in _ENDINGS if word.endswith(ending)), "")

@@ -60,11 +60,7 @@ def sync(path: Path) -> None:
 
 
 def share_file(source: Path, target: Path) -> None:
-    """Give a file a second name by a hard link, or copy it where the disk has none; neither may be written in place.
-
-    What has the name ``target`` is replaced, never written into: it may be another file's second name. Whoever makes
-    the folder visible syncs it to disk.
-    """
+    """Give a file a second name by a hard link, or copy it where the disk has none; what has the name is replaced."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + TEMPORARY)
     part.unlink(missing_ok=True)
@@ -107,10 +103,7 @@ def write_arrays(arrays: "Mapping[str, np.ndarray]", path: Path, *, metadata: Ma
 
 
 def read_arrays(path: Path) -> "dict[str, np.ndarray]":
-    """Read arrays from safetensors.
-
-    Raises ``ValueError`` if it is damaged.
-    """
+    """Read arrays from safetensors; ``ValueError`` if it is damaged."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -152,10 +145,7 @@ def is_digest(text: str) -> bool:
 
 
 def find_clash(paths: Iterable[str]) -> str:
-    """Give the first path that a disk which ignores case would hold for one before it, or for its folder; else empty.
-
-    ``paths``: as :func:`is_plain_path` accepts them.
-    """
+    """Give the first plain path that a disk which ignores case would hold for one before, or its folder; else empty."""
     files: set[str] = set()
     folders: set[str] = set()
     for path in paths:

@@ -30,10 +30,7 @@ ENDINGS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def check_ending(path: Path, *kinds: str, any_other: bool = False, error: type[Exception] = OutputUnusable) -> None:
-    """Check that a file that is to be written has an ending of its kind, or of one of several; ``error`` if not.
-
-    ``any_other``: whether it may have one that no kind has, too.
-    """
+    """Check that an output has an ending of its kind, or of one of several; ``any_other``: or one that no kind has."""
     taken = {kind: ENDINGS[kind] for kind in kinds}
     is_free = any_other and not any(path.suffix in endings for endings in ENDINGS.values())
     if not is_free and not any(path.suffix in endings for endings in taken.values()):

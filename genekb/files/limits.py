@@ -29,10 +29,7 @@ def max_decompressed(n_bytes: int) -> int:
 
 
 def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
-    """Read a JSON file of bounded size.
-
-    Raises ``ValueError`` if it is too large, nested too deeply, not UTF-8 or no JSON.
-    """
+    """Read a JSON file of bounded size; ``ValueError`` if it is too large, nested too deeply, not UTF-8 or no JSON."""
     n_bytes = path.stat().st_size
     if n_bytes > max_bytes:
         raise ValueError(f"{n_bytes:,} bytes, {max_bytes:,} are allowed")
@@ -48,10 +45,7 @@ def parse_json(content: bytes) -> Any:
 
 
 def check_gzip(path: Path) -> None:
-    """Decompress a file once, keeping nothing, if it is named ``.gz``.
-
-    Raises ``ValueError`` if that is beyond the limits; ``OSError``, ``EOFError``, ``zlib.error`` if it is damaged.
-    """
+    """Decompress a file once, keeping nothing, if it is named ``.gz``; ``ValueError`` if that is beyond the limits."""
     if path.suffix != ".gz":
         return
     allowed, n_bytes = max_decompressed(path.stat().st_size), 0
@@ -62,10 +56,7 @@ def check_gzip(path: Path) -> None:
 
 
 def check_footer(path: Path, *, n_rows: int | None = None) -> None:
-    """Compare what the footer of a Parquet file declares with the limits, and with the number of rows if it is given.
-
-    Raises ``ValueError`` if it has another number of rows, decompresses beyond the limits, or there is no footer.
-    """
+    """Compare what a Parquet file's footer declares with the limits, and ``n_rows``; else ``ValueError``."""
     footer = pq.read_metadata(path)
     if n_rows not in {None, footer.num_rows}:
         raise ValueError(f"it has {footer.num_rows:,} rows, the manifest says {n_rows:,}")
@@ -74,10 +65,7 @@ def check_footer(path: Path, *, n_rows: int | None = None) -> None:
 
 
 def read_parquet(path: Path, *, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read columns of a file, all if None, and stop where they decompress beyond the limits.
-
-    Raises ``ValueError``, ``OSError``, ``pyarrow.ArrowException`` if they do, or the file is damaged.
-    """
+    """Read columns of a file, all if None; ``ValueError`` where they decompress beyond the limits."""
     check_footer(path)
     with pq.ParquetFile(path, memory_map=True) as file:
         names = file.schema_arrow.names if columns is None else list(columns)

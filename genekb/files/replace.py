@@ -37,13 +37,7 @@ class Target:
 
 
 def check_targets(targets: Iterable[Target], *, inputs: Iterable[Path] = (), overwrite: bool) -> None:
-    """Check that a command can write its outputs, before any work is done.
-
-    ``inputs``: files and folders that the command reads. ``overwrite``: whether what exists may be replaced. Raises
-    ``OutputUnusable`` if an output exists and may not be replaced, is a device, a pipe or a folder of other files, has
-    no folder to be written to, is an input or another output, or one of them would be replaced or damaged with the
-    other.
-    """
+    """Check before any work that outputs can be written, and harm no input or other; ``OutputUnusable``."""
     targets, inputs = list(targets), list(inputs)
     for target in targets:
         for path in inputs:
@@ -110,11 +104,7 @@ def _is_inside(path: Path, folder: Path) -> bool:
 
 @contextmanager
 def output(target: Target, *, overwrite: bool) -> Iterator[Path]:
-    """Give a temporary sibling to write to; it is renamed to the target if the block ends well, and removed if not.
-
-    Raises ``OutputUnusable`` if the target can never be written, see :func:`check_targets`, exists at the end, see
-    :func:`replace_atomically`, or the disk refuses it.
-    """
+    """Give a temporary sibling to write to; it is renamed to the target if the block ends well, and removed if not."""
     check_targets([target], overwrite=True)  # without overwrite, what exists is noticed at the end: no work is lost
     part = temporary_sibling(target.path, target.path.suffix)
     try:
@@ -137,8 +127,7 @@ def output(target: Target, *, overwrite: bool) -> Iterator[Path]:
 def temporary_sibling(path: Path, suffix: str = "") -> Path:
     """Give a hidden temporary name beside ``path`` that no other process uses.
 
-    What processes that were killed left beside it is removed: of this machine where no such process runs, of others
-    (a shared folder, a container) where nothing was written for a day.
+    What killed processes left beside it is removed: of other machines where nothing was written for a day.
     """
     _remove_left(path.parent, rf"\.{re.escape(path.name)}\.([A-Za-z0-9]*)-(\d{{1,9}})\.(?:part(?:\.\w+)?|old)", path)
     mine = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}.part{suffix}")
@@ -193,9 +182,8 @@ def _is_gone(left: Path, *, machine: str, process: int) -> bool:
 def replace_atomically(part: Path, path: Path, *, overwrite: bool) -> None:
     """Rename a finished file or folder to ``path``, synced to disk; with ``overwrite``, what has that name goes.
 
-    A file replaces another in one step; a folder that exists is put aside for the moment between two renames. Raises
-    ``OutputUnusable`` if ``path`` exists and may not be replaced, because another run wrote it meanwhile. The finished
-    result is then beside it, under a name that the message gives.
+    A folder that exists is put aside between two renames. ``OutputUnusable`` if another run wrote ``path`` meanwhile;
+    the result is then beside it, under a name that the message gives.
     """
     written = [*part.rglob("*")] if part.is_dir() else [part]
     if len(written) > _MANY and hasattr(os, "sync"):

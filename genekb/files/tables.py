@@ -71,11 +71,7 @@ def read_list(path: Path, what: str, *, error: type[Exception] = SourceUnusable)
 
 
 def read_rows(path: Path, what: str, *, error: type[Exception] = SourceUnusable) -> list[tuple[int, list[str]]]:
-    """Read the rows of a table that are not blank, each with the number of its line, see :func:`read_text`.
-
-    Commas are between the fields of a ``.csv`` and tabs else; where the first line has none, what it has of semicolons,
-    tabs and commas.
-    """
+    """Read the rows of a table that are not blank, with their lines; commas in a ``.csv``, else tabs."""
     text = read_text(path, what, error=error)
     first = next((line for line in text.split("\n") if line.strip() and line[0] != "#"), "")
     usual = "," if table_format(path) == ".csv" else "\t"
@@ -96,11 +92,7 @@ def read_table(path: Path, what: str, *, error: type[Exception] = SourceUnusable
 def write_table(
     path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]], *, digits: int = 10, overwrite: bool = False
 ) -> None:
-    """Write a table, see :func:`table_text`.
-
-    Raises ``OutputUnusable`` if the file exists and may not be replaced, cannot be written, or has not the ending of a
-    table.
-    """
+    """Write a table, see :func:`table_text`; ``OutputUnusable`` if that cannot be done."""
     check_ending(path, TABLE)
     with output(Target(path, makes_parents=True), overwrite=overwrite) as part:
         part.write_text(table_text(path, columns, rows, digits=digits), encoding="utf-8")

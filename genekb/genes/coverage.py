@@ -49,9 +49,7 @@ def measure_coverage(
 ) -> Coverage:
     """Measure how much of the names, and of their counts, has a text.
 
-    ``has_text``: (name,). ``counts``: (name,) sums over all cells; equal weights if left out. ``explain``: gives by
-    GeneID why it has no text, see :func:`explain_missing_texts`; called once. ``remedy``: of ambiguous names, see
-    :func:`remedy_of`.
+    ``has_text``: (name,). ``counts``: (name,) sums over all cells. ``explain``: gives by GeneID why it has no text.
     """
     n_names = len(resolution.names)
     weights = np.ones(n_names) if counts is None else np.asarray(counts, dtype=np.float64)

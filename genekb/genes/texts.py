@@ -109,10 +109,7 @@ def uncited(text: str, sentence: str) -> str:
 
 
 def prose_of(text: str) -> str:
-    """Give a text without the other designations at its end.
-
-    Many are names of clones and screens ("epididymis secretory protein Li 1"), which do not say what a gene does.
-    """
+    """Give a text without the other designations at its end, many of which are names of clones and screens."""
     return text.partition(f" {_PREFIX['designations']}")[0]
 
 
@@ -124,10 +121,7 @@ def text_id(text: str) -> TextID:
 def write_texts(
     genes: pa.Table, template: Template, terms: Mapping[int, Mapping[str, Sequence[str]]] | None = None
 ) -> pa.StringArray:
-    """Write the texts of genes, rows of :data:`genekb.schema.GENES`; null where no field is informative.
-
-    ``terms``: by GeneID, the lists ``go_terms``, ``generifs`` and ``functions``.
-    """
+    """Write the texts of genes, rows of :data:`genekb.schema.GENES`; null where no field is informative."""
     genes = genes.combine_chunks()
     names = dict.fromkeys((*template.head, *template.body, *template.fallback, *template.informative))
     fields = {name: _field(genes, name, terms or {}) for name in names}

@@ -98,11 +98,7 @@ def split_texts(texts: Sequence[str]) -> TextWords:
 
 
 def words_table(texts: pa.StringArray | pa.ChunkedArray, gene_ids: IntArray) -> pa.Table:
-    """Split texts into rows of :data:`genekb.schema.WORDS`.
-
-    Words are runs of ASCII letters and digits, in lower case; sentences and clauses are those of
-    :func:`genekb.core.words.split_sentences` and :func:`genekb.core.words.split_clauses`.
-    """
+    """Split texts into rows of :data:`genekb.schema.WORDS`: runs of ASCII letters and digits, in lower case."""
     starts = range(0, max(len(texts), 1), _ROWS_AT_ONCE)
     known: dict[int, int] = {}
     parts = [_split(_without_brackets(texts.slice(start, _ROWS_AT_ONCE)), known) for start in starts]
@@ -122,10 +118,7 @@ def words_table(texts: pa.StringArray | pa.ChunkedArray, gene_ids: IntArray) -> 
 
 
 def count_words(texts: pa.StringArray, wanted: Sequence[Sequence[str]]) -> IntArray:
-    """Count words of any script, runs of letters and digits, in each text: (text, word).
-
-    ``wanted``: for each word the spellings that count as it, in lower case.
-    """
+    """Count words of any script in each text: (text, word); ``wanted``: spellings of each, in lower case."""
     starts = range(0, max(len(texts), 1), _ROWS_AT_ONCE)
     return np.concatenate([_count(texts.slice(start, _ROWS_AT_ONCE), wanted) for start in starts])
 

@@ -73,11 +73,7 @@ def ask(
     client: "httpx.Client", method: str, url: str, headers: Mapping[str, str], *, absent: Collection[int] = (),
     refusal: str, content: bytes = b"",
 ) -> "Iterator[httpx.Response]":  # fmt: skip
-    """Send one request, and hold the answer open inside the block: all of a file, a range, or that a range is empty.
-
-    Raises ``Absent`` at a status of ``absent``; ``TryAgain`` if the server is busy or the connection failed or broke
-    off; ``NotAvailable``, with ``refusal``, which holds ``{status}``, if no other try can mend it.
-    """
+    """Send a request and hold the answer open; ``Absent`` at such a status, ``TryAgain`` or ``NotAvailable``."""
     import httpx
 
     address, login = without_login(url)

@@ -60,9 +60,8 @@ def download_resumable(
 ) -> None:
     """Bring one file to ``path``, over as many connections as it takes while they bring something.
 
-    ``connect``: asks for the rest after so many bytes. ``find_fault``: says what is wrong with a whole part, empty if
-    nothing is; a part that an earlier command began is then fetched once more. ``on_block``: called with the bytes that
-    came, those that are there, and all. Raises ``Damaged`` if the bytes are not the promised ones.
+    ``connect``: asks for the rest after so many bytes. ``find_fault``: says what is wrong with a part, ``Damaged``
+    if twice. ``on_block``: called with the bytes that came, those that are there, and all.
     """
     part = part_of(path)
     for _ in range(2 if part.exists() else 1):

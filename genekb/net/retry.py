@@ -47,10 +47,7 @@ class RetryPolicy:
             raise ValueError(f"jobs, tries and timeout must be positive, got {self}")
 
     def call(self, request: Callable[[], Answer], *, failure: str, hint: str = "run the same command again") -> Answer:
-        """Ask until an answer comes; the pauses double, with jitter, and are never shorter than the server asks for.
-
-        Raises ``NotAvailable``, which begins with ``failure`` and ends with ``hint``, if all tries raised ``TryAgain``.
-        """
+        """Ask until an answer comes; the pauses double, with jitter; ``NotAvailable`` if no try succeeds."""
         from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
         retrying = Retrying(

@@ -120,10 +120,7 @@ class TaskScore:
 
 
 def read_gene_terms(store: Store, vocabularies: Sequence[str] | None = None) -> tuple[GeneTerms, ...]:
-    """Read vocabularies of a store and :data:`NAME_FAMILY`; all that it has if left out.
-
-    Raises ``SourceUnusable`` if the store has no such vocabulary.
-    """
+    """Read vocabularies of a store and :data:`NAME_FAMILY`; all if left out; ``SourceUnusable`` for others."""
     found = {NAME_FAMILY: name_families(store.table("genes"))}
     table = store.table("annotations")
     for name in VOCABULARIES:
@@ -155,10 +152,7 @@ def score_gene_task(
     n_neighbors: int,
     rng: np.random.Generator,
 ) -> TaskScore | None:
-    """Score vectors on one vocabulary; None where too few of the genes have a term.
-
-    ``gene_ids``: ascending; row *i* of ``vectors`` is gene *i*. ``rng``: permutes the vectors and resamples genes.
-    """
+    """Score vectors of genes, ascending, on one vocabulary; None where too few of the genes have a term."""
     labeled, has_term = _label(gene_ids, terms)
     if len(labeled) <= n_neighbors:
         return None

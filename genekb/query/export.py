@@ -80,10 +80,7 @@ def vector_lineage(store: Store, encoder_id: str) -> dict[str, str]:
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """Read a list of genes, one a line, each once; of ``A+B``, a perturbation, both genes, and no gene of ``ctrl``.
-
-    Raises ``SourceUnusable`` if there is no such file, it is no text, or it names no gene.
-    """
+    """Read a list of genes, one a line, each once; of ``A+B``, a perturbation, both genes, and no gene of ``ctrl``."""
     parts = (part.strip() for line in read_list(path, "a list of genes") for part in line.split("+"))
     names = tuple(dict.fromkeys(part for part in parts if part and part not in _CONTROLS))
     if not names:
@@ -94,11 +91,7 @@ def read_names(path: Path) -> tuple[str, ...]:
 def named_vectors(
     store: Store, names: Sequence[str] | None = None, *, encoder: str | None = None, allow_missing: bool = False
 ) -> NamedVectors:
-    """Find the vectors of genes by name; of all genes by symbol, of equal symbols the lowest GeneID, if left out.
-
-    Raises ``SourceUnusable`` for names without a vector, which it lists, unless they may be missing; and if none has
-    one.
-    """
+    """Find vectors of genes by name, of all by symbol if left out; ``SourceUnusable`` for names without one."""
     encoder_id = store.gene_encoder_id(encoder)
     if names is None:
         return vectors_of(store, None, encoder=encoder_id).distinct()

@@ -220,10 +220,7 @@ def _made_at(path: Path) -> tuple[str, int]:
 
 
 def _judge_store(path: Path, wanted: _Wanted, *, n_newer: int) -> Removed | Left:
-    """Classify a superseded store: removed on request, if nothing else is in it.
-
-    ``n_newer``: stores of its name that were made later, the current one included.
-    """
+    """Classify a superseded store, of which ``n_newer`` are newer: removed on request, if nothing else is in it."""
     if path.name in wanted.pinned:
         return Left(path=path, reason=f"superseded, but pinned by {wanted.pinned[path.name]}")
     if wanted.n_newest is None:

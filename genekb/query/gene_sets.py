@@ -42,11 +42,7 @@ class SetName:
 
 
 def read_gene_sets(path: Path) -> dict[str, tuple[str, ...]]:
-    """Read gene sets by name: GMT, a table with columns ``set`` and ``gene``, a set a line, or a gene a line.
-
-    A set a line is its name and its genes, with commas, tabs or semicolons between. A list of genes is one set and is
-    named as its file. Raises ``SourceUnusable`` if the file cannot be read, or holds no set.
-    """
+    """Read sets by name: GMT, columns ``set`` and ``gene``, a set a line (name, genes), or one set, a gene a line."""
     kind = table_format(path)
     if kind == ".gmt":
         return {name: genes for name, _, genes in read_gmt(path)}
@@ -69,10 +65,7 @@ def read_gene_list(path: Path) -> tuple[str, ...]:
 
 
 def read_universe(path: Path) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
-    """Read the genes that sets were chosen from, and their expression if a table has a column ``expression``.
-
-    Raises ``SourceUnusable`` if the file cannot be read, holds no gene, or an expression that is no finite number.
-    """
+    """Read the genes that sets were chosen from, and their expression if a table has a column ``expression``."""
     if table_format(path) not in _TABLES:
         return read_gene_list(path), None
     table = read_table(path, "a table of genes")
@@ -93,10 +86,7 @@ def read_universe(path: Path) -> tuple[tuple[str, ...], tuple[float, ...] | None
 
 
 def read_gmt(path: Path) -> list[tuple[str, str, tuple[str, ...]]]:
-    """Read name, description and genes of each set of a GMT file, columns set apart by tabs.
-
-    Raises ``SourceUnusable`` if it cannot be read, a line lacks a column, a name comes twice, or there is no set.
-    """
+    """Read name, description and genes of each set of a GMT file, columns set apart by tabs."""
     rows: dict[str, tuple[str, str, tuple[str, ...]]] = {}
     for number, line in enumerate(read_text(path, "a GMT file").split("\n"), start=1):
         if not line.strip():
@@ -116,12 +106,7 @@ def read_gmt(path: Path) -> list[tuple[str, str, tuple[str, ...]]]:
 
 
 def read_vocabulary(path: Path) -> tuple[SetName, ...]:
-    """Read names of gene sets: those of a GMT file, a table's column ``name``, or a name a line.
-
-    Of GMT names (``HALLMARK_TNFA_SIGNALING_VIA_NFKB``) an encoder reads the words, without the first one where all
-    names share it. A table may have identifiers in a column ``set_id`` or ``id``. Raises ``SourceUnusable`` if the
-    file cannot be read, or holds no name.
-    """
+    """Read names of gene sets: those of a GMT file, read as words, of a table's column ``name``, or a name a line."""
     kind = table_format(path)
     table = read_table(path, "a table of names") if kind in _TABLES else None
     if kind == ".gmt":
@@ -148,12 +133,7 @@ def stored_vocabulary(store: Store) -> tuple[SetName, ...]:
 
 
 def shared_phrases(texts: Sequence[str], *, left_out: frozenset[str] = frozenset()) -> list[str]:
-    """Words and phrases of up to four words that two texts or more, and a tenth of them, hold; sorted.
-
-    A phrase replaces a part of it that hardly more texts hold: "natural killer", not "natural".
-
-    ``left_out``: sentences that are not looked at.
-    """
+    """Words and phrases of up to four words that two texts or more, and a tenth of them, hold; sorted."""
     counts = Counter(phrase for text in texts for phrase in set(_phrases(text, left_out)))
     least = max(_MIN_TEXTS, _MIN_SHARE * len(texts))
     kept = {phrase: count for phrase, count in counts.items() if count >= least}

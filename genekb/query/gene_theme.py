@@ -79,10 +79,7 @@ def coherence(sums: Float[np.ndarray, "*draw dim"], *, n: int) -> Float[np.ndarr
 def draw_sets(
     universe: Universe, counts: tuple[int, ...], *, n_random: int, seed: int
 ) -> tuple[Float[np.ndarray, " draw"], Float[np.ndarray, "some_draw dim"]]:
-    """Draw random sets with so many genes of each stratum: coherence of all, and mean vectors of the first of them.
-
-    What is drawn follows from the counts and the seed.
-    """
+    """Draw random sets with so many genes of each stratum: coherence of all, and mean vectors of the first of them."""
     rng = np.random.default_rng([seed, _GENES, *counts])
     pools = [(np.flatnonzero(universe.strata == stratum), count) for stratum, count in enumerate(counts) if count]
     n = sum(counts)

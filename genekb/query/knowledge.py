@@ -44,42 +44,13 @@ def knowledge_vectors(
     words: Sequence[str] = (),
     progress: Callable[[int], None] | None = None,
 ) -> KnowledgeVectors:
-    """Give the vectors of genes, or those of a control that lacks part of what a text says.
+    """Give the vectors of genes, or those of a control that lacks part of what a text says, of the same genes.
 
-    A control is made for the genes that have a vector by the encoder, so that it is compared on the same genes; what a
-    gene gets does not depend on which others are asked for.
-
-    Parameters
-    ----------
-    store, encoder
-        Opened store, and an encoder of it as for :meth:`genekb.store.reader.Store.encoder_id`.
-    knowledge
-        ``real``: the encoder's vectors. ``shuffled``: each gene has the vector of another gene. ``name``: the full name
-        alone, without symbol and summary, read by the same encoder. ``symbol``: characters of the symbol, TF-IDF of
-        1- to 3-grams within its bounds and SVD, at most 256 dimensions. ``random``: isotropic directions. ``masked``:
-        the text without what may hold the answer: symbols of all genes, the words of the gene's own names, and
-        ``words``; read by the same encoder, annotations in a mix as they are.
-    gene_ids
-        Genes to give, repeats allowed; all with a vector, ascending, if left out.
-    seed
-        Of ``shuffled`` and ``random``.
-    words
-        Of ``masked``: words, in any case, that are deleted from all texts, such as those of the terms of a task.
-    progress
-        Called with the number of texts read, after each batch of ``name`` and ``masked``.
-
-    Raises
-    ------
-    NotAvailable
-        If the store has no such encoder, or ``name`` is asked of one that was imported or is not on this machine.
-    ValueError
-        If ``knowledge`` is none of these; ``none`` has no vectors.
-
-    Examples
-    --------
-    >>> found = knowledge_vectors(kb, "wcp-32", knowledge="name", gene_ids=[915, 931])
-    >>> found.vectors.shape, found.missing
-    ((2, 32), array([], dtype=int64))
+    ``real``: the encoder's vectors. ``shuffled``: each gene has the vector of another gene. ``name``: the full name
+    alone, read by the same encoder. ``symbol``: characters of the symbol, TF-IDF of 1- to 3-grams within its bounds and
+    SVD, at most 256 dimensions. ``random``: isotropic directions. ``masked``: the text without symbols of all genes,
+    the words of the gene's own names, and ``words``; annotations in a mix as they are. What a gene gets does not depend
+    on which others are asked for. ``NotAvailable`` if the encoder reads no names, or is not on this machine.
     """
     if knowledge not in KNOWLEDGE:
         raise ValueError(f"knowledge {knowledge!r} has no gene vectors; use one of {', '.join(KNOWLEDGE)}")

@@ -143,21 +143,13 @@ def name_sets(
     config: NameSetConfig | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> SetNaming:
-    """Name gene sets by the texts of their genes; a set without a common theme is left unnamed.
+    """Name gene sets by the texts of their genes, see :func:`name_set`; one without a common theme is left unnamed.
 
     A set has a common theme if the vectors of its genes are nearer to each other (mean cosine of the pairs, the mean of
     the universe removed) than those of random sets of the same size. Names are ranked by the mean similarity of the
     genes, standardized over the universe, as a random set of that size has it. Genes that are near to the others carry
-    the theme; of a set that only in part has one, they are that part. Which genes a GO term annotates is not used.
-
-    Arguments are those of :func:`name_set`, and: ``vocabulary``: names, or ``phrases``: words and phrases that two
-    texts or more, and a tenth of them, share. ``universe``: without one, random sets are drawn with as many genes of
-    each third of text length, and with one genes of a set that are not among them are left out. ``expression``: a value
-    of each gene of the universe, any unit: random sets are drawn with as many genes of each tenth. ``progress``: called
-    with the number of names read, after each batch. Names, genes, sentences and p values are the same for the same
-    arguments. Raises ``SourceUnusable`` if no gene of the sets is known, or the universe has fewer than 20 genes with a
-    text; ``SpeciesMismatch`` if the genes are those of another species; ``NotAvailable`` if the encoder is not on this
-    machine, or reads no text; ``ValueError`` if ``expression`` is not finite, or not of each gene of a universe.
+    the theme. ``vocabulary``: names, or ``phrases`` of the texts. ``universe``: without one, random sets have as many
+    genes of each third of text length. ``expression``: random sets have as many genes of each tenth of it.
     """
     settings = config or NameSetConfig()
     check_expression(universe, expression)
@@ -215,10 +207,7 @@ def reading_encoder(store: Store) -> str:
 def _sorted_genes(
     set_name: str, genes: Genes, found: Mapping[str, int], *, row_of: Mapping[int, int], with_vector: IntArray
 ) -> tuple[NamedSet, IntArray]:
-    """Sort the genes of a set by what is known of them: a set without a name, and rows of the universe, ascending.
-
-    ``others`` are the genes of the rows, in their order; a gene that is named twice counts once.
-    """
+    """Sort the genes of a set by what is known of them: a set without a name, and rows of the universe, ascending."""
     names: dict[int, str] = {}
     left: dict[str, list[str]] = {"unknown": [], "without_text": [], "outside": []}
     for name in dict.fromkeys(map(str, genes)):
@@ -325,10 +314,7 @@ _TABLE: Final = (
 
 
 def write_names(found: SetNaming, path: Path, *, overwrite: bool = False) -> None:
-    """Write a row for each set to a table: genes are set apart by blanks, all else by semicolons.
-
-    Raises ``OutputUnusable`` if the file exists, and may not be replaced.
-    """
+    """Write a row for each set to a table: genes are set apart by blanks, all else by semicolons."""
     rows = [
         (
             *(one.set_name, one.name, one.names[0].name_id if one.name else "", one.names[0].z if one.name else None),

@@ -114,12 +114,7 @@ def pull_named(
 
 
 def pull_store(address: Address, config: PullConfig | None = None, *, home: Path | None = None) -> Transfer:
-    """Bring a store to a home, or go on with a pull that was interrupted.
-
-    Raises ``NotAvailable`` if the location cannot be reached, or has no such store, version or encoder; what has
-    arrived is kept; ``StoreCorrupt`` if it gives other bytes than promised, another digest than asked for, or no valid
-    signature.
-    """
+    """Bring a store to a home, or go on with a pull that was interrupted; ``StoreCorrupt`` if it is not as promised."""
     config = config or PullConfig()
     with open_version(address, head=MANIFEST, retry=config.retry) as version:
         return _Pull(version=version, config=config).run(find_home(home) / "stores")

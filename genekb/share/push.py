@@ -86,13 +86,7 @@ def push_store(
     allow_licence: Sequence[str] = (),
     retry: RetryPolicy | None = None,
 ) -> Transfer:
-    """Copy a store to a location, or go on with a push that was interrupted.
-
-    ``encoders``: ids or names of the encoders to push; all if empty. ``allow_licence``: sources that may be shared
-    though their licence is not stated, or not free, such as a ``.gmt`` of KEGG. Raises ``SourceUnusable`` if the store
-    has others of that kind; ``NotAvailable`` if access is refused, or an encoder is not here; ``StoreCorrupt`` if the
-    store is damaged: damage is not shared.
-    """
+    """Copy a store to a location; ``SourceUnusable`` for a licence that is not free nor in ``allow_licence``."""
     check_licences(store.manifest, allow_licence)
     return _collect(store, address, encoders).send(address, retry=retry or RetryPolicy())
 

@@ -122,16 +122,10 @@ class Remote(Protocol):
         """Address as it may be shown and recorded: without user, password and query."""
 
     def read(self, path: str, *, start: int = 0) -> Iterator[bytes]:
-        """Give the bytes of a file from ``start`` on, block by block; none if the file ends there.
-
-        Raises ``Absent`` if there is no such file; ``TryAgain`` if the connection failed or broke off.
-        """
+        """Give the bytes of a file from ``start`` on in blocks; ``Absent`` if there is none, else ``TryAgain``."""
 
     def write(self, local: Path, path: str, *, sha256: str = "") -> bool:
-        """Write a file whole or not at all; give whether it was written.
-
-        ``sha256``: of the file, which is not written where these bytes lie already; empty: it is always written.
-        """
+        """Write a file whole or not at all, unless one with this ``sha256`` is there; give whether it was."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -99,10 +99,7 @@ def file_fault(path: Path, file: StoredFile, *, only_size: bool = False) -> str:
 
 
 def check_files(folder: Path, manifest: Manifest, *, prefix: str = "", only_size: bool = False) -> None:
-    """Compare the files whose path starts with ``prefix`` with the manifest.
-
-    Raises ``StoreCorrupt`` if one is missing or differs, or decompresses beyond :mod:`genekb.files.limits`.
-    """
+    """Compare the files whose path starts with ``prefix`` with the manifest; ``StoreCorrupt`` if one differs."""
     for file in files_here(folder, manifest):
         if not file.path.startswith(prefix):
             continue
@@ -127,10 +124,7 @@ def _refused(path: Path) -> Iterator[None]:
 
 
 def read_columns(path: Path, schema: pa.Schema) -> pa.Table:
-    """Read the columns of a schema from a Parquet file of a store, within :mod:`genekb.files.limits`.
-
-    Raises ``StoreCorrupt`` if the file cannot be read, or a column is missing, of another type or has gaps.
-    """
+    """Read the columns of a schema from a store's Parquet file; ``StoreCorrupt`` if they are not so."""
     with _refused(path):
         found = pq.read_schema(path)
         for field in schema:

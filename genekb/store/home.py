@@ -63,10 +63,8 @@ def current_folder(name_folder: Path) -> Path | None:
 def find_store(reference: str | Path, home: Path | None = None) -> Path:
     """Find a store's folder by path, ``NAME@RELEASE``, ``NAME`` (the newest release) or digest (8 digits or more).
 
-    ``NAME@..DATE`` is the newest release up to a date, for knowledge that precedes an experiment.
-
-    A name that the project's ``genekb.lock`` pins means the pinned digest. Raises ``NotAvailable`` if no store, or
-    several, match.
+    ``NAME@..DATE`` is the newest release up to a date. A name that the project's ``genekb.lock`` pins means the pinned
+    digest. Raises ``NotAvailable`` if no store, or several, match.
     """
     as_path = Path(reference).expanduser()
     if (as_path / MANIFEST).is_file():

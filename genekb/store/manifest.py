@@ -85,10 +85,7 @@ class Manifest:
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
     def content_id(self, encoder_id: str = "") -> str:
-        """Identify what a result depends on: ``TABLES:VECTORS``, 16 hex digits each, from the digests of files.
-
-        It covers genes, names, texts and the files of one encoder; without that, the second part is empty.
-        """
+        """Identify the genes, names, texts, and vectors of an encoder: ``TABLES:VECTORS``, 16 hex digits each."""
         tables = [file for file in self.files if file.path in _TABLES_OF_TEXTS]
         vectors = [file for file in self.files if encoder_id and is_of(file, encoder_id)]
         return f"{_content_digest(tables)}:{_content_digest(vectors)}"
@@ -142,11 +139,7 @@ def _content_digest(files: Iterable[StoredFile]) -> str:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read and check a manifest, the schema version first.
-
-    Raises ``StoreCorrupt`` if it is missing, damaged, or holds a name or path that is not plain
-    (:mod:`genekb.files.atomic`); ``SchemaMismatch`` if its schema version is unknown.
-    """
+    """Read and check a manifest; ``StoreCorrupt`` if it is damaged, ``SchemaMismatch`` if of an unknown version."""
     path = folder / MANIFEST
     if not path.is_file():
         raise StoreCorrupt(f"{folder} is no store: it has no {MANIFEST}; `genekb info` shows the stores of a home")
@@ -195,11 +188,7 @@ def _checked(content: dict[str, Any]) -> Manifest:
 
 
 def _check_shape(value: Any, shape: Shape, name: str = "manifest") -> None:
-    """Raise ``ValueError`` for the first part of parsed JSON that has another shape.
-
-    ``shape``: a type; a list of one shape, that of each item; or an object of needed keys, ``...`` meaning every key.
-    Whole numbers must not be negative. ``name``: of the value.
-    """
+    """Raise ``ValueError`` for JSON of another shape: a type, ``[item]``, or needed keys (``...``: all)."""
     needed = shape if isinstance(shape, type) else type(shape)
     is_of_type = isinstance(value, needed) and not (needed is int and isinstance(value, bool))
     if not is_of_type:

@@ -162,13 +162,7 @@ def search_genes(
     A semantic search ranks by exact cosine, a keyword search by BM25 :cite:`robertson2009bm25`. Several rankings are
     joined by a weighted sum of their scores, each as a share of the best: .7 of keywords, .3 of the encoders; and .5 of
     the cosine with the mean vector of the first three genes of that sum :cite:`rocchio1971feedback`. With keywords, a
-    gene that the query names comes first. For a vector no encoder is opened.
-
-    ``encoders``: as for :meth:`genekb.Store.encoder_id`; if left out, the first of the store that can encode a query on
-    this machine, without controls and remote ones. ``taxon``, ``gene_type``: only genes of this NCBI taxonomy
-    identifier or type. Raises ``SourceUnusable`` if the query holds no word, or no gene is of the taxon or type;
-    ``NotAvailable`` if a named encoder, or in a semantic search all, cannot be used; ``ValueError`` for encoders in a
-    keyword search, a query of more than 2,000 characters, or a vector of another length than those of the encoder.
+    gene that the query names comes first. If no encoder is named, the first that can encode a query on this machine.
     """
     if not isinstance(query, str):
         return _search_vector(

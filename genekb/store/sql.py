@@ -94,10 +94,7 @@ def open_database(folder: Path, manifest: Manifest) -> duckdb.DuckDBPyConnection
 
 
 def _add_vectors(database: duckdb.DuckDBPyConnection, encoder_id: str, *, paths: list[str], manifest: Manifest) -> str:
-    """Add the view of an encoder: ``vectors_`` and its short name, or its id where two share the name.
-
-    Gives what selects its vectors with their genes, for the view of all encoders; empty where it was not pulled.
-    """
+    """Add the view of an encoder by its short name, or its id; give what selects its vectors with their genes."""
     parts = [path for path in paths if path.startswith(f"embeddings/{encoder_id}/part-")]
     if not parts:
         return ""
@@ -118,11 +115,7 @@ def _add_vectors(database: duckdb.DuckDBPyConnection, encoder_id: str, *, paths:
 
 
 def run_query(database: duckdb.DuckDBPyConnection, query: str, *, dates_as_text: bool = False) -> pa.Table:
-    """Run one statement that reads; Ctrl-C stops it.
-
-    ``dates_as_text``: Python has no infinite dates, none BC and none beyond 9999. Raises ``SourceUnusable`` if the
-    query is wrong, writes, reads outside the store, or needs too much memory.
-    """
+    """Run one statement that reads; Ctrl-C stops it. Python has no dates BC or beyond 9999: ``dates_as_text``."""
     # DuckDB handles signals only after a result: it runs in a thread, so that this one gets Ctrl-C.
     with database.cursor() as connection, ThreadPoolExecutor(1) as worker:
         future = worker.submit(_run, connection, query, dates_as_text=dates_as_text)

@@ -51,10 +51,7 @@ class GeneVectorSelection:
     def named(
         self, resolution: Resolution, *, encoder_id: str, on_missing: OnMissing, where: str
     ) -> "GeneVectorSelection":
-        """Give the rows the names that were resolved to them, and do with those without a vector what was asked for.
-
-        ``where``: the store, for messages. Raises ``SourceUnusable`` under ``raise``.
-        """
+        """Name the rows by what was resolved to them, and do with those without a vector what was asked for."""
         symbols, is_usable = resolution.names, self.has_vector & np.any(self.vectors, axis=1)
         missing = {
             symbols[at]: f"no vector by {encoder_id}" if resolution.gene_ids[at] else str(resolution.status[at])
@@ -148,10 +145,7 @@ def open_vectors(folder: Path, manifest: Manifest, encoder_id: str, *, makes_cac
 
 
 def read_vectors(folder: Path, manifest: Manifest, encoder_id: str) -> VectorTable:
-    """Read the vectors of an encoder from its Parquet files.
-
-    Raises ``StoreCorrupt`` if a file is damaged, or a text has no vector.
-    """
+    """Read the vectors of an encoder from its Parquet files."""
     recipe = manifest.recipe(encoder_id)
     key = manifest.kind(encoder_id).keyed_by
     check_files(folder, manifest, prefix=f"embeddings/{encoder_id}/")

@@ -35,10 +35,7 @@ class Verification:
 
 
 def verify_store(folder: Path) -> Verification:
-    """Check the manifest's digest, every file's size and SHA-256, every text's id, every vector and the cache.
-
-    Raises ``StoreCorrupt``, ``SchemaMismatch`` if the manifest is damaged; faults of files are returned.
-    """
+    """Check the manifest's digest, every file's size and SHA-256, every text's id, every vector and the cache."""
     manifest = read_manifest(folder)
     faults = _file_faults(folder, manifest)
     n_vectors = 0

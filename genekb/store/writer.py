@@ -69,10 +69,7 @@ def _path(field: pa.Field) -> str:
 
 
 def write_vectors(columns: Mapping[str, list[str] | IntArray], vectors: FloatArray, *, path: Path, dtype: str) -> None:
-    """Write one shard of vectors.
-
-    ``columns``: of :func:`genekb.schema.embeddings` but the vectors, keys ascending. ``vectors``: (key, dim).
-    """
+    """Write one shard of vectors (key, dim); ``columns``: the others of the schema, keys ascending."""
     key: Literal["text_id", "gene_id"] = "text_id" if "text_id" in columns else "gene_id"
     table_schema = schema.embeddings(vectors.shape[1], dtype, key=key)
     vector = schema.vector_column(vectors.astype(np.dtype(dtype))).cast(table_schema.field("vector").type)

@@ -59,10 +59,7 @@ def _kernel_of(cosines: np.ndarray) -> Float32[np.ndarray, "row other"]:
 def score_rounds(
     points: Points, has_term: Bool[np.ndarray, " row"], rounds: Sequence[Round], *, seed: int = 0
 ) -> float:
-    """Mean AUROC of the rounds of a term that have both classes where it is trained and where it is scored; else NaN.
-
-    ``seed``: draws landmarks where more than :data:`MOST_EXACT` rows are trained on.
-    """
+    """Mean AUROC of the rounds of a term that train and score both classes; else NaN. ``seed`` draws landmarks."""
     from sklearn.metrics import roc_auc_score
 
     usable = [each for each in rounds if _has_both(has_term[each.train]) and _has_both(has_term[each.scored])]

@@ -77,38 +77,10 @@ def compare_tasks(
     """Score vectors on the tables of a folder by class-balanced kernel ridge regression.
 
     Nothing is chosen: the kernel exp(-2 (1 - cosine)) and the penalty 3 serve every term and encoder, so that the parts
-    called ``test`` are scored and not used otherwise.
-
-    Parameters
-    ----------
-    stores
-        The first resolves names of genes; another one, such as an older release, is scored on the same genes.
-    folder
-        Tables, see :func:`genekb.query.tasks.tables.read_tasks`, and if there is one ``published.tsv``.
-    encoders
-        As for :meth:`genekb.store.reader.Store.encoder_id`; all that are here if left out.
-    knowledge
-        What vectors may know, see :func:`genekb.query.knowledge.knowledge_vectors`; if left out,
-        :data:`DEFAULT_KNOWLEDGE`, without what an encoder cannot give, which is reported.
-    scored_on
-        ``test``: trained on all folds. ``inner``: each fold scored by the others, ``test`` left alone.
-    seed
-        Of controls and intervals.
-    progress
-        Called with what is done, how much of it, and of how much: tasks, and names that an encoder reads.
-
-    Raises
-    ------
-    SourceUnusable
-        If a table is not right, or no task can be scored.
-    NotAvailable
-        If a store has no such encoder, or an encoder cannot give a control that was asked for.
-
-    Examples
-    --------
-    >>> found = compare_tasks([kb], Path("tasks"), encoders=["wcp"])  # doctest: +SKIP
-    >>> [(row.task, row.knowledge, round(row.auroc, 3)) for row in found.rows]  # doctest: +SKIP
-    [('go', 'real', 0.891), ('go', 'shuffled', 0.506)]
+    called ``test`` are scored and not used otherwise. ``stores``: the first resolves names of genes; others, such as an
+    older release, are scored on the same genes. ``knowledge``: if left out, :data:`DEFAULT_KNOWLEDGE`. ``scored_on``:
+    ``test``: trained on all folds. ``inner``: each fold scored by the others, ``test`` left alone. Raises
+    ``SourceUnusable`` if a table is not right, ``NotAvailable`` if an encoder, or a control of it, is not there.
     """
     tasks, tables_left = read_tasks(folder, stores[0])
     notes = [f"{name}: {why}" for name, why in tables_left.items()]
@@ -315,10 +287,7 @@ def best_published(rows: Sequence[TaskRow], *, n_best: int) -> list[TaskRow]:
 
 
 def read_published(folder: Path, tasks: Sequence[str]) -> tuple[TaskRow, ...]:
-    """Read ``published.tsv``: a row an embedding, a column a task, with what was compared behind its name.
-
-    Raises ``SourceUnusable`` if it has no column ``embedding``, or a figure is no number in [0, 1].
-    """
+    """Read ``published.tsv``: a row an embedding, a column a task, with what was compared behind its name."""
     path = next(filter(Path.is_file, (folder / f"{PUBLISHED}.tsv{ending}" for ending in ("", ".gz"))), None)
     if path is None:
         return ()

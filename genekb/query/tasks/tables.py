@@ -60,10 +60,7 @@ class GeneTask:
 
 
 def read_tasks(folder: Path, store: Store) -> tuple[tuple[GeneTask, ...], dict[str, str]]:
-    """Read the tables ``NAME.tsv`` or ``NAME.tsv.gz`` of a folder, and why others of it were left out.
-
-    Raises ``SourceUnusable`` if the folder has no table of a task, or one of them is not right.
-    """
+    """Read the tables ``NAME.tsv`` or ``NAME.tsv.gz`` of a folder, and why others of it were left out."""
     if not folder.is_dir():
         raise SourceUnusable(f"{folder} is not a folder; give `tasks` a folder of tables NAME.tsv with {_NEEDED}")
     tasks, left_out = [], {}
@@ -101,11 +98,7 @@ def _gene_columns(header: Sequence[str]) -> tuple[str, ...]:
 
 
 def read_task(path: Path, store: Store) -> GeneTask:
-    """Read one table.
-
-    Raises ``SourceUnusable`` if a label is neither 0 nor 1, a GeneID is no number, a gene has two labels for a term, or
-    no name is known.
-    """
+    """Read one table; ``SourceUnusable`` for labels other than 0 and 1, two of a gene, or no name that is known."""
     header = read_header(path)
     if twice := {name for name in header if header.count(name) > 1}:
         raise SourceUnusable(f"{path} has the column {min(twice)!r} twice; keep one")
@@ -200,11 +193,7 @@ def hash_folds(gene_ids: Int[np.ndarray, " gene"]) -> StrArray:
 
 
 def _rounds_in_turn(folds: StrArray, *, has_test: bool) -> Mapping[ScoredOn, tuple[Round, ...]]:
-    """Score ``test`` by all folds, else each fold by the others; and each fold by those without both.
-
-    ``folds``: (row, member) of its genes. Pairs within a fold are scored, those without a gene of it trained on; others
-    are not used.
-    """
+    """Score ``test`` by all folds, else each fold by the others: pairs within it, trained without a gene of it."""
 
     def scored(fold: str, *left: str) -> Round:
         is_trained = np.isin(folds, [fold, *left], invert=True).all(axis=1)
@@ -217,10 +206,7 @@ def _rounds_in_turn(folds: StrArray, *, has_test: bool) -> Mapping[ScoredOn, tup
 
 
 def _rounds_of_folds(parts: Mapping[str, StrArray]) -> Mapping[ScoredOn, tuple[Round, ...]]:
-    """Give the rounds of columns that say of each pair ``test``, ``-`` (not used) or ``train:abc``.
-
-    a, b, c: the part of the pair in each inner round: ``t`` trained, ``v`` scored, ``.`` not used.
-    """
+    """Give rounds of columns of ``test``, ``-`` (not used), ``train:abc``: t trained, v scored inside."""
     test = tuple(Round(train=np.char.startswith(part, "train"), scored=part == TEST) for part in parts.values())
     return {"test": test, "inner": tuple(each for part in parts.values() for each in _inner_rounds(part))}
 
