@@ -128,10 +128,9 @@ def _is_short(error: BaseException) -> bool:
 def _has_memory() -> bool:
     """Whether there is memory for a large chunk of an array."""
     try:
-        bytearray(_CHUNK_BYTES)
+        return bool(bytearray(_CHUNK_BYTES))
     except MemoryError:
         return False
-    return True
 
 
 @contextmanager

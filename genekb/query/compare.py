@@ -160,14 +160,16 @@ def score_gene_task(
     permuted = rng.permutation(len(labeled))  # gene i gets the vector of gene permuted[i]
     shuffled = np.argsort(permuted)[neighbors[permuted]]
     fractions, fractions_shuffled = _fractions(has_term, neighbors), _fractions(has_term, shuffled)
+    n_genes = len(labeled)
+    n_sharing = sum((has_term[block] @ has_term.T).nnz for block in blocks(n_genes, width=n_genes)) - n_genes
     low, high = resampled_interval(fractions - fractions_shuffled, rng, n_resampled=N_RESAMPLED)
     return TaskScore(
-        n_genes=len(labeled),
+        n_genes=n_genes,
         n_terms=has_term.shape[1],
         n_neighbors=n_neighbors,
         knn_share=float(fractions.mean()),
         shuffled=float(fractions_shuffled.mean()),
-        chance=_chance(has_term),
+        chance=float(n_sharing / (n_genes * (n_genes - 1))),
         gain=float((fractions - fractions_shuffled).mean()),
         gain_low=low,
         gain_high=high,
@@ -193,13 +195,6 @@ def _fractions(has_term: sp.csr_matrix, neighbors: Int[np.ndarray, "gene neighbo
     """Fraction of each gene's neighbors that share a term with it."""
     shared = [np.asarray(has_term.multiply(has_term[column]).sum(axis=1)).ravel() > 0 for column in neighbors.T]
     return np.asarray(np.mean(shared, axis=0), dtype=np.float64)
-
-
-def _chance(has_term: sp.csr_matrix) -> float:
-    """Mean fraction of all other genes that share a term with a gene."""
-    n_genes = has_term.shape[0]
-    n_sharing = sum((has_term[block] @ has_term.T).nnz for block in blocks(n_genes, width=n_genes)) - n_genes
-    return float(n_sharing / (n_genes * (n_genes - 1)))
 
 
 def _accuracy(has_term: sp.csr_matrix, neighbors: Int[np.ndarray, "gene neighbor"]) -> float:

@@ -33,6 +33,11 @@ def doctor(*, home: str | Path | None = None) -> dict[str, Any]:
     packages = sorted({package for package, _ in EXTRAS.values()} | {"numpy", "pyarrow", "duckdb"})
     found = {package: installed_version(package) for package in ("genekb-cellmodel", *packages)}
     where = find_home(None if home is None else Path(home))
+    gpus = []
+    if is_installed("torch"):
+        import torch
+
+        gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -40,18 +45,10 @@ def doctor(*, home: str | Path | None = None) -> dict[str, Any]:
         "extras": {extra: {"is_here": not lacking, "lacks": lacking} for extra, lacking in sorted(extras.items())},
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory": available_memory(),
-        "gpus": _gpus(),
+        "gpus": gpus,
         "home": str(where),
         "stores": [_examined(folder) for folder in list_store_folders(where)],
     }
-
-
-def _gpus() -> list[str]:
-    if not is_installed("torch"):
-        return []
-    import torch
-
-    return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
 
 
 def _examined(folder: Path) -> dict[str, Any]:

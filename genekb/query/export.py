@@ -170,7 +170,8 @@ def export_store(
     if kind in {"json", "word2vec"}:
         found = every.distinct()
     for file in beside:  # before the matrix, which is never without its list of genes
-        _write_rows(file, [("gene_id", "symbol"), *_ids_and_names(found)], delimiter="\t", overwrite=overwrite)
+        rows = zip(found.gene_ids.tolist(), found.names, strict=True)
+        _write_rows(file, [("gene_id", "symbol"), *rows], delimiter="\t", overwrite=overwrite)
     with _opened(path, overwrite=overwrite) as part:
         _WRITERS[kind](found, part)
     return ExportResult(
@@ -180,10 +181,6 @@ def export_store(
         n_without_vector=0 if gene_ids is None else len(gene_ids) - len(every.names),
         n_duplicate_symbols=len(every.names) - len(found.names),
     )
-
-
-def _ids_and_names(found: NamedVectors) -> Iterator[tuple[int, str]]:
-    return zip(found.gene_ids.tolist(), found.names, strict=True)
 
 
 def _opened(path: Path, *, overwrite: bool) -> AbstractContextManager[Path]:

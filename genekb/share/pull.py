@@ -184,7 +184,13 @@ class _Pull:
         wanted = find_encoders(manifest, self.config.encoders, where=self.version.remote.name)
         missing = [file for file in manifest.files if file_fault(target / file.path, file)]
         tables = [file for file in missing if not file.path.startswith("embeddings/")]
-        _check_space(missing, staging)
+        needed = sum(file.n_bytes for file in missing if size_on_disk(staging / file.path) != file.n_bytes)
+        free = disk_usage(staging.parent).free
+        if needed > free:
+            raise NotAvailable(
+                f"{staging.parent} has {free:,} bytes free, {needed:,} are to come; free space, choose another `home`, "
+                "or pull fewer encoders (`encoder`)"
+            )
         n_bytes = self._bring(tables, staging)
         for key in (key for key in manifest.encoders if key in here or key in wanted):
             try:
@@ -234,17 +240,6 @@ def files_with(manifest: Manifest, encoders: Collection[str]) -> tuple[StoredFil
     """Files of a store, but those of other encoders."""
     left = [key for key in manifest.encoders if key not in encoders]
     return tuple(file for file in manifest.files if not any(is_of(file, key) for key in left))
-
-
-def _check_space(files: Sequence[StoredFile], staging: Path) -> None:
-    """Refuse before the first byte what cannot fit."""
-    needed = sum(file.n_bytes for file in files if size_on_disk(staging / file.path) != file.n_bytes)
-    free = disk_usage(staging.parent).free
-    if needed > free:
-        raise NotAvailable(
-            f"{staging.parent} has {free:,} bytes free, {needed:,} are to come; free space, choose another `home`, or "
-            "pull fewer encoders (`encoder`)"
-        )
 
 
 def _mend(staging: Path, target: Path) -> None:

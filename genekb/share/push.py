@@ -16,7 +16,7 @@ from genekb.share.pull import files_with, find_encoders
 from genekb.share.remotes import Address, parse_address
 from genekb.share.transfer import Artifact, Transfer
 from genekb.store.files import absent_encoders, check_files
-from genekb.store.manifest import MANIFEST, SIGNATURE, Manifest
+from genekb.store.manifest import MANIFEST, SIGNATURE
 from genekb.store.reader import Store
 from genekb.store.writer import describe_file
 
@@ -87,19 +87,14 @@ def push_store(
     retry: RetryPolicy | None = None,
 ) -> Transfer:
     """Copy a store to a location; ``SourceUnusable`` for a licence that is not free nor in ``allow_licence``."""
-    check_licences(store.manifest, allow_licence)
-    return _collect(store, address, encoders).send(address, retry=retry or RetryPolicy())
-
-
-def check_licences(manifest: Manifest, allowed: Sequence[str]) -> None:
-    """Raise ``SourceUnusable`` if a source's licence is not stated or not free, and it is not one of the allowed."""
-    for stated in (part.strip() for licence in manifest.licences for part in licence.split(";")):
+    for stated in (part.strip() for licence in store.manifest.licences for part in licence.split(";")):
         source = stated.partition(":")[0]
-        if _NOT_FREE.search(stated) and source not in allowed:
+        if _NOT_FREE.search(stated) and source not in allow_licence:
             raise SourceUnusable(
-                f"{manifest.full_name} is made of {stated!r}, which may not be free to share; leave it out, or "
+                f"{store.manifest.full_name} is made of {stated!r}, which may not be free to share; leave it out, or "
                 f"name it in `allow_licence`: {source}"
             )
+    return _collect(store, address, encoders).send(address, retry=retry or RetryPolicy())
 
 
 def _collect(store: Store, address: Address, encoders: Sequence[str]) -> Artifact:

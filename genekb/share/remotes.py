@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
@@ -157,9 +157,11 @@ class FolderRemote:
 
         hint = "free space or choose another folder, then run the same command again"
         with system_errors(f"cannot write to {self.folder}", hint=hint):
-            if sha256 and _is_copy(self.folder / path, local, sha256=sha256):
+            target = self.folder / path
+            has_size = sha256 and target.is_file() and target.stat().st_size == local.stat().st_size
+            if has_size and sha256_file(target) == sha256:
                 return False
-            with atomic_file(self.folder / path) as part:
+            with atomic_file(target) as part:
                 shutil.copyfile(local, part)
             return True
 
@@ -176,12 +178,15 @@ class WebRemote:
     def read(self, path: str, *, start: int = 0) -> Iterator[bytes]:
         """See :class:`Remote`."""
         headers = {"Range": f"bytes={start}-"} if start else {}
-        with self._get(path, headers) as response:
+        refusal = f"{self.name} answers with status {{status}} to {path}; check the address, or {self.hint}"
+        url = f"{self.base}/{quote(path)}"
+        with ask(self.client, "GET", url, headers, absent=_ABSENT, refusal=refusal) as response:
             if response.status_code == RANGE_REFUSED:
                 return
             skipped = start if response.status_code == OK else 0  # a server that knows no ranges sends all of it
-            if response.status_code == PARTIAL:
-                _check_range(response.headers.get("Content-Range", ""), start)
+            range_sent = response.headers.get("Content-Range", "")
+            if response.status_code == PARTIAL and not range_sent.startswith(f"bytes {start}-"):
+                raise TryAgain("the server sent another range than was asked for")
             for block in blocks_of(response):
                 yield block[skipped:]
                 skipped = max(0, skipped - len(block))
@@ -191,19 +196,6 @@ class WebRemote:
         raise SourceUnusable(
             f"{self.name} is read only, {path} cannot be written; push to a folder that the server shows, s3:// or hf://"
         )
-
-    def _get(self, path: str, headers: dict[str, str]) -> "AbstractContextManager[httpx.Response]":
-        refusal = f"{self.name} answers with status {{status}} to {path}; check the address, or {self.hint}"
-        return ask(self.client, "GET", f"{self.base}/{quote(path)}", headers, absent=_ABSENT, refusal=refusal)
-
-
-def _is_copy(path: Path, local: Path, *, sha256: str) -> bool:
-    return path.is_file() and path.stat().st_size == local.stat().st_size and sha256_file(path) == sha256
-
-
-def _check_range(content_range: str, start: int) -> None:
-    if not content_range.startswith(f"bytes {start}-"):
-        raise TryAgain("the server sent another range than was asked for")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -266,7 +258,12 @@ def open_remote(address: Address, *, timeout_s: float) -> Iterator[Remote]:
     if address.scheme == "file":
         yield FolderRemote(folder=Path(address.url))
     elif address.scheme == "s3":
-        yield BucketRemote(name=address.url, filesystem=_open_bucket(timeout_s))
+        require("s3fs", needed_by="s3:// needs")
+        import s3fs
+
+        settings = {"read_timeout": timeout_s, "connect_timeout": timeout_s, "retries": {"max_attempts": 2}}
+        bucket = s3fs.S3FileSystem(config_kwargs=settings, use_listings_cache=False, skip_instance_cache=True)
+        yield BucketRemote(name=address.url, filesystem=bucket)
     else:
         with open_client(timeout_s) as client:
             if address.scheme == "http":
@@ -274,14 +271,6 @@ def open_remote(address: Address, *, timeout_s: float) -> Iterator[Remote]:
                 yield WebRemote(base=address.url, client=client, name=public_url(address.url))
             else:
                 yield hub_remote(address, client)
-
-
-def _open_bucket(timeout_s: float) -> Any:
-    require("s3fs", needed_by="s3:// needs")
-    import s3fs
-
-    settings = {"read_timeout": timeout_s, "connect_timeout": timeout_s, "retries": {"max_attempts": 2}}
-    return s3fs.S3FileSystem(config_kwargs=settings, use_listings_cache=False, skip_instance_cache=True)
 
 
 def hub_remote(address: Address, client: "httpx.Client") -> WebRemote:

@@ -333,7 +333,7 @@ def _hits(
             name=row["name"] or "",
             text=text["text"] or "",
             score=float(score),
-            cosine=_cosine(rankings, ranks),
+            cosine=next((float(rankings[key].scores[rank - 1]) for key, rank in ranks.items() if key != KEYWORD), None),
             ranks=ranks,
             matched_words=words.of(row["gene_id"]) if words else (),
             is_named=words is not None and row["gene_id"] in words.named,
@@ -342,11 +342,6 @@ def _hits(
         for row, text, score in zip(rows, found, joined.scores, strict=False)
         for ranks in [_ranks(rankings, row["gene_id"])]
     )
-
-
-def _cosine(rankings: Mapping[str, _Ranking], ranks: Mapping[str, int]) -> float | None:
-    """Cosine of a gene by the first encoder that ranks it."""
-    return next((float(rankings[name].scores[rank - 1]) for name, rank in ranks.items() if name != KEYWORD), None)
 
 
 def _ranks(rankings: Mapping[str, _Ranking], gene_id: int) -> dict[str, int]:

@@ -71,19 +71,14 @@ def _table_faults(folder: Path, manifest: Manifest) -> list[str]:
     except StoreCorrupt as error:
         return [str(error)]
     texts = tables["texts"]
-    faults = _word_faults(tables["words"], texts)
+    words = _columns(words_table(texts["text"], numbers(texts["gene_id"])))
+    is_same = all(one.equals(other) for one, other in zip(_columns(tables["words"]), words, strict=True))
+    faults = [] if is_same else ["words.parquet does not hold the words of the texts"]
     pairs = zip(texts["text_id"].to_pylist(), texts["text"].to_pylist(), strict=True)
     wrong = sum(text_id(text) != key for key, text in pairs)
     if wrong:
         faults.append(f"{counted(wrong, 'text does', plural='texts do')} not have the id of the content")
     return faults
-
-
-def _word_faults(found: pa.Table, texts: pa.Table) -> list[str]:
-    """Check that the words are those of the texts."""
-    wanted = words_table(texts["text"], numbers(texts["gene_id"]))
-    is_same = all(one.equals(other) for one, other in zip(_columns(found), _columns(wanted), strict=True))
-    return [] if is_same else ["words.parquet does not hold the words of the texts"]
 
 
 def _columns(words: pa.Table) -> list[pa.Array]:

@@ -1,7 +1,7 @@
 """Tables of gene-level tasks: terms with genes or pairs of genes, labels, and the parts that are trained and scored."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -208,11 +208,10 @@ def _rounds_in_turn(folds: StrArray, *, has_test: bool) -> Mapping[ScoredOn, tup
 def _rounds_of_folds(parts: Mapping[str, StrArray]) -> Mapping[ScoredOn, tuple[Round, ...]]:
     """Give rounds of columns of ``test``, ``-`` (not used), ``train:abc``: t trained, v scored inside."""
     test = tuple(Round(train=np.char.startswith(part, "train"), scored=part == TEST) for part in parts.values())
-    return {"test": test, "inner": tuple(each for part in parts.values() for each in _inner_rounds(part))}
-
-
-def _inner_rounds(part: StrArray) -> Iterator[Round]:
-    letters = [value.partition(":")[2] if value.startswith("train") else "" for value in part.tolist()]
-    for number in range(max(map(len, letters))):
-        own = np.array([word[number : number + 1] for word in letters])
-        yield Round(train=own == "t", scored=own == "v")
+    inner = []
+    for part in parts.values():
+        letters = [value.partition(":")[2] if value.startswith("train") else "" for value in part.tolist()]
+        for number in range(max(map(len, letters))):
+            own = np.array([word[number : number + 1] for word in letters])
+            inner.append(Round(train=own == "t", scored=own == "v"))
+    return {"test": test, "inner": tuple(inner)}

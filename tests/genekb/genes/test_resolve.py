@@ -14,11 +14,6 @@ from genekb.sources.ncbi_bulk import read_ncbi_folder
 
 
 @pytest.fixture(scope="module")
-def human(ncbi_folder):
-    return read_ncbi_folder(ncbi_folder, taxa=["human"])
-
-
-@pytest.fixture(scope="module")
 def mouse(ncbi_folder):
     return read_ncbi_folder(ncbi_folder, taxa=["mouse"])
 

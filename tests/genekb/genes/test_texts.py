@@ -134,7 +134,6 @@ def test_several_orthologues_of_other_symbols_are_not_guessed():
     assert texts["origin"].to_pylist() == ["own"]
 
 
-def test_equal_texts_have_one_id_and_selection_limits_who_gets_one(ncbi_folder):
-    tables = read_ncbi_folder(ncbi_folder, taxa=["human"])
-    texts = build_texts(tables.genes, tables.orthologs, template=DEFAULT_TEMPLATE, selected={915, 916})
+def test_equal_texts_have_one_id_and_selection_limits_who_gets_one(human):
+    texts = build_texts(human.genes, human.orthologs, template=DEFAULT_TEMPLATE, selected={915, 916})
     assert texts["gene_id"].to_pylist() == [915, 916]

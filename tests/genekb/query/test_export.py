@@ -18,7 +18,6 @@ from genekb.builder.update import import_vectors
 from genekb.core.errors import NotAvailable, OutputUnusable, SourceUnusable
 from genekb.encoders.imported.vectors import read_foreign
 from genekb.query.export import export_store
-from genekb.sources.ncbi_bulk import read_ncbi_folder
 
 KINDS = ("npy", "npz", "json", "word2vec", "safetensors", "parquet", "duckdb")
 SUFFIXES = {"word2vec": "vec"}
@@ -26,18 +25,13 @@ BY_SYMBOL = {"json", "word2vec"}  # whose keys are symbols, so that genes of one
 
 
 @pytest.fixture(scope="module")
-def kb(ncbi_folder, tmp_path_factory):
-    source = read_ncbi_folder(ncbi_folder, taxa=["human"])
-    config = BuildConfig(name="human", models=("hash-32", "wcp-8"))
-    return genekb.open(build(source, config, home=tmp_path_factory.mktemp("home")).folder)
+def kb(human_store):
+    return human_store("hash-32", "wcp-8")
 
 
 @pytest.fixture(scope="module")
-def stores(kb, ncbi_folder, tmp_path_factory):
-    source = read_ncbi_folder(ncbi_folder, taxa=["human"])
-    config = BuildConfig(name="human32", models=("wcp-8",), vector_dtype="float32")
-    exact = genekb.open(build(source, config, home=tmp_path_factory.mktemp("home32")).folder)
-    return {"float16": kb, "float32": exact}
+def stores(kb, human_store):
+    return {"float16": kb, "float32": human_store("wcp-8", vector_dtype="float32")}
 
 
 @pytest.fixture
@@ -71,13 +65,12 @@ def test_json_loads_as_genept_users_load_it(kb, expected, tmp_path):
     assert result.n_duplicate_symbols == len(expected[0]) - len(first)
 
 
-def test_a_symbol_of_two_genes_keeps_the_lower_gene_id(ncbi_folder, tmp_path):
-    source = read_ncbi_folder(ncbi_folder, taxa=["human"])
-    symbols = ["CD3D" if symbol == "CD3E" else symbol for symbol in source.genes["symbol"].to_pylist()]
-    column = source.genes.column_names.index("symbol")
-    genes = source.genes.set_column(column, source.genes.schema.field("symbol"), pa.array(symbols))
+def test_a_symbol_of_two_genes_keeps_the_lower_gene_id(human, tmp_path):
+    symbols = ["CD3D" if symbol == "CD3E" else symbol for symbol in human.genes["symbol"].to_pylist()]
+    column = human.genes.column_names.index("symbol")
+    genes = human.genes.set_column(column, human.genes.schema.field("symbol"), pa.array(symbols))
     config = BuildConfig(name="twice", models=("hash-8",))
-    kb = genekb.open(build(replace(source, genes=genes), config, home=tmp_path / "home").folder)
+    kb = genekb.open(build(replace(human, genes=genes), config, home=tmp_path / "home").folder)
     result = export_store(kb, tmp_path / "out.json", kind="json", gene_ids=[916, 915, 930])
     content = json.loads((tmp_path / "out.json").read_text())
     assert (set(content), result.n_duplicate_symbols, result.n_genes) == ({"CD3D", "CD19"}, 1, 2)
@@ -207,9 +200,8 @@ def test_a_place_that_cannot_be_written_is_one_line_and_a_missing_folder_is_made
     assert export_store(kb, tmp_path / "new" / "folder" / f"out.{kind}", kind=kind).files[0].is_file()
 
 
-def test_a_store_without_encoders_exports_its_tables(ncbi_folder, tmp_path):
-    source = read_ncbi_folder(ncbi_folder, taxa=["human"])
-    kb = genekb.open(build(source, replace(BuildConfig(name="texts"), models=()), home=tmp_path / "home").folder)
+def test_a_store_without_encoders_exports_its_tables(human_store, tmp_path):
+    kb = human_store()
     assert export_store(kb, tmp_path / "out.duckdb", kind="duckdb").encoders == ()
     with pytest.raises(NotAvailable):
         export_store(kb, tmp_path / "out.npy", kind="npy")

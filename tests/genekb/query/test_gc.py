@@ -16,7 +16,6 @@ from genekb.builder.update import add_encoders
 from genekb.core.errors import SourceUnusable
 from genekb.encoders import load_encoder
 from genekb.share.lock import pin_store, write_pins
-from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.home import find_store, list_store_folders
 from genekb.store.verify import verify_store
 from genekb.store.writer import locked
@@ -27,12 +26,11 @@ CONFIG = BuildConfig(name="human", models=("hash-8",))
 
 
 @pytest.fixture(scope="module")
-def built_home(ncbi_folder, tmp_path_factory):
+def built_home(human, tmp_path_factory):
     """A home where one name has had two stores, both with caches."""
     home = tmp_path_factory.mktemp("home")
-    source = read_ncbi_folder(ncbi_folder, taxa=["human"])
     for models in (("hash-8",), ("hash-16",)):
-        result = build(source, replace(CONFIG, models=models), home=home)
+        result = build(human, replace(CONFIG, models=models), home=home)
         genekb.open(result.folder, home=home).vector_table()
     return home
 
@@ -207,10 +205,10 @@ def test_a_home_that_is_not_there_holds_nothing(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def generations(ncbi_folder, tmp_path_factory):
+def generations(human, tmp_path_factory):
     """A store, and three more that gained an encoder each: files are shared by hard links. Oldest first."""
     home = tmp_path_factory.mktemp("generations")
-    folders = [build(read_ncbi_folder(ncbi_folder, taxa=["human"]), CONFIG, home=home).folder]
+    folders = [build(human, CONFIG, home=home).folder]
     for model in ("hash-16", "random-8", "random-16"):
         folders.append(add_encoders(genekb.open(folders[-1]), [model], load=load_encoder, home=home).folder)
     return folders

@@ -147,9 +147,9 @@ def test_the_first_encoder_that_reads_a_query_is_asked_and_others_by_name(kb, tm
     assert [hit.gene_id for hit in before.hits] == [hit.gene_id for hit in after.hits]
 
 
-def test_controls_take_part_only_by_name_and_are_told(ncbi_folder, tmp_path):
+def test_controls_take_part_only_by_name_and_are_told(human, tmp_path):
     config = BuildConfig(name="controls", models=("random-8", "hash-32"))
-    kb = genekb.open(build(read_ncbi_folder(ncbi_folder, taxa=["human"]), config, home=tmp_path).folder)
+    kb = genekb.open(build(human, config, home=tmp_path).folder)
     result = search_genes(kb, "insulin")
     assert {key.rsplit("-", 1)[0]: why for key, why in result.skipped.items()} == {"random-8": "a control"}
     assert [key.rsplit("-", 1)[0] for key in result.encoders] == ["hash-32"]
@@ -211,10 +211,10 @@ class FarEncoder:
 
 
 @pytest.fixture(scope="module")
-def far(ncbi_folder, tmp_path_factory):
+def far(human, tmp_path_factory):
     """A store with encoders that cannot read a query here."""
-    source, config = read_ncbi_folder(ncbi_folder, taxa=["human"]), BuildConfig(name="far", genes="protein-coding")
-    content = store_content(source, config, plan=plan_build(source, config))
+    config = BuildConfig(name="far", genes="protein-coding")
+    content = store_content(human, config, plan=plan_build(human, config))
     encoders = [FarEncoder("transformer"), FarEncoder("api")]
     jobs = [EncodingJob(spec=encoder.spec, open=lambda encoder=encoder: encoder) for encoder in encoders]
     imported = GeneVectors(

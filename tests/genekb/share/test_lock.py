@@ -14,7 +14,6 @@ from genekb.share.pull import PullConfig, pull_store
 from genekb.share.push import push_store
 from genekb.share.remotes import parse_address
 from genekb.share.signing import keygen, sign, verify_signature
-from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.lockfile import read_pins
 from genekb.store.verify import verify_store
 from tests.genekb.share.test_share import QUICK, content, served
@@ -23,14 +22,9 @@ from tests.support.loopback import serving
 from tests.support.processes import ROOT
 
 
-@pytest.fixture(scope="module")
-def tables(ncbi_folder):
-    return read_ncbi_folder(ncbi_folder, taxa=["human"])
-
-
 @pytest.fixture
-def home(tables, tmp_path):
-    build(tables, BuildConfig(name="human", models=("hash-16", "wcp-8")), home=tmp_path / "home")
+def home(human, tmp_path):
+    build(human, BuildConfig(name="human", models=("hash-16", "wcp-8")), home=tmp_path / "home")
     return tmp_path / "home"
 
 
@@ -76,12 +70,12 @@ def test_what_a_push_or_a_lock_would_harm_is_refused_before_anything_is_sent(
 
 
 def test_a_newer_store_of_the_name_does_not_move_a_project_that_is_locked(
-    built, tables, home, shared, tmp_path, monkeypatch
+    built, human, home, shared, tmp_path, monkeypatch
 ):
     project = tmp_path / "project" / "notebooks"
     project.mkdir(parents=True)
     write_pins([pin_store(built, url=str(shared))], project.parent / "genekb.lock")
-    newer = build(tables, BuildConfig(name="human", models=("hash-32",)), home=home).manifest.digest
+    newer = build(human, BuildConfig(name="human", models=("hash-32",)), home=home).manifest.digest
     push_store(genekb.open(newer, home=home), parse_address(str(shared)))
     assert genekb.open("human", home=home).manifest.digest == newer
     monkeypatch.chdir(project)

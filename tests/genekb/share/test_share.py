@@ -25,10 +25,8 @@ QUICK = RetryPolicy(n_jobs=2, max_tries=3, timeout_s=1.0, sleep=lambda _: None)
 
 
 @pytest.fixture(scope="module")
-def built(ncbi_folder, tmp_path_factory):
-    home = tmp_path_factory.mktemp("home")
-    tables = read_ncbi_folder(ncbi_folder, taxa=["human"])
-    return genekb.open(build(tables, BuildConfig(name="human", models=("hash-256", "wcp-8")), home=home).folder)
+def built(human_store):
+    return human_store("hash-256", "wcp-8")
 
 
 @pytest.fixture

@@ -5,13 +5,11 @@ import os
 import pytest
 
 import genekb
-from genekb.builder.plan import BuildConfig, build
 from genekb.core.errors import NotAvailable
 from genekb.net.retry import RetryPolicy
 from genekb.share.pull import PullConfig, pull_store
 from genekb.share.push import push_store
 from genekb.share.remotes import parse_address
-from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.files import read_origin
 from genekb.store.verify import verify_store
 from tests.support.hub import serving_hub
@@ -22,18 +20,14 @@ HUB = "hf://datasets/lab/human"
 
 
 @pytest.fixture(scope="module")
-def built(ncbi_folder, tmp_path_factory):
-    home = tmp_path_factory.mktemp("home")
-    tables = read_ncbi_folder(ncbi_folder, taxa=["human"])
-    return genekb.open(build(tables, BuildConfig(name="human", models=("hash-64", "wcp-8")), home=home).folder)
+def built(human_store):
+    return human_store("hash-64", "wcp-8")
 
 
 @pytest.fixture(scope="module")
-def smaller(ncbi_folder, tmp_path_factory):
+def smaller(human_store):
     """Another store of the same name."""
-    tables = read_ncbi_folder(ncbi_folder, taxa=["human"])
-    home = tmp_path_factory.mktemp("smaller")
-    return genekb.open(build(tables, BuildConfig(name="human", models=("hash-16",)), home=home).folder)
+    return human_store("hash-16")
 
 
 def pull(url, home, **settings):

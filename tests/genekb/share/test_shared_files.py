@@ -16,21 +16,15 @@ from genekb.files.atomic import share_file
 from genekb.share.pull import pull_store
 from genekb.share.push import push_store
 from genekb.share.remotes import parse_address
-from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.verify import verify_store
 
 OTHER_DISK = Path("/dev/shm")
 
 
-@pytest.fixture(scope="module")
-def source(ncbi_folder):
-    return read_ncbi_folder(ncbi_folder, taxa=["human"])
-
-
 @pytest.fixture
-def first(source, tmp_path):
+def first(human, tmp_path):
     config = BuildConfig(name="human", models=("wcp-8",))
-    return genekb.open(build(source, config, home=tmp_path / "home").folder)
+    return genekb.open(build(human, config, home=tmp_path / "home").folder)
 
 
 def home_of(store):
@@ -78,12 +72,12 @@ def test_an_encoder_that_is_added_or_imported_costs_its_own_bytes_alone(first, t
     assert {path for path in new if (second.folder / path).is_file()} == own
 
 
-def test_an_update_shares_tables_and_shards_that_did_not_change(first, source):
-    again = make_updated(first, source)
+def test_an_update_shares_tables_and_shards_that_did_not_change(first, human):
+    again = make_updated(first, human)
     assert shared(again, first) >= {"genes.parquet", "names.parquet", "texts.parquet"}
     encoder_id = first.encoder_id()
     assert f"embeddings/{encoder_id}/part-00000.parquet" in shared(again, first)
-    changed = replace(source, names=source.names.slice(1))
+    changed = replace(human, names=human.names.slice(1))
     assert "names.parquet" not in shared(make_updated(first, changed), first)
 
 

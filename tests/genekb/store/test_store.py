@@ -20,7 +20,6 @@ from genekb.builder.assemble import plan_shards
 from genekb.builder.plan import BuildConfig, build, plan_build
 from genekb.core.errors import NotAvailable, SchemaMismatch, SourceUnusable, StoreBusy, StoreCorrupt
 from genekb.genes.words import split_texts
-from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.sources.table import read_gene_table
 from genekb.store.home import find_store, list_store_folders
 from genekb.store.manifest import read_manifest
@@ -32,13 +31,8 @@ CONFIG = BuildConfig(name="human", models=("hash-32", "wcp-16"))
 
 
 @pytest.fixture(scope="module")
-def source(ncbi_folder):
-    return read_ncbi_folder(ncbi_folder, taxa=["human"])
-
-
-@pytest.fixture(scope="module")
-def built(source, tmp_path_factory):
-    return build(source, CONFIG, home=tmp_path_factory.mktemp("home"))
+def built(human, tmp_path_factory):
+    return build(human, CONFIG, home=tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture
@@ -61,11 +55,11 @@ def test_a_built_store_is_whole_and_found_by_name_release_digest_and_path(built)
     assert built.folder.name == built.manifest.digest
 
 
-def test_the_newest_release_is_taken_where_none_is_named(source, tmp_path):
+def test_the_newest_release_is_taken_where_none_is_named(human, tmp_path):
     config = replace(CONFIG, models=("hash-8",))
-    newest = build(source, replace(config, name="human@2023-01"), home=tmp_path)
-    build(source, replace(config, name="human@2021-07"), home=tmp_path)
-    build(source, replace(config, name="human@mine"), home=tmp_path)
+    newest = build(human, replace(config, name="human@2023-01"), home=tmp_path)
+    build(human, replace(config, name="human@2021-07"), home=tmp_path)
+    build(human, replace(config, name="human@mine"), home=tmp_path)
     assert find_store("human", tmp_path) == newest.folder
 
 
@@ -161,42 +155,42 @@ def test_a_store_that_is_not_there_names_those_that_are(built):
 
 
 @pytest.mark.parametrize("name", ["../evil", "a b", "", "x@y@z", "/tmp/x"])
-def test_a_name_that_is_no_name_is_refused(source, name, tmp_path):
+def test_a_name_that_is_no_name_is_refused(human, name, tmp_path):
     with pytest.raises(SourceUnusable, match="is not NAME or NAME@RELEASE"):
-        plan_build(source, replace(CONFIG, name=name))
+        plan_build(human, replace(CONFIG, name=name))
 
 
-def test_same_input_same_digest_in_another_home(source, built, tmp_path):
-    again = build(source, CONFIG, home=tmp_path)
+def test_same_input_same_digest_in_another_home(human, built, tmp_path):
+    again = build(human, CONFIG, home=tmp_path)
     assert again.manifest.digest == built.manifest.digest
     for file in again.manifest.files:
         assert (again.folder / file.path).read_bytes() == (built.folder / file.path).read_bytes()
 
 
-def test_building_twice_leaves_one_store_and_no_rest(source, tmp_path):
-    first = build(source, CONFIG, home=tmp_path)
-    second = build(source, CONFIG, home=tmp_path)
+def test_building_twice_leaves_one_store_and_no_rest(human, tmp_path):
+    first = build(human, CONFIG, home=tmp_path)
+    second = build(human, CONFIG, home=tmp_path)
     assert first.folder == second.folder
     names = {path.name for path in first.folder.parent.iterdir()}
     assert names == {first.manifest.digest, "current", ".lock"}
 
 
-def test_another_recipe_is_another_store_and_the_old_one_stays(source, tmp_path):
-    first = build(source, replace(CONFIG, models=("hash-8",)), home=tmp_path)
-    second = build(source, replace(CONFIG, models=("hash-16",)), home=tmp_path)
+def test_another_recipe_is_another_store_and_the_old_one_stays(human, tmp_path):
+    first = build(human, replace(CONFIG, models=("hash-8",)), home=tmp_path)
+    second = build(human, replace(CONFIG, models=("hash-16",)), home=tmp_path)
     assert find_store("human", tmp_path) == second.folder
     assert find_store(first.manifest.digest, tmp_path) == first.folder
 
 
-def test_selection_limits_texts_and_keeps_all_names(source, tmp_path):
+def test_selection_limits_texts_and_keeps_all_names(human, tmp_path):
     config = replace(CONFIG, models=("hash-8",), genes="protein-coding", only_names=("CD3D", "MALAT1", "MARCH1", "nix"))
-    kb = genekb.open(build(source, config, home=tmp_path).folder)
+    kb = genekb.open(build(human, config, home=tmp_path).folder)
     assert kb.table("texts")["gene_id"].to_pylist() == [915, 55016]
     assert kb.resolve(["MALAT1"]).gene_ids[0] == 378938
     with pytest.raises(SourceUnusable, match="no gene has the type 'poem'; the source has"):
-        plan_build(source, replace(config, genes="poem"))
+        plan_build(human, replace(config, genes="poem"))
     with pytest.raises(SourceUnusable, match="none of 1 names of `only_genes`"):
-        plan_build(source, replace(config, only_names=("nix",)))
+        plan_build(human, replace(config, only_names=("nix",)))
 
 
 @settings(deadline=None)
@@ -342,15 +336,15 @@ def test_a_store_outside_of_the_home_is_read_and_verified_and_nothing_is_written
     assert set(tmp_path.rglob("*")) == before
 
 
-def test_two_builders_at_once_are_kept_apart(source, tmp_path):
+def test_two_builders_at_once_are_kept_apart(human, tmp_path):
     with locked(tmp_path / "stores" / "human@2022-11"), pytest.raises(StoreBusy, match="another process is writing"):
-        build(source, CONFIG, home=tmp_path)
+        build(human, CONFIG, home=tmp_path)
 
 
-def test_a_home_that_cannot_be_written_is_one_clear_error(source, tmp_path):
+def test_a_home_that_cannot_be_written_is_one_clear_error(human, tmp_path):
     (tmp_path / "stores").write_text("a file in the way")
     with pytest.raises(NotAvailable, match=r"cannot write to .*human@2022-11: .*another `home`"):
-        build(source, CONFIG, home=tmp_path)
+        build(human, CONFIG, home=tmp_path)
 
 
 def run_build(home, folder, *, shard_size, limit=None):
@@ -438,9 +432,9 @@ def test_a_full_disk_ends_in_one_clear_error_and_the_build_can_go_on(ncbi_folder
 @pytest.mark.parametrize(
     ("dtype", "stored", "encoding"), [("float16", "halffloat", "PLAIN"), ("float32", "float", "BYTE_STREAM_SPLIT")]
 )
-def test_vectors_are_stored_without_dictionary_and_duckdb_reads_them(source, tmp_path, dtype, stored, encoding):
+def test_vectors_are_stored_without_dictionary_and_duckdb_reads_them(human, tmp_path, dtype, stored, encoding):
     config = replace(CONFIG, models=("hash-32",), vector_dtype=dtype)
-    folder = build(source, config, home=tmp_path).folder
+    folder = build(human, config, home=tmp_path).folder
     path = next((folder / "embeddings").rglob("part-*.parquet"))
     column = pq.read_metadata(path).row_group(0).column(3)
     assert encoding in column.encodings
