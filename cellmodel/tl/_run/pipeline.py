@@ -52,11 +52,10 @@ def prepare(
     cells: AnyCells, kb: genekb.Store | None, config: RunConfig, *, stages: AnyStages | None = None
 ) -> Prepared:
     """Align genes, make the expression side and the text side, and put them together for a recipe."""
-    n_cells, n_genes = cells.shape
-    if n_cells < 3 or n_genes < 2:  # noqa: PLR2004 - below this nothing can be compared
+    if cells.shape[0] < 3 or cells.shape[1] < 2:  # noqa: PLR2004 - below this nothing can be compared
         raise InputUnusable(
-            f"{cells.source} has {n_cells} cells x {n_genes} genes; at least 3 x 2 are needed, with fewer there is "
-            "nothing to compare"
+            f"{cells.source} has {cells.shape[0]} cells x {cells.shape[1]} genes; at least 3 x 2 are needed, with "
+            "fewer there is nothing to compare"
         )
     if kb is None and config.knowledge != "none":
         raise InputUnusable(f'knowledge {config.knowledge!r} needs a store; give `kb`, or knowledge="none"')
@@ -72,7 +71,6 @@ def prepare(
         text = None
         if alignment is not None and kb is not None and config.knowledge != "none":
             text = _text_view(cells, kb, alignment, features, config, stages=stages)
-    counts = _counts(cells, features, config, scanned=scanned, stages=stages)
     views = CellViews(
         expression=features.expression,
         pcs=features.pcs,
@@ -81,7 +79,7 @@ def prepare(
         text=text.z if text else None,
         knn=features.knn,
         depth=scanned.depth,
-        counts=counts,
+        counts=_counts(cells, features, config, scanned=scanned, stages=stages),
         text_paths=text.paths if text else None,
         gene_vectors=text.text_map.gene_vectors if text else None,
         raw_gene_vectors=text.text_map.raw_gene_vectors if text else None,
