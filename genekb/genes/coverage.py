@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from genekb.core.words import is_spike_in
+from genekb.genes.antibodies import is_isotype_control
 from genekb.genes.resolve import RANKS, Resolution
 from genekb.genes.taxa import REFERENCE_TAXON, find_taxon
 from genekb.genes.texts import DEFAULT_TEMPLATE, Template, write_texts
@@ -73,7 +74,8 @@ def measure_coverage(
         losses=tuple(
             Loss(
                 name=resolution.names[row],
-                reason=loss_reason(resolution, int(row), why) + (remedy if int(row) in resolution.candidates else ""),
+                reason=loss_reason(resolution, int(row), why)
+                + (remedy if resolution.status[row] == "ambiguous" else ""),
                 share_counts=float(weights[row] / total),
             )
             for row in lost
@@ -107,10 +109,13 @@ def loss_reason(resolution: Resolution, row: int, why: Mapping[int, str]) -> str
     if resolution.status[row] == "number":
         return 'a number, which is a GeneID with keys="gene_id" alone'
     if row in resolution.candidates:
-        return "ambiguous: " + ", ".join(map(str, resolution.candidates[row][:4]))
+        kind = {"complex": "protein of several genes"}.get(str(resolution.status[row]), "ambiguous")
+        return f"{kind}: " + ", ".join(map(str, resolution.candidates[row][:4]))
     if resolution.is_resolved[row]:
         gene_id = int(resolution.gene_ids[row])
         return why.get(gene_id, f"GeneID {gene_id} has no text in this store")
     if is_spike_in(resolution.names[row]):
         return "spike-in control, not a gene"
+    if is_isotype_control(resolution.names[row]):
+        return "isotype control of an antibody panel, not a gene"
     return "unknown to the store"

@@ -4,7 +4,7 @@ The order is fixed: GeneID, Ensembl or database identifier, current official sym
 symbol where NCBI has another, retired GeneID or symbol, alias (if one gene alone has it), and, on request, the symbol
 of an orthologue. A current symbol is never an alias of another gene, there is one hop only, case matters, and a name
 of several genes is ambiguous. Only unknown names are repaired, as their status says: dates of spreadsheets, names that
-R made valid, numbered copies.
+R made valid, numbered copies; and, on request, antibodies, whose antigens are genes or complexes of several.
 """
 
 import datetime
@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from genekb.core.errors import SchemaMismatch
 from genekb.core.messages import counted, listed
+from genekb.genes.antibodies import is_listed, propose_antigens
 from genekb.schema import IntArray, StrArray, integers, strings
 
 _LATER_KINDS: Final = (
     *("symbol", "authority_symbol", "retired_id", "retired_symbol", "locus_tag", "alias", "ortholog"),
-    *("mitochondrial", "date", "mangled"),
+    *("mitochondrial", "date", "mangled", "protein", "complex"),
 )
 RANKS: Final = (
     {"gene_id": 0}
@@ -75,10 +76,15 @@ class Resolution:
 
     names: tuple[str, ...]  # as they were given
     gene_ids: IntArray  # GeneID of each name; 0 where :attr:`is_resolved` is false
-    # How each was found (a key of :data:`RANKS`), or ``ambiguous``, or ``unknown``. The last three of the ranks are
-    # repaired names: ``mitochondrial`` (MT- written otherwise), ``date`` (1-Mar), ``mangled`` (HLA.DRA, MATR3.1)
+    # How each was found (a key of :data:`RANKS`), or ``ambiguous``, or ``unknown``. The last of the ranks are repaired
+    # names, ``mitochondrial`` (MT- written otherwise), ``date`` (1-Mar), ``mangled`` (HLA.DRA, MATR3.1), and those of
+    # antibodies: ``protein`` (CD11c), ``complex`` (CD3, of several genes)
     status: StrArray
-    candidates: Mapping[int, tuple[int, ...]]  # GeneIDs that an ambiguous name could be, by its position
+    candidates: Mapping[int, tuple[int, ...]]  # GeneIDs of a complex, or that an ambiguous name could be, by position
+
+    def __post_init__(self) -> None:
+        for values in (self.gene_ids, self.status):  # it may be shared
+            values.setflags(write=False)
 
     def __repr__(self) -> str:
         """Count what was found, and name the first that were not."""
@@ -104,21 +110,31 @@ def normalize_name(name: str) -> str:
 
 
 def resolve_names(
-    names: Sequence[str], *, name_table: pa.Table, gene_ids: pa.ChunkedArray, use_orthologs: bool = False
+    names: Sequence[str],
+    *,
+    name_table: pa.Table,
+    gene_ids: pa.ChunkedArray,
+    use_orthologs: bool = False,
+    use_antibodies: bool = False,
 ) -> Resolution:
     """Resolve names of mixed kinds against the names, and every current GeneID, of a store.
 
-    ``gene_ids``: the GeneIDs; one may occur several times.
+    ``gene_ids``: the GeneIDs; one may occur several times. ``use_antibodies``: names that are not found, and ambiguous
+    ones that :mod:`genekb.genes.antibodies` has, are those of antibodies.
     """
     keys = [normalize_name(str(name)) for name in names]
-    found = _find(keys, name_table, gene_ids, use_orthologs=use_orthologs)
-    found |= _find_repaired(found, name_table, gene_ids, use_orthologs=use_orthologs)
-    found |= _settle(found, name_table, gene_ids)
-    every = [found[key] for key in keys]
+    match_of = _find(keys, name_table, gene_ids, use_orthologs=use_orthologs)
+    match_of |= _find_repaired(match_of, name_table, gene_ids, use_orthologs=use_orthologs)
+    match_of |= _settle(match_of, name_table, gene_ids)
+    if use_antibodies:
+        match_of |= _find_antigens(match_of, name_table, gene_ids, use_orthologs=use_orthologs)
+    every = [match_of[key] for key in keys]
     return Resolution(
         names=tuple(map(str, names)),
         gene_ids=np.array([genes[0] if len(genes) == 1 else 0 for _, genes in every], dtype=np.int64),
-        status=np.array(["ambiguous" if len(genes) > 1 else kind for kind, genes in every], dtype="<U16"),
+        status=np.array(
+            ["ambiguous" if len(genes) > 1 and kind != "complex" else kind for kind, genes in every], dtype="<U16"
+        ),
         candidates={position: genes for position, (_, genes) in enumerate(every) if len(genes) > 1},
     )
 
@@ -201,6 +217,29 @@ def _find_repaired(
                 genes = {gene for kind, each in hits if RANKS[kind] == best for gene in each}
                 repaired[name] = (repair, tuple(sorted(genes)))
     return repaired
+
+
+def _find_antigens(
+    found: Mapping[str, _Match], name_table: pa.Table, gene_ids: pa.ChunkedArray, *, use_orthologs: bool
+) -> dict[str, _Match]:
+    """Genes of the antigens of antibodies; of a complex those that the store has."""
+    proposed = {
+        name: propose_antigens(name)
+        for name, (kind, genes) in found.items()
+        if kind == "unknown" or (len(genes) > 1 and is_listed(name))
+    }
+    spellings = {one for tried in proposed.values() for genes in tried for gene in genes for one in gene}
+    known = _find(spellings, name_table, gene_ids, use_orthologs=use_orthologs)
+    antigens: dict[str, _Match] = {}
+    for name, tried in proposed.items():
+        for parts in tried:
+            hits = [next((known[one][1] for one in gene if known[one] is not _UNKNOWN), ()) for gene in parts]
+            genes = tuple(sorted({gene for hit in hits for gene in hit}))
+            if genes:
+                is_complex = len(parts) > 1 and len(genes) > 1
+                antigens[name] = ("complex" if is_complex else "protein", genes)
+                break
+    return antigens
 
 
 def _propose_repairs(

@@ -27,7 +27,8 @@ _CASES: Final = {  # how symbols are written: the species, and an example
     "title": ("mouse or rat", "Cd3d"),
     "lower": ("zebrafish or frog", "cd3d"),
 }
-_NOT_FOUND: Final = {"unknown", "mitochondrial", "date", "mangled"}  # a repair may cross species: mt-Co1, MT-CO1
+# a repair may cross species: mt-Co1, MT-CO1
+_NOT_FOUND: Final = {"unknown", "mitochondrial", "date", "mangled", "protein", "complex"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,5 @@
 """Read a store: genes, names, texts, vectors; SQL; semantic search. Readers lock nothing; caches lie in the home."""
 
-import weakref
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -16,7 +15,9 @@ from genekb.core.messages import Names, html_table, several
 from genekb.core.plugins import require
 from genekb.core.python import for_python
 from genekb.encoders.kinds import stored_name
+from genekb.files.atomic import user_path
 from genekb.genes.coverage import Coverage, explain_missing_texts, measure_coverage, remedy_of
+from genekb.genes.identifiers import resolve_by_table
 from genekb.genes.resolve import Resolution, resolve_names
 from genekb.genes.species import check_species, count_other_case
 from genekb.genes.texts import Section, cite, find_template, text_sections
@@ -104,12 +105,18 @@ class Store:
         check_files(self.folder, self.manifest, prefix=prefix)
 
     def _read_table(self, name: str) -> pa.Table:
-        path = self.folder / f"{name}.parquet"
-        self._need(path.name)
-        return read_columns(path, schema.TABLES[name])
+        self._need(f"{name}.parquet")
+        return read_columns(self.folder / f"{name}.parquet", schema.TABLES[name])
 
-    def resolve(self, names: Sequence[str], *, use_orthologs: bool = False) -> Resolution:
-        """Map names to genes, see :func:`genekb.genes.resolve.resolve_names`; its arrays are read-only.
+    def resolve(
+        self,
+        names: Sequence[str],
+        *,
+        use_orthologs: bool = False,
+        use_antibodies: bool = False,
+        table: str | Path | None = None,
+    ) -> Resolution:
+        """Map names to genes, see :func:`genekb.genes.resolve.resolve_names`; ``table``: see ``genes.identifiers``.
 
         Examples
         --------
@@ -118,14 +125,12 @@ class Store:
         >>> found.gene_ids.tolist(), found.status.tolist()
         ([915, 915, 0], ['symbol', 'alias', 'unknown'])
         """
-        return self._resolved(tuple(map(str, names)), use_orthologs)
+        resolve = partial(self._resolved, use_orthologs=use_orthologs, use_antibodies=use_antibodies)
+        return resolve_by_table(tuple(map(str, names)), user_path(table), resolve=resolve)
 
-    def _resolve(self, names: tuple[str, ...], use_orthologs: bool) -> Resolution:  # noqa: FBT001 - key of a cache
+    def _resolve(self, names: tuple[str, ...], **options: bool) -> Resolution:
         table = self.table("names")  # every gene has a name there: its symbol
-        found = resolve_names(names, name_table=table, gene_ids=table["gene_id"], use_orthologs=use_orthologs)
-        for values in (found.gene_ids, found.status):
-            values.setflags(write=False)
-        return found
+        return resolve_names(names, name_table=table, gene_ids=table["gene_id"], **options)
 
     def coverage(self, resolution: Resolution, *, counts: FloatArray | None = None) -> Coverage:
         """Measure how much of the names, and of their counts, has a text here.
@@ -138,8 +143,8 @@ class Store:
         0.5
         """
         has_text = np.isin(resolution.gene_ids, schema.numbers(self.table("texts")["gene_id"]))
-        template = find_template(str(self.manifest.template["number"]))
-        explain = partial(explain_missing_texts, genes=self.table("genes"), template=template)
+        template, genes = find_template(str(self.manifest.template["number"])), self.table("genes")
+        explain = partial(explain_missing_texts, genes=genes, template=template)
         remedy = remedy_of(self.table("names"), self.manifest.taxa)
         return measure_coverage(resolution, has_text=has_text, counts=counts, explain=explain, remedy=remedy)
 
@@ -248,8 +253,7 @@ class Store:
 
     @cached_property
     def _sections(self) -> dict[str, list[Section]]:
-        genes, texts, annotations = map(self.table, ("genes", "texts", "annotations"))
-        return text_sections(genes, texts, annotations, licences=self.manifest.licences)
+        return text_sections(*map(self.table, ("genes", "texts", "annotations")), licences=self.manifest.licences)
 
     def words(self, texts: Sequence[str]) -> TextWords:
         """Words of texts; those of this store's texts are stored, others are split now."""
@@ -280,9 +284,8 @@ class Store:
 
         encoder_id = self.encoder_id(name)
         self._bring(f"embeddings/{encoder_id}/")
-        spec = EncoderSpec.from_dict(self.manifest.recipe(encoder_id))
         return reopen_encoder(
-            spec,
+            EncoderSpec.from_dict(self.manifest.recipe(encoder_id)),
             self.folder / "embeddings" / encoder_id,
             device=device,
             threads=threads,
@@ -405,8 +408,7 @@ class Store:
         'lysozyme'
         """
         require("pandas", needed_by="tables in Python need")
-        columns = ["gene_id", "symbol", "name", "type", "tax_id", "aliases"]
-        genes = self.table("genes").select(columns).to_pandas()
+        genes = self.table("genes").select(["gene_id", "symbol", "name", "type", "tax_id", "aliases"]).to_pandas()
         return genes.assign(text=self.texts(genes["gene_id"].to_numpy())).set_index("gene_id")
 
     def __repr__(self) -> str:
@@ -445,6 +447,4 @@ class Store:
         from genekb.store.sql import open_database
 
         self._need("")
-        database = open_database(self.folder, self.manifest)
-        weakref.finalize(self, database.close)
-        return database
+        return open_database(self.folder, self.manifest, owner=self)

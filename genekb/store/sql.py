@@ -6,6 +6,7 @@ SELECT. So it reaches no file of the machine; the tables come through a read-onl
 
 import os
 import re
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -71,11 +72,12 @@ class _StoreFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no ty
         return datetime.fromtimestamp(self._path(path).stat().st_mtime, UTC)
 
 
-def open_database(folder: Path, manifest: Manifest) -> duckdb.DuckDBPyConnection:
-    """Open a database in memory with a view of every table of a store whose files have been checked."""
+def open_database(folder: Path, manifest: Manifest, *, owner: object) -> duckdb.DuckDBPyConnection:
+    """Open a database in memory with a view of every table of a checked store; it is closed when its owner is gone."""
     paths = [file.path for file in files_here(folder, manifest) if file.path.endswith(".parquet")]
     threads = min(MAX_THREADS, os.cpu_count() or 1)
     database = duckdb.connect(":memory:", config={**_CONFIG, "threads": threads})
+    weakref.finalize(owner, database.close)
     database.register_filesystem(_StoreFiles(folder, frozenset(paths)))
     try:
         for name in TABLES:

@@ -92,6 +92,15 @@ def test_resolve_reads_a_plain_list_of_names(home, tmp_path):
     assert (content["n_names"], content["n_resolved"]) == (3, 2)
 
 
+def test_resolve_reports_antibodies_of_a_list_and_probes_of_a_table(home, tmp_path):
+    (tmp_path / "panel.txt").write_text("CD3_TotalSeqB\nCD45RA\n206804_at\n")
+    (tmp_path / "probes.csv").write_text("Probe,Gene Symbol\n206804_at,CD3G\n")
+    asked = ("genekb", "resolve", tmp_path / "panel.txt", "--kb", "demo", "--home", home)
+    content = call_json(*asked, "--table", tmp_path / "probes.csv")
+    assert content["proteins"][0] == {"name": "CD3_TotalSeqB", "genes": ["CD3D", "CD3E", "CD3G"]}
+    assert {status for status, *_ in content["by_status"]} == {"protein", "complex", "table"}
+
+
 def test_dry_run_writes_nothing(tmp_path, ncbi_folder):
     arguments = (
         "--source",

@@ -34,6 +34,7 @@ def test_the_wheel_holds_packages_and_their_data_and_no_module_named_cli(wheel):
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"genekb", "cellmodel", "genekb_cellmodel_cli"}
     assert {
+        "genekb/genes/antibodies.tsv",
         "genekb/genes/taxa.tsv",
         "genekb/store/card.md.j2",
         "genekb/store/croissant_context.json",

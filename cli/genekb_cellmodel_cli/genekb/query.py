@@ -1,5 +1,6 @@
 """Commands of `genekb` that look things up in a store: search, name-set, resolve, sql."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -136,19 +137,33 @@ def resolve(
     orthologs: options.Orthologs = False,
     min_coverage: options.MinCoverage = 0.0,
     gene_key: options.GeneKey = None,
+    antibodies: Annotated[
+        bool,
+        typer.Option(
+            "--antibodies",
+            help="Map names of antibodies (CD11c, CD3_TotalSeqB) to genes of their antigens; done for lists of names.",
+        ),
+    ] = False,
+    identifiers: Annotated[
+        Path | None,
+        typer.Option("--table", help="Table of identifiers that the store lacks: UniProt, RefSeq, probes of an array."),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Report how many genes of a file, and what share of its counts, a store knows.
 
     Example: genekb resolve cells.h5ad --kb human --min-coverage 0.8
     """
-    from cellmodel.io.gene_names import read_gene_totals
+    from cellmodel.io.gene_names import LISTS, read_gene_totals
     from genekb.core.errors import CoverageTooLow
+    from genekb.files.tables import table_format
 
     kb = store.open()
     names, totals = read_gene_totals(path, gene_key=gene_key)
-    resolution = kb.resolve(names, use_orthologs=orthologs)
+    antibodies = antibodies or table_format(path) in LISTS
+    resolution = kb.resolve(names, use_orthologs=orthologs, use_antibodies=antibodies, table=identifiers)
     coverage = kb.coverage(resolution, counts=totals)
+    proteins = [{"name": name, "genes": symbols} for name, symbols in _antigens(kb, resolution)]
     lines = [
         f"{coverage.n_resolved:,} of {coverage.n_names:,} names map to one gene of {kb.store_id}",
         f"{coverage.n_with_text:,} have a text: {coverage.share_genes:.1%} of the genes, "
@@ -156,9 +171,19 @@ def resolve(
         "",
         *table(("found by", "names", "share of counts"), coverage.by_status),
         "",
+        *(
+            table(("antibody", "genes"), ((one["name"], " ".join(one["genes"])) for one in proteins))
+            if proteins
+            else ()
+        ),
+        *([""] if proteins else ()),
         *table({"largest losses": "name", "share of counts": "share_counts:.5f", "why": "reason"}, coverage.losses),
     ]
-    content = asdict(coverage) | {"store": kb.store_id, "n_match_in_other_case": kb.count_other_case(resolution)}
+    content = asdict(coverage) | {
+        "store": kb.store_id,
+        "proteins": proteins,
+        "n_match_in_other_case": kb.count_other_case(resolution),
+    }
     show(content, lines, json=json)
     kb.check_species(resolution)
     if coverage.share_genes < min_coverage:
@@ -166,6 +191,16 @@ def resolve(
             f"{coverage.share_genes:.1%} of the genes of {path} have a text in {kb.store_id}, "
             f"{min_coverage:.0%} are needed; see the losses above"
         )
+
+
+def _antigens(kb: "genekb.Store", resolution: "genekb.Resolution") -> Iterator[tuple[str, list[str]]]:
+    """Yield each name that is an antibody's, with the symbols of its antigen."""
+    genes = kb.table("genes")
+    symbol_of = dict(zip(genes["gene_id"].to_pylist(), genes["symbol"].to_pylist(), strict=True))
+    for row, status in enumerate(resolution.status):
+        if status in {"protein", "complex"}:
+            found = resolution.candidates.get(row, (int(resolution.gene_ids[row]),))
+            yield resolution.names[row], [symbol_of[gene] for gene in found]
 
 
 def sql(

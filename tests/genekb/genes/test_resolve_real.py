@@ -4,6 +4,7 @@ import csv
 import gzip
 from collections import Counter
 from functools import cache
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from genekb import schema
 from genekb.core.errors import SpeciesMismatch
+from genekb.genes import antibodies
 from genekb.genes.resolve import resolve_names
 from genekb.genes.species import check_species, guess_species
 from genekb.sources.ncbi_bulk import read_ncbi_folder
@@ -168,3 +170,12 @@ def test_mitochondrial_symbols_are_found_however_the_prefix_is_written(release, 
     for written in (str, str.upper, str.lower, str.title, lambda name: name.replace("-", ".")):
         resolution = resolve(tables, [written(name) for name in official])
         assert resolution.gene_ids.tolist() == list(official.values())
+
+
+def test_every_antigen_is_a_current_symbol(release):
+    path = Path(antibodies.__file__).with_name("antibodies.tsv")
+    rows = [line.split("\t") for line in path.read_text().splitlines() if not line.startswith("#")][1:]
+    wanted = {gene for _, genes in rows for gene in genes.split(",")}
+    assert len({name for name, _ in rows}) == len(rows)
+    known = {taxon: set(release("2022-11", taxon).genes["symbol"].to_pylist()) for taxon in ("human", "mouse")}
+    assert wanted <= known["human"] | known["mouse"]

@@ -112,6 +112,8 @@ STATUS_WORDS: Final = {
     "mangled": "name that another program has changed",
     "mitochondrial": "mitochondrial gene under another name",
     "date": "date that a spreadsheet has made of a symbol",
+    "protein": "antibody of a protein",
+    "complex": "antibody of a complex of several proteins",
     "ortholog": "symbol of an orthologue",
     "ambiguous": "ambiguous: could be several genes",
     "unknown": "unknown to the store",
