@@ -59,6 +59,16 @@ def unit_rows(embedding: Embedding) -> Embedding:
     return np.divide(embedding, norms, out=np.zeros_like(embedding), where=norms > EPSILON)
 
 
+def benjamini_hochberg(p_values: Float[np.ndarray, "*family test"]) -> Float[np.ndarray, "*family test"]:
+    """Adjust p values along the last axis :cite:`benjamini1995fdr`; importing SciPy's takes half a second."""
+    order = np.argsort(p_values, axis=-1)
+    n_tests = p_values.shape[-1]
+    ranked = np.take_along_axis(p_values, order, axis=-1) * (n_tests / np.arange(1, n_tests + 1))
+    adjusted = np.empty_like(ranked)
+    np.put_along_axis(adjusted, order, np.minimum.accumulate(ranked[..., ::-1], axis=-1)[..., ::-1], axis=-1)
+    return np.clip(adjusted, 0, 1)
+
+
 def content_order(features: Float[np.ndarray, "cell dim"]) -> Int[np.ndarray, " cell"]:
     """Order of the cells by their features, the first one first; equal cells stay as they stand."""
     leading = np.asarray(features[:, 0])

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 import genekb
+from cellmodel.core.arrays import benjamini_hochberg
 from cellmodel.core.errors import InputUnusable
 from genekb.core.errors import SourceUnusable
 from genekb.query.gene_sets import VOCABULARIES
@@ -161,6 +162,4 @@ def false_discovery_rate(p_values: np.ndarray) -> np.ndarray:
 
 def adjusted_p(p_values: np.ndarray) -> np.ndarray:
     """Adjust p values over the whole table :cite:`benjamini1995fdr`."""
-    from scipy.stats import false_discovery_control
-
-    return np.reshape(false_discovery_control(p_values, axis=None), p_values.shape)
+    return np.reshape(benjamini_hochberg(np.ravel(p_values)), p_values.shape)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cellmodel.cluster.structure import Tree
-from cellmodel.core.arrays import CellByGene, Labels
+from cellmodel.core.arrays import CellByGene, Labels, benjamini_hochberg
 from cellmodel.pp.moments import GroupMoments, cluster_moments, pool_groups
 
 if TYPE_CHECKING:
@@ -115,13 +115,11 @@ def specificity(inside: GroupMoments) -> Float[np.ndarray, "cluster gene"]:
 
 def _figures(inside: GroupMoments, rest: GroupMoments) -> dict[str, Float[np.ndarray, "cluster gene"]]:
     """Every figure of a :class:`Marker`, for all genes of all clusters."""
-    from scipy.stats import false_discovery_control
-
     t, p_value = _welch(inside, rest)
     return {
         "t": t,
         "p_value": p_value,
-        "p_adjusted": false_discovery_control(p_value, axis=1),
+        "p_adjusted": benjamini_hochberg(p_value),
         "log2_fold_change": np.log2((inside.linear_mean + _PSEUDOCOUNT) / (rest.linear_mean + _PSEUDOCOUNT)),
         "fraction_in": inside.fraction,
         "fraction_out": rest.fraction,

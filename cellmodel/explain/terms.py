@@ -47,8 +47,10 @@ class TermIndex:
 
     def sentence(self, text: str, *, term: str) -> str:
         """First sentence of ``text`` that holds ``term``, boilerplate aside; ``ValueError`` if there is none."""
+        stems = [word[:-2] for word in term.split(" ")]  # which a plural has in common with its singular
         for sentence in split_sentences(text):
-            if sentence not in self.boilerplate and term in _sentence_terms(sentence, singulars=self.singulars):
+            may_hold = all(map(sentence.lower().__contains__, stems)) and sentence not in self.boilerplate
+            if may_hold and term in _sentence_terms(sentence, singulars=self.singulars):
                 return sentence
         raise ValueError(f"no sentence of the text {text[:40]!r}... holds the term {term!r}")
 

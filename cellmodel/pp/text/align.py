@@ -156,14 +156,16 @@ class Whitening:
 
 
 def fit_whitening(gene_vectors: GeneVectors, *, rank: int) -> Whitening:
-    """Fit a whitening map by the singular value decomposition of the centered vectors.
+    """Fit a whitening map by the eigenvectors of the covariance of the vectors.
 
     ``gene_vectors``: (gene, dim) vectors of genes that have a text. ``rank``: directions to keep; fewer where the
     vectors span fewer. Raises ``ValueError`` if there are fewer than two distinct vectors.
     """
     mean = gene_vectors.mean(axis=0)
-    _, singular, directions = np.linalg.svd((gene_vectors - mean).astype(np.float64), full_matrices=False)
-    kept = min(rank, int((singular > singular[0] * 1e-6).sum())) if len(singular) and singular[0] > 0 else 0
+    centered = (gene_vectors - mean).astype(np.float64)
+    variances, directions = (each[..., ::-1].T for each in np.linalg.eigh(centered.T @ centered))
+    singular = np.sqrt(np.maximum(variances, 0))
+    kept = min(rank, int((singular > singular[0] * 1e-6).sum())) if singular[0] > 0 else 0
     if kept == 0:
         raise ValueError(f"{len(gene_vectors)} gene vectors are all equal; at least two distinct texts are needed")
     signs = np.sign(directions[np.arange(kept), np.abs(directions[:kept]).argmax(axis=1)])
