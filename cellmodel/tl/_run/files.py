@@ -122,7 +122,7 @@ def run_task(
 ) -> "AnnData | Result | None":
     """Do a task on an AnnData, see :func:`run_on_anndata`, of which a copy is given; or on files: what was found."""
     if not isinstance(cells, CellFiles):
-        return run_on_anndata(cells, task, read, key_added=key_added, overwrite=overwrite, copy=copy)[0]
+        return run_on_anndata(cells, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
     return run_on_files(cells, task, replace(read, transpose=cells.transpose), key_added=key_added, overwrite=overwrite)
 
 

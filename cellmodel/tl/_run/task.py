@@ -186,9 +186,8 @@ def run_on_anndata(
     key_added: str,
     overwrite: bool = False,
     copy: bool = False,
-    source: str = "AnnData in memory",
-) -> "tuple[AnnData | None, Result]":
-    """Do a task on an AnnData, or on a copy, which is given then, and give what was found.
+) -> "AnnData | None":
+    """Do a task on an AnnData, or on a copy, which is given then.
 
     Of an AnnData that is backed by a large file the values stay there, where the task can do with it; slots are added
     to the AnnData in memory.
@@ -196,7 +195,7 @@ def run_on_anndata(
     check_targets(task.targets, overwrite=overwrite)
     if copy:
         adata = adata.to_memory() if adata.isbacked else adata.copy()
-    with _cells_of(adata, task, read, source) as (cells, stages):
+    with _cells_of(adata, task, read) as (cells, stages):
         task.check(is_backed=isinstance(cells, BackedCells))
         claim_slots(adata, task.slots(key_added), overwrite=overwrite)
         selected = task.select(cells, stages or MemoryStages())
@@ -204,19 +203,17 @@ def run_on_anndata(
         task.write_beside(selected, found, key_added=key_added, overwrite=overwrite)
     for note in task.notes(found):
         log.info("%s", note)
-    return adata if copy else None, found
+    return adata if copy else None
 
 
 @contextmanager
-def _cells_of(
-    adata: "AnnData", task: Task[Any], read: ReadConfig, source: str
-) -> Iterator[tuple[AnyCells, AnyStages | None]]:
+def _cells_of(adata: "AnnData", task: Task[Any], read: ReadConfig) -> Iterator[tuple[AnyCells, AnyStages | None]]:
     if not task.reads_values:
-        yield _tables_alone(adata, source=source), None
+        yield _tables_alone(adata, source="AnnData in memory"), None
         return
     path = Path(adata.filename) if adata.isbacked and not adata.is_view else None
     if path is None or task.reads.stage_key is None or count_entries(path, read) <= BACKED_ABOVE:
-        yield cells_from_anndata(adata, read, source=source), None
+        yield cells_from_anndata(adata, read), None
         return
     backed = replace(open_backed(path, read), adata=adata)
     with TemporaryDirectory(prefix="cellmodel-") as folder:
