@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,8 @@ from genekb.genes.resolve import RANKS, Resolution
 from genekb.genes.taxa import REFERENCE_TAXON, find_taxon
 from genekb.genes.texts import DEFAULT_TEMPLATE, Template, write_texts
 from genekb.schema import FloatArray
+
+_N_LOSSES: Final = 20  # names that are listed, the largest by counts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +47,6 @@ def measure_coverage(
     *,
     has_text: NDArray[np.bool_],
     counts: FloatArray | None = None,
-    n_losses: int = 20,
     explain: Callable[[Sequence[int]], Mapping[int, str]] | None = None,
     remedy: str = "",
 ) -> Coverage:
@@ -61,7 +63,7 @@ def measure_coverage(
         for kind in sorted(set(resolution.status), key=lambda kind: (RANKS.get(kind, 99), kind))
     )
     lost = np.flatnonzero(~has_text)
-    lost = lost[np.argsort(-weights[lost], kind="stable")][:n_losses]
+    lost = lost[np.argsort(-weights[lost], kind="stable")][:_N_LOSSES]
     why = explain([gene for gene in resolution.gene_ids[lost].tolist() if gene]) if explain else {}
     return Coverage(
         n_names=n_names,

@@ -289,19 +289,13 @@ def text_sections(
     genes: pa.Table, texts: pa.Table, annotations: pa.Table, *, licences: Sequence[str]
 ) -> dict[str, list[Section]]:
     """Sections of each text; none at all where the store has no texts of functions, so that all are NCBI's."""
-    functions = _functions(annotations)
+    table = annotations.filter(pc.is_in(annotations["vocabulary"], strings(list(FUNCTION_VOCABULARIES))))
+    functions: dict[int, list[Section]] = {}
+    for gene, source, text in zip(*(table[name].to_pylist() for name in ("gene_id", "evidence", "term")), strict=True):
+        functions.setdefault(gene, []).append((source or "annotations", text))
     if not functions:
         return {}
     summaries = dict(zip(genes["gene_id"].to_pylist(), genes["summary"].to_pylist(), strict=True))
     pairs = zip(texts["text"].to_pylist(), texts["gene_id"].to_pylist(), strict=True)
     own = "NCBI" if any(licence.startswith("NCBI Gene") for licence in licences) else "summary"
     return {text: [(own, summaries.get(gene) or ""), *functions.get(gene, [])] for text, gene in pairs}
-
-
-def _functions(annotations: pa.Table) -> dict[int, list[Section]]:
-    """Collect sources and texts of functions by gene."""
-    table = annotations.filter(pc.is_in(annotations["vocabulary"], strings(list(FUNCTION_VOCABULARIES))))
-    found: dict[int, list[Section]] = {}
-    for gene, source, text in zip(*(table[name].to_pylist() for name in ("gene_id", "evidence", "term")), strict=True):
-        found.setdefault(gene, []).append((source or "annotations", text))
-    return found

@@ -36,6 +36,12 @@ def shared(built, tmp_path):
     return tmp_path / "shared"
 
 
+@pytest.fixture(scope="module")
+def large(built):
+    """Path on a server of the largest file."""
+    return f"/kb/{built.manifest.digest}/embeddings/{built.encoder_id('hash-256')}/part-00000.parquet"
+
+
 def pull(url, home, **settings):
     return pull_store(parse_address(str(url)), PullConfig(retry=QUICK, **settings), home=home)
 
@@ -67,30 +73,22 @@ def test_a_push_repairs_a_copy_that_was_changed_at_the_same_size(built, shared, 
     assert content(pull(shared, tmp_path / "home").path) == content(built.folder)
 
 
-def test_a_name_folder_of_a_home_can_be_pulled_from_as_it_is(built, tmp_path):
-    pulled = pull(built.folder.parent, tmp_path)
-    assert pulled.digest == built.manifest.digest
-
-
-def test_a_copied_store_folder_can_be_pulled_from(built, tmp_path):
+def test_the_folder_of_a_name_and_a_copied_store_can_be_pulled_from(built, tmp_path):
     shutil.copytree(built.folder, tmp_path / "copy")
-    assert pull(tmp_path / "copy", tmp_path / "home").digest == built.manifest.digest
+    for home, place in (("a", built.folder.parent), ("b", tmp_path / "copy")):
+        assert pull(place, tmp_path / home).digest == built.manifest.digest
 
 
-def test_connections_that_are_cut_go_on_where_they_ended(built, shared, tmp_path):
-    files = served(shared)
-    large = f"/kb/{built.manifest.digest}/embeddings/{built.encoder_id('hash-256')}/part-00000.parquet"
-    with serving(files=files) as server:
+def test_connections_that_are_cut_go_on_where_they_ended(shared, large, tmp_path):
+    with serving(files=served(shared)) as server:
         server.faults = {large: [Fault(cut_after=1000), Fault(cut_after=500)]}
         pulled = pull(server.url + "kb", tmp_path)
         assert [headers.get("Range") for headers in server.asked(large)] == [None, "bytes=1000-", "bytes=1500-"]
     assert verify_store(pulled.path).faults == ()
 
 
-def test_what_has_arrived_is_kept_for_the_next_command(built, shared, tmp_path):
-    files = served(shared)
-    large = f"/kb/{built.manifest.digest}/embeddings/{built.encoder_id('hash-256')}/part-00000.parquet"
-    with serving(files=files, faults={large: [Fault(cut_after=100)] * 3}) as server:
+def test_what_has_arrived_is_kept_for_the_next_command(built, shared, large, tmp_path):
+    with serving(files=served(shared), faults={large: [Fault(cut_after=100)] * 3}) as server:
         with pytest.raises(NotAvailable, match=r"did not give .*part-00000.parquet in 3 tries .*run the same command"):
             pull(server.url + "kb", tmp_path)
         assert list_store_folders(tmp_path) == []
@@ -102,8 +100,7 @@ def test_what_has_arrived_is_kept_for_the_next_command(built, shared, tmp_path):
     assert content(pulled.path) == content(built.folder)
 
 
-def test_a_server_without_ranges_sends_all_again(built, shared, tmp_path):
-    large = f"/kb/{built.manifest.digest}/embeddings/{built.encoder_id('hash-256')}/part-00000.parquet"
+def test_a_server_without_ranges_sends_all_again(built, shared, large, tmp_path):
     with serving(files=served(shared), faults={large: [Fault(cut_after=1000)]}, ignores_range=True) as server:
         pulled = pull(server.url + "kb", tmp_path)
     assert content(pulled.path) == content(built.folder)

@@ -401,7 +401,6 @@ def test_a_build_killed_at_any_shard_resumes_and_ends_with_the_same_digest(ncbi_
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_a_killed_build_keeps_its_finished_shards(ncbi_folder, tmp_path):
     process = run_build(tmp_path, ncbi_folder, shard_size=1)
     process.stdout.readline()
@@ -416,7 +415,6 @@ def test_a_killed_build_keeps_its_finished_shards(ncbi_folder, tmp_path):
     assert int(last[2]) >= 1
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_a_full_disk_ends_in_one_clear_error_and_the_build_can_go_on(ncbi_folder, tmp_path):
     code, _, err = finish(run_build(tmp_path, ncbi_folder, shard_size=4, limit=2000))
