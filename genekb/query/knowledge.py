@@ -71,7 +71,13 @@ def knowledge_vectors(
         drawn = np.random.default_rng([seed, _RANDOM]).standard_normal(shape, dtype=np.float32)
         vectors = drawn[np.searchsorted(having, asked)]
     else:
-        vectors = _of_encoder(store, encoder_id, asked, having=having, seed=seed if knowledge == "shuffled" else None)
+        givers = asked
+        if knowledge == "shuffled":
+            order = np.random.default_rng([seed, _SHUFFLED]).permutation(len(having))
+            partner = np.empty_like(having)
+            partner[order] = having[np.roll(order, 1)]  # one cycle: no gene keeps its own
+            givers = partner[np.searchsorted(having, asked)]
+        vectors = store.vectors(givers, encoder=encoder_id).vectors
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     usable = norms[:, 0] > 0
     return KnowledgeVectors(
@@ -96,16 +102,6 @@ def _reader_of_names(store: Store, encoder_id: str) -> str | None:
     kind = store.manifest.recipe(encoder_id)["kind"]
     ids = store.encoder_ids if kind in {"terms", "mix"} else (encoder_id,)
     return next((each for each in ids if not store.manifest.kind(each).is_imported), None)
-
-
-def _of_encoder(store: Store, encoder_id: str, asked: IntArray, *, having: IntArray, seed: int | None) -> FloatArray:
-    """Vectors by the encoder, with a seed those of other genes."""
-    if seed is None:
-        return store.vectors(asked, encoder=encoder_id).vectors
-    order = np.random.default_rng([seed, _SHUFFLED]).permutation(len(having))
-    partner = np.empty_like(having)
-    partner[order] = having[np.roll(order, 1)]  # one cycle: no gene keeps its own
-    return store.vectors(partner[np.searchsorted(having, asked)], encoder=encoder_id).vectors
 
 
 def _of_names(

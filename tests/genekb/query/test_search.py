@@ -102,15 +102,6 @@ def test_a_gene_without_text_is_found_by_its_name(far):
     assert (hit.symbol, hit.text, hit.origin, hit.is_named) == ("MALAT1", "", "none", True)
 
 
-def test_semantic_scores_are_cosines_and_equal_to_the_stores_own_search(kb):
-    query = "T cell receptor complex of T lymphocytes"
-    result = search_genes(kb, query, mode="semantic", encoders=["wcp-16"], limit=5)
-    own = kb.search(query, encoder="wcp-16", mode="semantic", limit=5)
-    assert result.score == "cosine"
-    assert [hit.gene_id for hit in result.hits] == [hit.gene_id for hit in own]
-    np.testing.assert_allclose([hit.score for hit in result.hits], [hit.score for hit in own], rtol=1e-5)
-
-
 def test_hybrid_scores_are_shares_of_the_best_of_every_source_and_of_the_first_genes(kb):
     encoders = ["hash-32", "wcp-16"]
     result = search_genes(kb, "hormone that lowers blood glucose", encoders=encoders, taxon=9606, limit=100)

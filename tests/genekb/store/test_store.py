@@ -107,6 +107,7 @@ def test_each_text_is_encoded_once(kb):
 def test_search_ranks_by_meaning(kb):
     hits = kb.search("T cell receptor complex of T lymphocytes", mode="semantic", encoder="wcp-16", limit=3)
     assert {"CD3D", "CD3E"} <= {hit.symbol for hit in hits}
+    assert (hits.score, hits.encoders) == ("cosine", (kb.encoder_id("wcp-16"),))
     assert hits[0].score >= hits[1].score >= hits[2].score
     with pytest.raises(SourceUnusable, match="is empty"):
         kb.search("  ")
