@@ -69,16 +69,8 @@ def check_train_device(name: str) -> str:
 
 Home = Annotated[Path | None, typer.Option(help="Artifact home; else GENEKB_HOME, else the user's data folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")]
-Seed = Annotated[int, typer.Option(help="The run's one seed.", callback=check_seed)]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; all if left out.", min=1)]
-Encoder = Annotated[str | None, typer.Option(help="Encoder of the store; its first one if left out.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file and existing slots.")]
-OtherStore = Annotated[
-    bool,
-    typer.Option(
-        "--other-store", help="Go on with a store or encoder other than the one that the file records; both are noted."
-    ),
-]
 Orthologs = Annotated[
     bool, typer.Option("--orthologs", help="Let symbols of the orthologous gene of another species map to a gene.")
 ]
@@ -345,15 +337,6 @@ _SPECIAL: Final[Mapping[str, Mapping[str, Any]]] = {  # what an option has that 
     "skip": {"type": str, "default": "", "show_default": False},
     "overwrite": {"help": "Replace existing output files and slots."},
 }
-
-
-def set_threads(threads: int | None) -> None:
-    """Set the number of threads; to be called before any numerical library is loaded."""
-    if threads:
-        import os
-
-        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-            os.environ[name] = str(threads)
 
 
 @dataclass(frozen=True, kw_only=True)

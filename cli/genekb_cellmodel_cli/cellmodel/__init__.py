@@ -7,7 +7,6 @@ from genekb_cellmodel_cli.cellmodel import (
     annotate,
     attribute,
     bench,
-    chain,
     classify,
     cluster,
     compare,
@@ -31,7 +30,7 @@ app = make_app(
     "cellmodel",
     "Single cells that carry the meaning of their genes.",
     {
-        "run": chain.run,
+        "run": cluster.run,
         "cluster": cluster.cluster,
         "report": plot.report,
         "view": plot.view,

@@ -15,8 +15,6 @@ from genekb_cellmodel_cli.app.output import Columns, show, table
 from genekb_cellmodel_cli.app.signature import Arguments
 
 if TYPE_CHECKING:
-    from cellmodel.annotate.marker_overlap import Naming
-    from cellmodel.annotate.name_cells import NamedCells
     from cellmodel.annotate.search.cells import Found
     from cellmodel.explain.terms import SupportingGene
 
@@ -57,6 +55,9 @@ def annotate(
 
     Example: cellmodel annotate out.h5ad --kb human -o named.h5ad
     """
+    from cellmodel.annotate.name_cells import NamedCells
+    from cellmodel.io.records import lineage_record
+
     if (path is None) == (lists.marker_lists is None):
         raise typer.BadParameter("give cells with clusters, or --marker-lists FILE: one of the two")
     if out.output is not None:
@@ -67,26 +68,16 @@ def annotate(
     if lists.universe is not None:
         raise typer.BadParameter("--universe goes with --marker-lists: of cells, the measured genes are known")
     files = out.files(path, is_needed=not json)
-    content = {"input": str(path), "output": files.written} | names_content(arguments.call(files, store.open()))
-    lines = [*table(_BY_TYPES if "store_id" in content else _BY_OVERLAP, content["clusters"]), ""]
-    candidates = [f"candidates: {content['n_candidates']} types"] if "n_candidates" in content else []
-    show(content, [*lines, *candidates, f"output: {files.written}"], json=json)
-
-
-def names_content(found: "NamedCells | Naming") -> dict[str, Any]:
-    """Report the names of clusters, by types or by overlap."""
-    from cellmodel.annotate.name_cells import NamedCells
-    from cellmodel.io.records import lineage_record
-
-    if not isinstance(found, NamedCells):
-        return {"clusters": found.rows()}
-    return {
-        "store_id": found.lineage.store_id,
-        "encoder_id": found.lineage.encoder_id,
-        **lineage_record(found.made_with),
-        "n_candidates": found.n_candidates,
-        "clusters": found.rows(),
-    }
+    found = arguments.call(files, store.open())
+    content: dict[str, Any] = {"input": str(path), "output": files.written}
+    columns, candidates = _BY_OVERLAP, list[str]()
+    if isinstance(found, NamedCells):
+        content |= {"store_id": found.lineage.store_id, "encoder_id": found.lineage.encoder_id}
+        content |= lineage_record(found.made_with) | {"n_candidates": found.n_candidates}
+        columns, candidates = _BY_TYPES, [f"candidates: {found.n_candidates} types"]
+    content["clusters"] = found.rows()
+    lines = [*table(columns, content["clusters"]), "", *candidates, f"output: {files.written}"]
+    show(content, lines, json=json)
 
 
 def shown_name(row: dict[str, Any]) -> str:

@@ -30,11 +30,33 @@ def attribute(
 
     Example: cellmodel attribute out.h5ad --kb human -o attributed.h5ad --tables tables
     """
+    from cellmodel.io.records import lineage_record
+
     files, tables = out.files(path, is_needed=not json and arguments["tables"] is None), arguments["tables"]
     found = arguments.call(files, store.open())
-    content = {"input": str(path), "output": files.written, "tables": str(tables or ""), **evidence_content(found)}
+    content = {
+        "input": str(path),
+        "output": files.written,
+        "tables": str(tables or ""),
+        "store": found.lineage.store_id,
+        "encoder": found.lineage.encoder_id,
+        **lineage_record(found.made_with),
+        "gene_sets": found.sources,
+        "notes": list(found.notes),
+        "groups": [_group(group, found) for group in found.groups],
+    }
     notes = ["", *found.notes] if found.notes else []
-    sets = ["", *table(("cluster", "gene set", "p adjusted", "genes"), _set_rows(found))] if found.sources else []
+    enriched = [
+        (
+            _title(group),
+            one.gene_set.name,
+            p_text(one.p_adjusted),
+            [found.symbols[gene] for gene in one.gene_ids[:_SHOWN]],
+        )
+        for group in found.groups
+        for one in group.enriched[:_SHOWN]
+    ]
+    sets = ["", *table(("cluster", "gene set", "p adjusted", "genes"), enriched)] if found.sources else []
     written = ["", f"output: {files.written}", *([f"tables: {tables}"] if tables else [])]
     show(content, [*table(_COLUMNS, found.groups), *sets, *notes, *written], json=json)
 
@@ -69,33 +91,6 @@ _COLUMNS: Columns = {
     "themes": shown_themes,
     "name of the markers": shown_set_name,
 }
-
-
-def _set_rows(found: "Evidence") -> list[tuple[Any, ...]]:
-    return [
-        (
-            _title(group),
-            one.gene_set.name,
-            p_text(one.p_adjusted),
-            [found.symbols[gene] for gene in one.gene_ids[:_SHOWN]],
-        )
-        for group in found.groups
-        for one in group.enriched[:_SHOWN]
-    ]
-
-
-def evidence_content(found: "Evidence") -> dict[str, Any]:
-    """Report the evidence for each cluster."""
-    from cellmodel.io.records import lineage_record
-
-    return {
-        "store": found.lineage.store_id,
-        "encoder": found.lineage.encoder_id,
-        **lineage_record(found.made_with),
-        "gene_sets": found.sources,
-        "notes": list(found.notes),
-        "groups": [_group(group, found) for group in found.groups],
-    }
 
 
 def _group(group: "GroupEvidence", found: "Evidence") -> dict[str, Any]:

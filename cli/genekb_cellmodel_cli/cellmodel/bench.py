@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,10 +12,7 @@ from genekb_cellmodel_cli.app.options import arguments_of
 from genekb_cellmodel_cli.app.output import show, table
 from genekb_cellmodel_cli.app.signature import Arguments
 
-if TYPE_CHECKING:
-    from cellmodel.bench.runner import BenchResult
-
-CHECK_FAILED = 1
+CHECK_FAILED = 1  # exit code where something was not done
 
 
 def bench(
@@ -43,11 +40,7 @@ def bench(
     Example: cellmodel bench DIR --recipes fused,scllm-dsc,pca-leiden --seeds 0-4 --kb human -o results/
     """
     stores = [genekb.open(name, home=home) for name in kb or ()]
-    _show_results(arguments.call(path, output, kb=stores, read=read.config()), output, json=json)
-
-
-def _show_results(found: "BenchResult", output: Path, *, json: bool) -> None:
-    """Show the tables, or the rows; something that was not done is exit code 1."""
+    found = arguments.call(path, output, kb=stores, read=read.config())
     failures = [{"data": data, "recipe": recipe, "why": why} for data, recipe, why in found.failures]
     content = {"output": str(output), "n_reused": found.n_reused, "rows": list(found.rows), "failures": failures}
     tables = (output / "results.md").read_text()

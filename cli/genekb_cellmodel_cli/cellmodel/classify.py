@@ -87,7 +87,10 @@ def classify(
     files = out.files(path)
     found = arguments.call(files, reference, _open(store))
     content = {"input": str(path), **_summary(found), "output": files.written}
-    show(content, _transfer_lines(content), json=json)
+    shown = ("input", "reference", "store", "encoder", "genes", "n_unlabeled", "mean_confidence", "unassigned_below")
+    columns = {"class": "class", "labeled in the reference": "n_reference", "given in the query": "n_query"}
+    lines = [f"{key}: {content[key]}" for key in shown if content[key] != ""]
+    show(content, [*lines, "", *table(columns, content["classes"]), "", f"output: {files.written}"], json=json)
 
 
 def _open(store: options.MaybeStore) -> "Store":
@@ -124,13 +127,6 @@ def _summary(found: "Transfer") -> dict[str, Any]:
             for name, n_reference in zip((*found.names, "unassigned"), (*found.n_reference, 0), strict=True)
         ],
     }
-
-
-def _transfer_lines(content: dict[str, Any]) -> Iterator[str]:
-    shown = ("input", "reference", "store", "encoder", "genes", "n_unlabeled", "mean_confidence", "unassigned_below")
-    yield from (f"{key}: {content[key]}" for key in shown if content[key] != "")
-    columns = {"class": "class", "labeled in the reference": "n_reference", "given in the query": "n_query"}
-    yield from ("", *table(columns, content["classes"]), "", f"output: {content['output']}")
 
 
 def _try_out(path: Path, store: options.MaybeStore, trials: Trials, arguments: Arguments, *, json: bool) -> None:

@@ -1,7 +1,7 @@
 """The command `genekb`."""
 
 from genekb_cellmodel_cli.app.running import make_app, run
-from genekb_cellmodel_cli.genekb import build, compare, export, query, share, stores
+from genekb_cellmodel_cli.genekb import build, compare, export, query, stores
 
 app = make_app(
     "genekb",
@@ -21,9 +21,9 @@ app = make_app(
         "compare": compare.compare,
         "export": export.export,
         "gc": stores.gc,
-        "push": share.push,
-        "pull": share.pull,
-        "lock": share.lock,
+        "push": stores.push,
+        "pull": stores.pull,
+        "lock": stores.lock,
     },
 )
 

@@ -15,9 +15,7 @@ from genekb_cellmodel_cli.app.signature import Arguments, wrong_usage
 
 if TYPE_CHECKING:
     from genekb.builder.assemble import BuildResult
-    from genekb.builder.plan import BuildConfig, Loader
-    from genekb.builder.update import ImportResult, UpdatePlan
-    from genekb.encoders.imported.vectors import ForeignVectors
+    from genekb.builder.plan import Loader
 
 _N_LISTED = 10  # names without a vector that are shown
 _OF_SOURCE = ("taxon", "release", "names", "texts", "annotations", "min_resolved")
@@ -53,6 +51,8 @@ def build(
     """
     from genekb.builder.build import build_config, default_name, read_tables
     from genekb.builder.plan import build as build_store
+    from genekb.builder.plan import distinct_texts, plan_build
+    from genekb.encoders.imported.terms import with_best
 
     started = time.perf_counter()
     running = engine.config()
@@ -62,27 +62,21 @@ def build(
     parsed = time.perf_counter() - started
     config = build_config(name=name, only_genes=read_names(only), engine=running, **arguments)
     if dry_run:
-        print_record(_planned_build(tables, config, home), json=json)
+        plan, models = plan_build(tables, config), with_best(config.models, tables.terms)
+        content = {
+            "name": plan.name,
+            "n_genes": tables.genes.num_rows,
+            "n_texts": plan.texts.num_rows,
+            "n_unique_texts": plan.n_unique_texts,
+            "models": models,
+        }
+        texts = distinct_texts(plan.texts)
+        costs = describe_costs(models, texts, load=config.loader(home), dtype=config.vector_dtype)
+        print_record(content | costs, json=json)
         return
     result = build_store(tables, config, home=home)
     seconds = {"seconds_parsing": round(parsed, 2), "seconds": round(time.perf_counter() - started, 2)}
     print_record(describe_build(result) | seconds, json=json)
-
-
-def _planned_build(tables: Any, config: "BuildConfig", home: Path | None) -> dict[str, Any]:
-    from genekb.builder.plan import distinct_texts, plan_build
-    from genekb.encoders.imported.terms import with_best
-
-    plan, models = plan_build(tables, config), with_best(config.models, tables.terms)
-    content = {
-        "name": plan.name,
-        "n_genes": tables.genes.num_rows,
-        "n_texts": plan.texts.num_rows,
-        "n_unique_texts": plan.n_unique_texts,
-        "models": models,
-    }
-    texts = distinct_texts(plan.texts)
-    return content | describe_costs(models, texts, load=config.loader(home), dtype=config.vector_dtype)
 
 
 def update(
@@ -117,7 +111,14 @@ def update(
     name, encoders, only = (arguments.pop(each) for each in ("name", "encoder", "only_genes"))
     config = BuildConfig(name=kb.manifest.name, engine=running, **arguments)
     plan = plan_update(kb, tables, name=name, only_names=read_names(only), encoders=encoders, config=config)
-    content = _planned(kb.store_id, plan)
+    content = {
+        "parent": kb.store_id,
+        "name": plan.plan.name,
+        **plan.changes.counts(),
+        "n_texts": plan.plan.texts.num_rows,
+        "n_unique_texts": plan.plan.n_unique_texts,
+        "n_to_encode": dict(plan.n_to_encode),
+    }
     if dry_run:
         content["estimate"] = {key: asdict(cost) for key, cost in estimate_update(kb, plan).items()}
         print_record(content, json=json)
@@ -127,17 +128,6 @@ def update(
     result = update_store(kb, tables, plan, home=store.home, encoders=encoders)
     content |= describe_build(result) | {"seconds": round(time.perf_counter() - started, 2)}
     print_record(content, json=json)
-
-
-def _planned(store_id: str, plan: "UpdatePlan") -> dict[str, Any]:
-    return {
-        "parent": store_id,
-        "name": plan.plan.name,
-        **plan.changes.counts(),
-        "n_texts": plan.plan.texts.num_rows,
-        "n_unique_texts": plan.plan.n_unique_texts,
-        "n_to_encode": dict(plan.n_to_encode),
-    }
 
 
 def check_encoder_name(name: str | None) -> str | None:
@@ -223,13 +213,9 @@ def _import(store: options.NamedStore, path: Path, arguments: Arguments, *, json
         f"encoder {result.encoder_id}; use it with --encoder {arguments['name']}",
         f"store {result.build.manifest.full_name}, digest {result.build.manifest.digest[:16]}: {result.build.folder}",
     ]
-    show(_describe_import(foreign, result), lines, json=json)
-
-
-def _describe_import(foreign: "ForeignVectors", result: "ImportResult") -> dict[str, Any]:
     status = result.resolution.status.tolist()
     n_resolved = int(result.resolution.is_resolved.sum())
-    return describe_build(result.build) | {
+    content = describe_build(result.build) | {
         "encoder": result.encoder_id,
         "n_names": len(foreign.names),
         "n_genes": result.n_genes,
@@ -239,6 +225,7 @@ def _describe_import(foreign: "ForeignVectors", result: "ImportResult") -> dict[
         "dropped_rows": dict(foreign.n_dropped),
         "left_out": [{"name": name, "reason": reason} for name, reason in result.left_out],
     }
+    show(content, lines, json=json)
 
 
 def left_out_lines(reasons: Sequence[tuple[str, str]]) -> list[str]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-import genekb
 from genekb.files.endings import check_ending, vector_format
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import arguments_of
@@ -18,7 +17,6 @@ from genekb_cellmodel_cli.genekb.compare import note_not_pulled
 
 if TYPE_CHECKING:
     from genekb.query.export import Program
-    from genekb.schema import IntArray
 
 Format = Literal["npy", "npz", "json", "word2vec", "h5ad", "safetensors", "parquet", "duckdb"]
 
@@ -84,11 +82,15 @@ def export(
         n_genes = write_genes_h5ad(kb, output, encoder=encoder, overwrite=overwrite)
         content |= {"files": [str(output)], "encoders": [kb.gene_encoder_id(encoder)], "n_genes": n_genes}
     else:
-        from genekb.query.export import export_store
+        from genekb.query.export import export_store, gene_ids_of, read_names
 
-        gene_ids, missing = _named_gene_ids(kb, genes, encoder=encoder, allow_missing=allow_missing)
+        gene_ids = None
+        if genes is not None:
+            gene_ids, missing = gene_ids_of(kb, read_names(genes), encoder=encoder, allow_missing=allow_missing)
+            _note_missing(missing)
+            content["missing"] = list(missing)
         result = export_store(kb, output, kind=kind, encoder=encoder, gene_ids=gene_ids, overwrite=overwrite)
-        content |= missing | asdict(result) | {"files": [str(file) for file in result.files]}
+        content |= asdict(result) | {"files": [str(file) for file in result.files]}
         note_not_pulled(result.not_pulled)
     print_record(content, json=json)
 
@@ -144,19 +146,6 @@ def _export_for_program(
         content |= {"n_edges": n_edges} if program == "gears" else {}
     _note_missing(found.missing)
     print_record(content | {"missing": dict(found.missing) if json else list(found.missing)}, json=json)
-
-
-def _named_gene_ids(
-    kb: "genekb.Store", genes: Path | None, *, encoder: str | None, allow_missing: bool
-) -> "tuple[IntArray | None, dict[str, object]]":
-    """Give the GeneIDs of a list of genes, each once, and the names without a vector; None without a list."""
-    from genekb.query.export import gene_ids_of, read_names
-
-    if genes is None:
-        return None, {}
-    gene_ids, missing = gene_ids_of(kb, read_names(genes), encoder=encoder, allow_missing=allow_missing)
-    _note_missing(missing)
-    return gene_ids, {"missing": list(missing)}
 
 
 def _note_missing(missing: Mapping[str, str]) -> None:
