@@ -1,10 +1,14 @@
-"""Wrong files of NCBI that a user can hand over: one small maker per kind of ``data/bad/sources.toml``."""
+"""Wrong files of NCBI, tables and lists of users: one small maker per kind of ``data/bad/sources.toml``."""
 
 import gzip
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 DATA = Path(__file__).parents[2] / "data"
 HUMAN = DATA / "ncbi" / "human_gene_info_2022-11.tsv"
@@ -146,11 +150,6 @@ def gene_info_is_a_folder(here, base):
 
 
 @kind
-def source_does_not_exist(here, base):
-    pass
-
-
-@kind
 def generifs_line_cut(here, base):
     header = "#Tax ID\tGene ID\tPubMed ID (PMID) list\tlast update timestamp\tGeneRIF text\n"
     beside_gene_info(here, "generifs_basic", f"{header}9606\t3630\t1234\n")
@@ -172,11 +171,6 @@ def report_line_no_json(here, base):
 
 
 @kind
-def report_line_a_list(here, base):
-    (here / "data_report.jsonl").write_text('["3630", "INS"]\n')
-
-
-@kind
 def report_without_gene_id(here, base):
     (here / "data_report.jsonl").write_text(json.dumps({**REPORT, "geneId": None}) + "\n")
 
@@ -189,3 +183,58 @@ def report_gene_id_of_31_digits(here, base):
 @kind
 def report_empty(here, base):
     (here / "data_report.jsonl").write_bytes(b"")
+
+
+@kind
+def table_latin_1(here, base):
+    (here / "genes.csv").write_bytes("gene_id,symbol,summary\n3630,INS,protéine\n".encode("latin-1"))
+
+
+@kind
+def table_is_a_workbook(here, base):
+    (here / "genes.csv").write_bytes(b"PK\x03\x04\x14\x00\x06\x00\x08\x00" + bytes(range(256)))
+
+
+@kind
+def table_json_deep(here, base):
+    (here / "genes.json").write_text("[" * 100_000)
+
+
+@kind
+def table_parquet_text_is_a_struct(here, base):
+    rows_ = pa.table({"gene_id": [3630], "symbol": ["INS"], "summary": [{"text": "hormone"}]})
+    pq.write_table(rows_, here / "genes.parquet")
+
+
+@kind
+def table_parquet_of_a_gigabyte(here, base):
+    write_repeated(here / "genes.parquet", store_schema=False)
+
+
+@kind
+def table_parquet_of_a_gigabyte_by_numbers(here, base):
+    write_repeated(here / "genes.parquet", store_schema=True)
+
+
+def write_repeated(path, *, store_schema):
+    """Write 100,000 rows with one text of 10 kB, which stands in the file once."""
+    numbers = pa.array(np.arange(1, 100_001))
+    text = pa.DictionaryArray.from_arrays(pa.array(np.zeros(100_000, np.int32)), ["x" * 10_000])
+    symbol = pa.DictionaryArray.from_arrays(pa.array(np.zeros(100_000, np.int32)), ["INS"])
+    table = pa.table({"gene_id": numbers, "symbol": symbol, "summary": text})
+    pq.write_table(table, path, compression="zstd", store_schema=store_schema, use_dictionary=["symbol", "summary"])
+
+
+@kind
+def table_parquet_numbers_as_names(here, base):
+    pq.write_table(pa.table({"gene_id": ["INS"], "symbol": ["INS"], "summary": ["hormone"]}), here / "genes.parquet")
+
+
+@kind
+def only_genes_binary(here, base):
+    (here / "names.txt").write_bytes(bytes(range(256)))
+
+
+@kind
+def candidates_latin_1(here, base):
+    (here / "types.txt").write_bytes("cellule épithéliale\n".encode("latin-1"))

@@ -132,16 +132,6 @@ def vectors_parquet_of_texts(here, base):
 
 
 @kind
-def vectors_json_nested(here, base):
-    (here / "vectors.json").write_text('{"vectors": {"INS": [1, 2]}}')
-
-
-@kind
-def vectors_json_ragged(here, base):
-    (here / "vectors.json").write_text('{"INS": [1, 2], "GCG": [1]}')
-
-
-@kind
 def vectors_safetensors_damaged(here, base):
     save_file({"vectors": np.ones((3, 2), np.float32)}, here / "vectors.safetensors")
     raw = bytearray((here / "vectors.safetensors").read_bytes())
