@@ -83,7 +83,7 @@ lint: .venv/.dev
 	$(BIN)/mypy
 
 audit: .venv/.dev  ## known vulnerabilities of what is installed, as far as the package registry knows
-	$(BIN)/python -m benchmarks.lib.audit
+	$(BIN)/python -m pip_audit --progress-spinner off --skip-editable
 
 bench: .venv/.dev  ## time and memory on the real data (GENEKB_TEST_DATA), 15 minutes; fails where a budget is missed
 	$(BIN)/python -m benchmarks.speed.budgets --output results

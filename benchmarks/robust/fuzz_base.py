@@ -8,22 +8,11 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """One reader.
+    """One reader."""
 
-    Parameters
-    ----------
-    write
-        Makes a valid input in a folder.
-    read
-        Reads all of what lies in a folder.
-    promise
-        Brings checksums in line with what was made wrong, so that the reader goes on to the content; None if it has
-        no checksums.
-    """
-
-    write: Callable[[Path], None]
-    read: Callable[[Path], Any]
-    promise: Callable[[Path], None] | None = None
+    write: Callable[[Path], None]  # makes a valid input in a folder
+    read: Callable[[Path], Any]  # reads all of what lies in a folder
+    promise: Callable[[Path], None] | None = None  # brings checksums in line with what was made wrong
 
 
 def own_errors() -> tuple[type[Exception], ...]:

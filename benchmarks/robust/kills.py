@@ -34,8 +34,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.robust.kill_jobs import JOBS, Job, make_template, serving_slowly, write_inputs
-from benchmarks.robust.kill_states import Snapshot, is_temporary, look, snapshot
+from benchmarks.robust.kill_jobs import (
+    JOBS,
+    Job,
+    Snapshot,
+    is_temporary,
+    look,
+    make_template,
+    serving_slowly,
+    snapshot,
+    write_inputs,
+)  # fmt: skip
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "cli")]
@@ -49,30 +58,16 @@ INTERRUPTED, BUSY, REFUSED = 130, 4, 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """What one fault did.
-
-    Parameters
-    ----------
-    hit
-        ``before`` anything was written, in the middle (``staging``), or ``after`` the end.
-    lost
-        What is wrong; empty if nothing is.
-    code
-        Exit code of the disturbed command; negative for a signal.
-    asked
-        Whether the same command asked for --overwrite or another name, since its result was there already.
-    left
-        Temporary files that remain after the same command has been run to its end.
-    """
+    """What one fault did."""
 
     job: str
     fault: str
     at: float
-    hit: str
-    lost: tuple[str, ...]
-    code: int
-    asked: bool
-    left: tuple[str, ...]
+    hit: str  # before anything was written, in the middle (staging), or after the end
+    lost: tuple[str, ...]  # what is wrong
+    code: int  # of the disturbed command; negative for a signal
+    asked: bool  # whether the same command asked for --overwrite or another name, since its result was there already
+    left: tuple[str, ...]  # temporary files that remain after the same command has been run to its end
 
 
 class Bench:

@@ -35,25 +35,15 @@ PLACES_OF = {"s": 2, "ms": 0, "MB": 0, "texts": 0, "times": 2, "cosine": 5}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Figure:
-    """A measured figure with its limit and the peers of the same run.
-
-    Parameters
-    ----------
-    value, limit
-        In ``unit``; the limit is a ceiling, or a floor where ``is_floor``, and None where nothing is asked.
-    processor
-        Processor time beside a wall time, in the same unit.
-    peers
-        What else a user would run → its figure in the same unit.
-    """
+    """A measured figure with its limit and the peers of the same run."""
 
     what: str
     value: float
     unit: str
-    limit: float | None = None
+    limit: float | None = None  # a ceiling, or a floor where ``is_floor``
     is_floor: bool = False
-    processor: float | None = None
-    peers: dict[str, float] = field(default_factory=dict)
+    processor: float | None = None  # time beside a wall time, in the same unit
+    peers: dict[str, float] = field(default_factory=dict)  # what else a user would run, in the same unit
 
     @property
     def is_missed(self) -> bool:

@@ -11,8 +11,6 @@ import genekb
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import KeyUnusable
 from genekb_cellmodel_cli import cellmodel as cli
-from genekb_cellmodel_cli import genekb as genekb_cli
-from genekb_cellmodel_cli.app.options import check_seed
 from tests.robust.bad_files.cells import cells as make_cells
 from tests.robust.bad_files.cells import save
 from tests.support.commands import commands_of
@@ -97,13 +95,6 @@ def test_the_name_of_the_index_is_taken(more, suffix, tmp_path, capsys, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == [f"in{suffix}"]
     with pytest.raises(KeyUnusable, match=r"adata.obs.index.name = None"):
         cm.tl.cluster(adata, recipe="pca-kmeans", knowledge="none", key_added="mine", overwrite=True)
-
-
-def test_every_seed_is_checked_in_one_place():
-    for app in (cli.app, genekb_cli.app):
-        for command in commands_of(app).values():
-            seed = inspect.unwrap(command.callback).__annotations__.get("seed")
-            assert seed is None or seed.__metadata__[0].callback is check_seed
 
 
 @pytest.mark.parametrize("seed", [2**63, -(2**63) - 1, 2**64])
