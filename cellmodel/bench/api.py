@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from cellmodel.bench.changes import Change, default_of, parse_changes
+from cellmodel.bench.changes import Change, parse_changes
 from cellmodel.bench.integration import IntegrationReport, require_scib, score_batches
 from cellmodel.bench.jobs import ESTIMATED, GIVEN, BenchConfig, DataSet, find_datasets
 from cellmodel.bench.metrics import Scores, score_columns
@@ -15,7 +15,6 @@ from cellmodel.bench.runner import BenchResult, run_bench
 from cellmodel.core.config import check_seed
 from cellmodel.core.tools import Kb, names_of, open_kb
 from cellmodel.io.cells import ReadConfig, cells_from_anndata, obs_columns, read_cells, read_obs_columns
-from cellmodel.pl._benchmarks import check_figure, draw_sweep
 from genekb import Store
 from genekb.core.python import for_python
 
@@ -45,8 +44,6 @@ def bench(  # noqa: PLR0913 - those of the command
     drop_cells: Fractions | None = None,
     dropout: Fractions | None = None,
     off: bool = False,
-    plot: str | Path | None = None,
-    overwrite: bool = False,
     batch_key: str | None = None,
     jobs: int = 1,
     read: ReadConfig | None = None,
@@ -87,10 +84,6 @@ def bench(  # noqa: PLR0913 - those of the command
         Fractions of the values above zero to set to zero.
     off
         Leave out each part of a recipe: knowledge, text paths, objectives.
-    plot
-        Figure of what changes to write: .svg, .png or .pdf.
-    overwrite
-        Whether that figure may be replaced.
     batch_key
         Column of obs with the batch of each cell: integrated by recipes, scored by scIB.
     jobs
@@ -107,12 +100,6 @@ def bench(  # noqa: PLR0913 - those of the command
     """
     where, folder, numbers = Path(path), Path(output), _parse_seeds(seeds)
     changes = _parse_changes(settings, thin=thin, drop_cells=drop_cells, dropout=dropout)
-    if plot is not None:
-        if not changes:
-            raise ValueError(
-                "`plot` shows the curves of what is changed; give `settings`, `thin`, `drop_cells` or `dropout`"
-            )
-        check_figure(Path(plot), where, folder, overwrite=overwrite)
     if where.is_file():
         datasets = [_one_file(where, label_key, read, is_changed=bool(changes) or off, n_clusters=n_clusters)]
         ways = _parse_ways(n_clusters, default="given" if label_key else "estimated")
@@ -133,11 +120,7 @@ def bench(  # noqa: PLR0913 - those of the command
         n_processes=jobs,
         batch_key=batch_key,
     )
-    found = run_bench(datasets, config)
-    if plot is not None:
-        unchanged = {change.setting: default_of(change.setting) for change in changes}
-        draw_sweep(found.rows, unchanged, Path(plot), overwrite=overwrite)
-    return found
+    return run_bench(datasets, config)
 
 
 def _parse_seeds(seeds: str | Sequence[int]) -> tuple[int, ...]:

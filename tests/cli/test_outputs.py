@@ -32,7 +32,7 @@ COMMANDS = {
     "cellmodel attribute": (
         "{cells} --kb {store} --cluster-key group --gmt {sets} --permutations 2", ["-o", "--tables"], ["cells", "sets"],
     ),
-    "cellmodel bench": ("{cells} --recipes pca-kmeans@none --dropout 0.2", ["-o", "--plot"], ["cells"]),
+    "cellmodel bench": ("{cells} --recipes pca-kmeans@none --dropout 0.2", ["-o"], ["cells"]),
     "cellmodel classify": ("{cells} --reference {other} --label-key group --kb {store}", ["-o"], ["cells", "other"]),
     "cellmodel cluster": (
         f"{{cells}} {PLAIN} --n-clusters 2", ["-o", "--report", "--save-model", "--work-dir"], ["cells"],
@@ -55,7 +55,7 @@ COMMANDS = {
         ["-o", "--report", "--save-model", "--tables", "--work-dir"], ["cells", "sets"],
     ),
     "cellmodel search": ("{cells} blood --kb {store} --cluster-key group", ["-o"], ["cells"]),
-    "genekb compare": ("--kb {store} --tasks {tasks}", ["-o", "--plot"], ["tasks"]),
+    "genekb compare": ("--kb {store} --tasks {tasks}", ["-o"], ["tasks"]),
     "genekb export": ("--kb {store} --format npy", ["-o"], ["store"]),
     "genekb name-set": ("{genes} --kb {store} --vocabulary {sets}", ["-o"], ["genes", "sets"]),
 }  # fmt: skip

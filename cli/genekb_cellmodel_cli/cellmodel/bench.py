@@ -30,7 +30,6 @@ def bench(
         label_key={"names": ("--label-key", "--truth")},
         n_clusters={},
         settings={"names": ("--set",)},
-        plot={"written": options.A_PLOT},
         jobs={"min": 1},
     ),
     json: options.Json = False,

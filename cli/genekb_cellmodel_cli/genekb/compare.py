@@ -50,14 +50,11 @@ class TaskOptions:
         typer.Option("--output", "-o", help="With --tasks: table of the figures to write, .tsv or .csv."),
         options.A_TABLE,
     ] = None
-    plot: Annotated[
-        Path | None, typer.Option(help="With --tasks: dot plot to write, .svg, .png or .pdf."), options.A_PLOT
-    ] = None
     overwrite: options.Overwrite = False
 
     def check(self) -> None:
         """Refuse options that say nothing without tasks."""
-        given = {"--knowledge": self.knowledge, "--kb-b": self.kb_b, "-o": self.output, "--plot": self.plot}
+        given = {"--knowledge": self.knowledge, "--kb-b": self.kb_b, "-o": self.output}
         name = next((name for name, value in given.items() if value is not None), None)
         if self.tasks is None and (name or self.scored_on != "test"):
             raise typer.BadParameter(f"{name or '--scored-on'} is for tasks; give --tasks a folder of tables")
@@ -85,11 +82,7 @@ def _compare_on_tasks(
     if given.tasks is None:
         raise ValueError("no folder of tasks")
     kinds = given.kinds()
-    if given.plot is not None:
-        from cellmodel.pl._canvas import check_format
-
-        check_format(given.plot)
-    targets = [Target(path) for path in (given.output, given.plot) if path is not None]
+    targets = [] if given.output is None else [Target(given.output)]
     check_targets(targets, inputs=[given.tasks], overwrite=given.overwrite)
     stores = [store.open(name) for name in dict.fromkeys([store.name, *([given.kb_b] if given.kb_b else [])])]
     found = compare_tasks(
@@ -97,11 +90,7 @@ def _compare_on_tasks(
     )  # fmt: skip
     if given.output is not None:
         write_task_table(found, given.output, overwrite=given.overwrite)
-    if given.plot is not None:
-        from cellmodel.pl._benchmarks import draw_tasks
-
-        draw_tasks(_shown(found), given.plot, overwrite=given.overwrite)
-    written = {name: str(path) for name, path in (("table", given.output), ("plot", given.plot)) if path is not None}
+    written = {} if given.output is None else {"table": str(given.output)}
     show(asdict(found) | written, [*_lines(found), *(f"{name}: {path}" for name, path in written.items())], json=json)
     for line in () if json else _notes(found):
         note(line)
@@ -184,7 +173,7 @@ def compare(
 
     With --tasks: how well they predict terms of genes, beside controls, intervals and published figures.
 
-    Example: genekb compare --kb human --tasks gene_tasks -o tasks.tsv --plot tasks.svg
+    Example: genekb compare --kb human --tasks gene_tasks -o tasks.tsv
     """
     tasks.check()
     neighbors, genes = arguments["neighbors"], arguments["genes"]
