@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 
 import tests.robust.bad_files.cell_files
-import tests.robust.bad_files.cell_slots
-import tests.robust.bad_files.tables
 import tests.robust.bad_files.ten_x  # noqa: F401 - each registers its makers
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import ReadConfig, cells_from_anndata, read_cells

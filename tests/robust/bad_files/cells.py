@@ -1,8 +1,7 @@
 """Cell files with something wrong in them, each made by a small function: the inputs of tests/data/bad/cells.toml.
 
 A maker takes an empty folder, writes one input into it and gives its path. The same maker always writes the same
-values. Those of slots are in cell_slots.py, of files and paths in cell_files.py, of text tables in
-tables.py, and of Cell Ranger in ten_x.py.
+values. Those of slots, files and paths are in cell_files.py, of 10x in ten_x.py.
 """
 
 import warnings
@@ -292,3 +291,98 @@ def dates(folder):
 def cyrillic(folder):
     look_alike = str.maketrans("ACEKMOPT", "\u0410\u0421\u0415\u041a\u041c\u041e\u0420\u0422")
     return save(cells(genes=[name.translate(look_alike) for name in GENES]), folder)
+
+
+ROWS = counts().astype(int)
+
+
+def table(separator=",", *, rows=None, header=None, corner="cell", names=CELLS):
+    """Text of a table with a header and a first column of names."""
+    rows = ROWS if rows is None else rows
+    header = [corner, *GENES] if header is None else header
+    lines = [separator.join(header)] if header else []
+    lines += [separator.join([name, *map(str, row)]) for name, row in zip(names, rows, strict=True)]
+    return "\n".join(lines) + "\n"
+
+
+@kind
+def csv_empty(folder):
+    return written(folder, "cells.csv")
+
+
+@kind
+def csv_of_a_header(folder):
+    return written(folder, "cells.csv", table().split("\n")[0].encode() + b"\n")
+
+
+@kind
+def csv_with_decimal_commas(folder):
+    rows = [[f'"{value},5"' for value in row] for row in ROWS]
+    return written(folder, "cells.csv", table(rows=rows).encode())
+
+
+@kind
+def csv_with_semicolons(folder):
+    return written(folder, "cells.csv", table(";").encode())
+
+
+@kind
+def csv_ragged(folder):
+    lines = table().splitlines()
+    lines[4] += ",7,7"
+    return written(folder, "cells.csv", "\n".join(lines).encode())
+
+
+@kind
+def csv_without_header(folder):
+    return written(folder, "cells.csv", table(header=[]).encode())
+
+
+@kind
+def csv_with_a_title(folder):
+    return written(folder, "cells.csv", b"Counts of 2021\n" + table().encode())
+
+
+@kind
+def csv_without_cell_names(folder):
+    lines = [",".join(GENES), *(",".join(map(str, row)) for row in ROWS)]
+    return written(folder, "cells.csv", "\n".join(lines).encode())
+
+
+@kind
+def csv_with_a_mark(folder):
+    return written(folder, "cells.csv", table().encode("utf-8-sig"))
+
+
+@kind
+def csv_in_utf16(folder):
+    return written(folder, "cells.csv", table().encode("utf-16"))
+
+
+@kind
+def csv_in_latin1(folder):
+    names = ["zelle-é", *CELLS[1:]]
+    return written(folder, "cells.csv", table(names=names).encode("latin-1"))
+
+
+@kind
+def csv_with_gaps(folder):
+    rows = ROWS.astype(str).astype(object)
+    rows[3, 4], rows[5, 6] = "", "NA"
+    return written(folder, "cells.csv", table(rows=rows).encode())
+
+
+@kind
+def csv_with_genes_in_rows(folder):
+    text = table(rows=ROWS.T, header=["gene", *CELLS], names=GENES)
+    return written(folder, "cells.csv", text.encode())
+
+
+@kind
+def csv_with_repeated_genes(folder):
+    return written(folder, "cells.csv", table(header=["cell", "CD3D", "CD3D", *GENES[2:]]).encode())
+
+
+@kind
+def csv_named_gz(folder):
+    return written(folder, "cells.csv.gz", table().encode())
