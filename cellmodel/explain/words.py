@@ -1,7 +1,7 @@
 """Words and themes: terms that the texts of upregulated genes share, or their gene sets, with genes and sentences."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.resources import files
 from math import ceil
@@ -47,13 +47,16 @@ class NamedTerms:
     texts: tuple[str, ...]  # one per gene
     index: TermIndex  # of the texts
     cite: Callable[[str, str], str] = uncited  # adds the source to a sentence of a text
+    _labels: dict[int, str] = field(default_factory=dict)  # that were asked for
 
     def label(self, term: int) -> str:
         """Name of a term, as the whole phrase that it is a part of."""
         if term >= len(self.index.terms):
             return self.names[term]
-        genes = self.presence[:, [term]].nonzero()[0][:_LABEL_GENES].tolist()
-        return self.index.whole(self.names[term], [self.texts[gene] for gene in genes])
+        if term not in self._labels:
+            genes = self.presence[:, [term]].nonzero()[0][:_LABEL_GENES].tolist()
+            self._labels[term] = self.index.whole(self.names[term], [self.texts[gene] for gene in genes])
+        return self._labels[term]
 
     def source(self, term: int) -> str:
         """Say where a term comes from."""
@@ -276,23 +279,24 @@ def _contrast(
 def _same_words(scored: _ScoredTerms) -> Callable[[int], Bool[np.ndarray, " term"]]:
     """Which terms say the same as one of them: they share genes, or a word and genes, or are near-synonyms."""
     total = scored.total()
-    parts = np.array([(name.split()[0], name.split()[-1]) for name in scored.names]).reshape(-1, 2)
-    by_start: dict[str, list[str]] = {}
-    for word in np.unique(parts).tolist():
-        by_start.setdefault(word[:_MIN_STEM], []).append(word)
-
+    ends = np.array([(name.split()[0], name.split()[-1]) for name in scored.names]).reshape(-1, 2)
+    words, parts = np.unique(ends, return_inverse=True)  # by number
+    by_start: dict[str, list[int]] = {}
+    for number, word in enumerate(words.tolist()):
+        by_start.setdefault(word[:_MIN_STEM], []).append(number)
     near, names = _near_synonyms(), np.array(scored.names)
 
     def is_same(term: int) -> Bool[np.ndarray, " term"]:
         common = scored.common(term)
-        own = parts[term].tolist()
-        same = [other for word in own for other in by_start[word[:_MIN_STEM]] if _is_same_stem(word, other)]
-        has_same_word = np.isin(parts, same).any(axis=1)
+        is_same_word, synonyms = np.zeros(len(words), dtype=bool), near.get(scored.names[term], ())
+        for word in ends[term].tolist():
+            is_same_word[[each for each in by_start[word[:_MIN_STEM]] if _is_same_stem(word, words[each])]] = True
+        has_same_word = is_same_word[parts].any(axis=1)
         return np.asarray(
             (common >= _SAME_GENES * (total + total[term] - common))
             | (common >= _NESTED * total)
             | (has_same_word & (common >= _SAME_WORD * np.minimum(total, total[term])))
-            | np.isin(names, near.get(scored.names[term], ()))
+            | (np.isin(names, synonyms) if synonyms else False)
         )
 
     return is_same
