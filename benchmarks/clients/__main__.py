@@ -1,4 +1,4 @@
-"""Run other programs on what `genekb export` writes: each in an environment of its own, one real step with it.
+"""Run other programs on what genekb and cellmodel write: each in an environment of its own, one real step with it.
 
 GENEKB_HOME=HOME GENEKB_TEST_DATA=DATA python -m benchmarks.clients --kb human --environments DIR --output results
 
@@ -22,19 +22,20 @@ import numpy as np
 import scanpy as sc
 from platformdirs import user_cache_path
 
+from benchmarks.lib.environments import prepare, reason, run, version
 from benchmarks.lib.protocol import command_line, data_folder, finish, markdown
 
 PROGRAMS: Final = Path(__file__).parent / "programs"
 CELLS_EACH: Final = 40  # of each perturbation: a step is shown, no model is trained to its end
-TORCH: Final = "torch==2.13.0"  # first, so that what follows finds it and brings no other
 SPECIAL: Final = ("<pad>", "<cls>", "<eoc>")
-COMMAND: Final = [sys.executable, "-c", "from genekb_cellmodel_cli.genekb import main; main()"]
-COLUMNS: Final = ("program", "version", "`genekb export --kb human` …", "s", "what it did")
+COMMAND: Final = "from genekb_cellmodel_cli.{} import main; main()"
+COLUMNS: Final = ("program", "version", "command", "s", "what it did")
+HELD_OUT: Final = ("CUL3", "IRF1", "JAK2", "STAT1", "STAT2")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Client:
-    """A program, what is installed for it, and the export that it loads.
+    """A program, what is installed for it, and the commands that write what it loads.
 
     Parameters
     ----------
@@ -45,38 +46,46 @@ class Client:
         which it does not start.
     environment
         Folder; programs may share one.
+    commands
+        Of which the last is shown; all but `eval` ask the store.
     """
 
     name: str
     program: str
     packages: tuple[str, ...]
     environment: str
-    export: str
+    commands: tuple[str, ...]
 
 
 CLIENTS: Final = (
     Client(name="scGPT's vocabulary", program="scgpt.py", packages=("torch", "safetensors"), environment="sentence",
-           export="--order vocab.json -o vocab.safetensors"),
+           commands=("genekb export --order vocab.json -o vocab.safetensors",)),
     Client(name="GEARS", program="gears.py", packages=("cell-gears==0.1.2", "torch-geometric", "scipy<1.14"),
-           environment="gears", export="--for gears --genes perturbed.txt -o graph.csv"),
+           environment="gears", commands=("genekb export --for gears --genes perturbed.txt -o graph.csv",)),
     Client(name="Scouter", program="scouter.py", packages=("scouter-learn==0.1.10",), environment="scouter",
-           export="--for scouter --genes perturbed.txt -o vectors.csv"),
+           commands=("genekb export --for scouter --genes perturbed.txt -o vectors.csv",)),
     Client(name="helical", program="helical.py", packages=("helical==2.2.0",), environment="helical",
-           export="--for helical --genes genes.txt --allow-missing -o helical.json"),
+           commands=("genekb export --for helical --genes genes.txt --allow-missing -o helical.json",)),
     Client(name="State", program="state.py", packages=("arc-state==0.11.1", "cell-load==0.10.4"), environment="state",
-           export="--genes perturbed.txt -o perturbed.npz"),
+           commands=("genekb export --genes perturbed.txt -o perturbed.npz",)),
     Client(name="AssayBench", program="assaybench.py", packages=("assaybench==0.2.1",), environment="assaybench",
-           export="--for genept --genes genes.txt --allow-missing -o genept.json"),
+           commands=("genekb export --for genept --genes genes.txt --allow-missing -o genept.json",)),
     Client(name="pertpy", program="pertpy.py", packages=("pertpy==1.0.3", "statsmodels<0.15"), environment="pertpy",
-           export="--for pertpy --genes perturbed.txt -o space.h5ad"),
+           commands=("genekb export --for pertpy --genes perturbed.txt -o space.h5ad",)),
     Client(name="sentence-transformers", program="sentence.py", packages=("sentence-transformers",),
-           environment="sentence", export="--order vocab.json -o vocab.npz"),
+           environment="sentence", commands=("genekb export --order vocab.json -o vocab.npz",)),
     Client(name="DuckDB in Node", program="duckdb.mjs", packages=("@duckdb/node-api",), environment="node",
-           export="--encoder wcp -o genes.duckdb"),
+           commands=("genekb export --encoder wcp -o genes.duckdb",)),
     Client(name="hyparquet", program="parquet.mjs", packages=("hyparquet", "hyparquet-compressors", "apache-arrow"),
-           environment="node", export="-o genes.parquet"),
+           environment="node", commands=("genekb export -o genes.parquet",)),
     Client(name="R", program="table.R", packages=(), environment="",
-           export="--for scouter --genes genes.txt --allow-missing -o genes.csv"),
+           commands=("genekb export --for scouter --genes genes.txt --allow-missing -o genes.csv",)),
+    Client(name="cell-eval", program="cell_eval.py", packages=("cell-eval==0.8.2",), environment="celleval",
+           commands=("cellmodel perturb train.h5ad --replicate-key batch --predict held_out.txt -o effects.h5ad",)),
+    Client(name="cz-benchmarks", program="cz_benchmarks.py", packages=("cz-benchmarks==0.15.1",), environment="cz",
+           commands=("cellmodel cluster species.h5ad --batch-key species -o across.h5ad",
+                     "cellmodel cluster batches.h5ad --batch-key batch -o integrated.h5ad",
+                     "cellmodel eval integrated.h5ad --truth cell_type --batch-key batch --json > eval.json")),
 )  # fmt: skip
 
 
@@ -95,6 +104,10 @@ def write_inputs(folder: Path) -> None:
     ]
     adata.var["gene_name"] = adata.var_names
     adata.write_h5ad(folder / "cells.h5ad")
+    adata[~adata.obs["perturbation"].isin(HELD_OUT)].write_h5ad(folder / "train.h5ad")
+    shutil.copy(data_folder() / "batches" / "segerstolpe_3donors.h5ad", folder / "batches.h5ad")
+    shutil.copy(data_folder() / "scrna" / "baron_cross_species_350.h5ad", folder / "species.h5ad")
+    (folder / "held_out.txt").write_text("\n".join(HELD_OUT) + "\n")
     names = sorted(set(perturbed) - {"non-targeting"})
     genes = sorted({*names, *adata.var_names})
     (folder / "perturbed.txt").write_text("\n".join(names) + "\n")
@@ -103,64 +116,35 @@ def write_inputs(folder: Path) -> None:
     (folder / "vocab.json").write_text(json.dumps({token: row for row, token in enumerate(tokens)}))
 
 
-def prepare(client: Client, root: Path) -> list[str]:
-    """Make the environment, or take the one that is there; how its program is started, but for the file."""
-    folder, kind = root / client.environment, Path(client.program).suffix
-    interpreter = {".py": sys.executable, ".mjs": "node", ".R": "Rscript"}[kind]
-    found = shutil.which(interpreter)
-    if found is None:
-        raise FileNotFoundError(f"{interpreter} is not installed")
-    installed = folder / "packages.txt"
-    listed = set(installed.read_text().split("\n")) if installed.is_file() else set()
-    if not listed >= set(client.packages):
-        folder.mkdir(parents=True, exist_ok=True)
-        install = [*("npm", "install", "--no-audit", "--no-fund"), *client.packages]
-        if kind == ".py":
-            run([found, "-m", "venv", folder], folder)
-            pip = [folder / "bin" / "python", "-m", "pip", "install", "-q", "--no-compile"]
-            run([*pip, TORCH], folder)
-            install = [*pip, *client.packages]
-        run(install, folder)
-        installed.write_text("\n".join(sorted(listed | set(client.packages))))
-    return [str(folder / "bin" / "python"), "-P", "-W", "ignore"] if kind == ".py" else [found]
-
-
-def version(client: Client, root: Path) -> str:
-    """Version of what runs."""
-    if not client.packages:
-        return run(["Rscript", "-e", "cat(as.character(getRversion()))"], root)
-    name, folder = client.packages[0].split("==")[0], root / client.environment
-    if client.program.endswith(".mjs"):
-        return str(json.loads((folder / "node_modules" / name / "package.json").read_text())["version"])
-    ask = f"from importlib.metadata import version; print(version({name!r}))"
-    return run([folder / "bin" / "python", "-c", ask], root)
-
-
-def run(command: Sequence[str | Path], folder: Path) -> str:
-    """Run a command in a folder; the last line that it prints. Raises ``CalledProcessError``."""
-    done = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True, check=True)
-    return (done.stdout.strip().splitlines() or [""])[-1]
+def run_ours(command: str, kb: str, folder: Path) -> None:
+    """Run a command of ours, with the store; ``> FILE`` keeps what it prints. Raises ``CalledProcessError``."""
+    command, _, kept = command.partition(" > ")
+    program, *words = command.split()
+    store = [] if words[0] == "eval" else ["--kb", kb]
+    printed = run([sys.executable, "-c", COMMAND.format(program), *words, *store], folder)
+    if kept:
+        (folder / kept).write_text(printed)
 
 
 def try_client(client: Client, kb: str, work: Path, root: Path) -> dict[str, object]:
-    """Export for a program and run it; what the table says of it."""
-    row: dict[str, object] = {"program": client.name, "version": "", "export": client.export, "seconds": None}
+    """Write what a program loads and run it; what the table says of it."""
+    row: dict[str, object] = {"program": client.name, "version": "", "command": client.commands[-1], "seconds": None}
+    script, environment = PROGRAMS / client.program, root / client.environment
     try:
-        start = prepare(client, root)
+        start = prepare(script, client.packages, environment)
     except (subprocess.CalledProcessError, OSError) as error:
-        lines = str(getattr(error, "stderr", error)).strip().splitlines()
-        return row | {"did": f"skipped: {lines[-1] if lines else error}"}
-    row["version"] = version(client, root)
-    program = work / client.program  # beside its inputs; Node looks for packages from where the file lies
-    shutil.copy(PROGRAMS / client.program, program)
-    if program.suffix == ".mjs" and not (work / "node_modules").exists():
-        (work / "node_modules").symlink_to(root / client.environment / "node_modules")
+        return row | {"did": f"skipped: {reason(error)}"}
+    row["version"] = version(script, client.packages, environment)
+    program = shutil.copy(script, work / script.name)  # beside its inputs: Node looks for packages from there
+    if script.suffix == ".mjs" and not (work / "node_modules").exists():
+        (work / "node_modules").symlink_to(environment / "node_modules")
     try:
-        run([*COMMAND, "export", "--kb", kb, *client.export.split(), "--overwrite"], work)
+        for command in client.commands:
+            run_ours(command, kb, work)
         started = time.perf_counter()
-        did = run([*start, program], work)
+        did = run([*start, program], work).strip().splitlines()[-1]
     except subprocess.CalledProcessError as error:
-        return row | {"did": f"FAILED: {[*error.stderr.strip().splitlines(), ''][-1] or error}"}
+        return row | {"did": f"FAILED: {reason(error)}"}
     return row | {"seconds": round(time.perf_counter() - started, 1), "did": did}
 
 
@@ -181,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 rows.append(try_client(client, given.kb, work, root))
                 sys.stderr.write(f"{client.name}: {rows[-1]['did']}\n")
     failed = [f"{row['program']} MISSED" for row in rows if str(row["did"]).startswith("FAILED")]
-    shown = [{**row, "export": f"`{row['export']}`"}.values() for row in rows]
+    shown = [{**row, "command": f"`{row['command']}`"}.values() for row in rows]
     table = markdown(COLUMNS, shown, digits=0)
     return finish(given.output, "clients", rows, lines=["# Clients", "", *table], bars=failed)
 
