@@ -1,3 +1,3 @@
 """Stores made: planned, encoded, assembled, updated, compared."""
 
-__all__ = ["assemble", "build", "diff", "engine", "plan", "update"]
+__all__ = ["assemble", "build", "diff", "engine", "plan", "rebuild", "update"]

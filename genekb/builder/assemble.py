@@ -32,7 +32,7 @@ from genekb.encoders.imported.terms import mix_vectors
 from genekb.files.atomic import TEMPORARY, canonical_json, share_file, write_json, write_text
 from genekb.schema import SCHEMA_VERSION, TABLES, FloatArray, IntArray, literal, numbers, vector_matrix
 from genekb.store.card import CROISSANT, describe_store, store_card
-from genekb.store.files import check_files, remember_places
+from genekb.store.files import ONLY_NAMES, check_files, remember_places
 from genekb.store.home import find_home
 from genekb.store.manifest import Manifest
 from genekb.store.reader import Store
@@ -222,7 +222,6 @@ def _check(encoded: EncodedTexts, spec: EncoderSpec, *, n_texts: int) -> None:
         )
 
 
-ONLY_NAMES: Final = "only_names.txt"
 _KEPT: Final = "finished shards are kept, the same command goes on where it was"
 
 

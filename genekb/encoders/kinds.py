@@ -104,6 +104,31 @@ def stored_name(name: str) -> str:
     return f"{model}-{dim}" if dim else name
 
 
+def asked_names(recipes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Names by which encoders of these recipes, by id, are asked for: :func:`stored_name` backwards.
+
+    ``ValueError`` for one that no name gives: imported vectors.
+    """
+    asked = []
+    for recipe in recipes.values():
+        name, model_id, entry = str(recipe["name"]), str(recipe["model_id"]), find_entry(str(recipe["model_id"]))
+        if recipe["kind"] == "foreign":
+            raise ValueError(f"encoder {name} holds vectors that were made elsewhere")
+        if recipe["kind"] == "mix":
+            parts = (part.rpartition("=") for part in model_id.split(","))
+            name = "mix:" + ",".join(f"{recipes[encoder_id]['name']}={weight}" for encoder_id, _, weight in parts)
+        elif recipe["kind"] == "terms":
+            name = f"terms:{model_id}"
+        elif kind_of(recipe).is_built_in or recipe["kind"] == "plugin":
+            pass
+        elif entry is not None and name == f"{entry.name}-{recipe['dim']}":
+            name = f"{entry.name}@{recipe['dim']}"
+        elif entry is None:
+            name = f"api:{model_id}" if recipe["kind"] == "api" else model_id
+        asked.append(name)
+    return asked
+
+
 Where = Literal["bundled", "folder", "cached", "built in", "online", "plug-in", "not here"]
 
 

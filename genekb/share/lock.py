@@ -11,6 +11,7 @@ from genekb.core.addresses import is_web_address, without_login
 from genekb.core.errors import NotAvailable, SourceUnusable, StoreCorrupt
 from genekb.core.messages import Names, several
 from genekb.core.python import for_python
+from genekb.encoders.kinds import asked_names
 from genekb.files.atomic import user_path, write_toml
 from genekb.files.replace import Target, check_targets
 from genekb.net.retry import RetryPolicy
@@ -18,7 +19,8 @@ from genekb.share.open import open
 from genekb.share.pull import PullConfig, files_with, find_encoders, pull_store
 from genekb.share.remotes import Address, at_digest, is_relative, parse_address
 from genekb.share.transfer import Transfer
-from genekb.store.files import read_origin
+from genekb.sources.ncbi_download import RECORD
+from genekb.store.files import ONLY_NAMES, read_notes, read_origin
 from genekb.store.home import find_home
 from genekb.store.lockfile import (
     LOCK_VERSION,
@@ -82,11 +84,11 @@ def _check_url(url: str) -> None:
         parse_address(url)
 
 
-def pin_store(store: Store, *, encoders: Sequence[str] = (), url: str = "") -> Pin:
+def pin_store(store: Store, *, encoders: Sequence[str] = (), url: str = "", source: Path | None = None) -> Pin:
     """Describe a store as a lock file does.
 
     ``encoders``: ids or names of the encoders that the project needs; those that are here if empty. ``url``: as
-    :func:`url_for_lock` gives it; where it was pulled from if empty.
+    :func:`url_for_lock` gives it; where it was pulled from if empty. ``source``: see :func:`lock`.
     """
     manifest = store.manifest
     chosen = find_encoders(manifest, encoders, where=store.store_id) if encoders else store.encoder_ids
@@ -98,7 +100,40 @@ def pin_store(store: Store, *, encoders: Sequence[str] = (), url: str = "") -> P
         url=url or (origin.url if origin else ""),
         encoders=tuple(chosen),
         n_bytes=sum(file.n_bytes for file in files_with(manifest, chosen)),
+        build=_build_of(store, source),
     )
+
+
+def _build_of(store: Store, source: Path | None) -> dict[str, Any]:
+    """Record what makes a store again; nothing of one that an update, or an encoder added later, made."""
+    manifest = store.manifest
+    try:
+        models = asked_names({key: entry["recipe"] for key, entry in manifest.encoders.items()})
+    except ValueError as error:
+        log.info("%s cannot be built from the lock file: %s", manifest.full_name, error)
+        return {}
+    if manifest.parent:
+        log.info("%s cannot be built from the lock file: it was made from another store", manifest.full_name)
+        return {}
+    downloads = read_notes(source / RECORD) if source else {}
+    places = {name: entry for name, entry in downloads.items() if isinstance(entry, dict)}
+    sources = []
+    for file in manifest.sources:
+        place = places.get(file["name"], {})
+        is_same = place.get("sha256") == file["sha256"]
+        known = {key: str(place.get(key, "")) for key in ("url", "last_modified")} if is_same else {}
+        sources.append({"name": file["name"], "sha256": file["sha256"], **known})
+    names = store.folder / ONLY_NAMES
+    only = {"only_genes": names.read_text(encoding="utf-8").splitlines()} if names.is_file() else {}
+    return {
+        "made_by": manifest.created_by,
+        "taxa": list(manifest.taxa),
+        "template": manifest.template["number"],
+        "models": models,
+        **{key: str(manifest.options[key]) for key in ("genes", "vector_dtype")},
+        "sources": sources,
+        **only,
+    }
 
 
 def check_pin(pin: Pin, home: Path | None) -> list[str]:
@@ -120,6 +155,7 @@ def lock(
     *,
     encoder: Names = (),
     url: str | None = None,
+    source: str | Path | None = None,
     file: str | Path | None = None,
     home: str | Path | None = None,
 ) -> tuple[Pin, ...]:
@@ -133,6 +169,9 @@ def lock(
         This encoder alone; those that are here if empty; one or several.
     url
         Where the store can be pulled from, if it was made here.
+    source
+        Folder of `genekb download` that it was made from: addresses and dates of its files are recorded, so that
+        `genekb build --lock` makes it again anywhere.
     file
         Lock file; else the project's genekb.lock.
     home
@@ -152,7 +191,7 @@ def lock(
     path, names = new_lock_file(file), several(store)
 
     def pin(name: str | Path, place: str) -> Pin:
-        return pin_store(open(str(name), home=home), encoders=several(encoder), url=place)
+        return pin_store(open(str(name), home=home), encoders=several(encoder), url=place, source=user_path(source))
 
     pins = lock_artifacts("store", names, pin, path, url=url, hint=PIN)
     if names:

@@ -64,7 +64,7 @@ def read_source(
     >>> gk.read_source(table, taxa=["human"]).genes["symbol"].to_pylist()
     ['CD3D']
     """
-    tables = _read(path, taxa=taxa, release=release, names=names)
+    tables = read_records(path, taxa=taxa, release=release, names=names)
     return add_knowledge(
         tables, texts=_listed(path, texts), annotations=_listed(path, annotations), min_resolved=min_resolved
     )
@@ -94,7 +94,10 @@ def _files(paths: Sequence[Path], find: Callable[[Path], list[Path]]) -> list[Pa
     return list(dict.fromkeys(file for path in paths for file in (find(path) if path.is_dir() else [path])))
 
 
-def _read(path: Path, *, taxa: Sequence[str], release: str | None, names: SourceTables | None) -> SourceTables:
+def read_records(
+    path: Path, *, taxa: Sequence[str], release: str | None = None, names: SourceTables | None = None
+) -> SourceTables:
+    """Read a source without further texts and terms, see :func:`read_source`."""
     if path.is_dir():
         return _read_folder(path, taxa=taxa, release=release)
     if path.suffix == ".jsonl":

@@ -41,7 +41,7 @@ COLUMNS: Final = (
     *("type", "chromosome", "map_location", "aliases", "ensembl", "hgnc"),
 )
 FORMATS: Final = (".tsv", ".txt", ".csv", ".parquet", ".json")
-DEMO_FILE: Final = "demo_genes.tsv"
+DEMO: Final = Path(__file__).with_name("demo_genes.tsv")
 _ZIP: Final = b"PK\x03\x04"
 _STATED: Final = "as stated by the table's author"
 
@@ -190,8 +190,7 @@ def read_demo_table() -> SourceTables:
     752
     """
     licence = "identifiers and names: NCBI Gene, public domain; summaries: this project, BSD-3-Clause"
-    path = Path(__file__).with_name(DEMO_FILE)
-    return read_gene_table(path, release="1", licence=licence)
+    return read_gene_table(DEMO, release="1", licence=licence)
 
 
 def _read_rows(path: Path) -> pa.Table:

@@ -27,6 +27,7 @@ def read_notes(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+ONLY_NAMES: Final = "only_names.txt"  # names of the genes that were given a text, where a list chose them
 PULLED: Final = ".pulled.json"  # without it, what was not pulled counts as lost, and may be pulled again
 
 

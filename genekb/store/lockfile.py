@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -31,12 +31,15 @@ class Pin:
     n_bytes: int
     encoders: tuple[str, ...] = ()  # of a store: ids of the encoders that the project needs
     store_id: str = ""  # of a model: store that it was fitted with; empty without knowledge
+    # of a store: what makes it again, see :func:`genekb.builder.rebuild.rebuild`; empty where that is not known
+    build: Mapping[str, Any] = field(default_factory=dict)
 
     def entry(self, name_key: str = "") -> dict[str, object]:
         """Its entry in a lock file, or in JSON that calls the name otherwise."""
         own = {"encoders": list(self.encoders)} if self.kind == "store" else {"store_id": self.store_id}
         name = {name_key or _NAME_KEY[self.kind]: self.name}
-        return {**name, "digest": self.digest, "url": self.url, **own, "n_bytes": self.n_bytes}
+        build = {"build": dict(self.build)} if self.build and not name_key else {}
+        return {**name, "digest": self.digest, "url": self.url, **own, "n_bytes": self.n_bytes, **build}
 
 
 def find_lock_file(folder: Path | None = None) -> Path | None:
@@ -93,6 +96,7 @@ def _pin(kind: Kind, entry: Mapping[str, Any]) -> Pin:
         n_bytes=int(entry["n_bytes"]),
         encoders=tuple(map(str, entry["encoders"])) if kind == "store" else (),
         store_id=str(entry.get("store_id", "")),
+        build=dict(entry.get("build", {})),
     )
     if kind == "store" and not all(map(is_plain_name, pin.name.split("@", 1))):
         raise ValueError(f"{pin.name[:80]!r} is no store's name")

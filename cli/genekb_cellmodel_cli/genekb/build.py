@@ -42,6 +42,13 @@ _SPECIAL: dict[str, dict[str, Any]] = {
 def build(
     engine: options.Engine,
     arguments: Arguments = arguments_of("genekb.build", "engine", **_SPECIAL),
+    lock: Annotated[
+        Path | None,
+        typer.Option(
+            help="Build the stores of this lock file again, each with the digest that it pins; --source has the files "
+            "that are not to be downloaded."
+        ),
+    ] = None,
     dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
@@ -54,6 +61,9 @@ def build(
     from genekb.builder.plan import distinct_texts, plan_build
     from genekb.encoders.imported.terms import with_best
 
+    if lock is not None:
+        _rebuild(lock, arguments, engine, dry_run=dry_run, json=json)
+        return
     started = time.perf_counter()
     running = engine.config()
     source, home, only = arguments.pop("source"), arguments.pop("home"), arguments.pop("only_genes")
@@ -77,6 +87,17 @@ def build(
     result = build_store(tables, config, home=home)
     seconds = {"seconds_parsing": round(parsed, 2), "seconds": round(time.perf_counter() - started, 2)}
     print_record(describe_build(result) | seconds, json=json)
+
+
+def _rebuild(lock: Path, arguments: Arguments, engine: options.Engine, *, dry_run: bool, json: bool) -> None:
+    from genekb.builder.rebuild import rebuild
+
+    if dry_run or arguments["only_genes"] or arguments["name"]:
+        raise typer.BadParameter("--lock FILE says what is built: leave out --name, --only-genes and --dry-run")
+    settings = arguments.take("source", "home", "device", "threads", "online", "base_url", "trust_remote_code")
+    made = [describe_build(store) for store in rebuild(lock, engine=engine.config(), **settings)]
+    lines = [f"{one['store']}: digest {one['digest']}, as pinned: {one['path']}" for one in made]
+    show({"stores": made}, lines, json=json)
 
 
 def update(

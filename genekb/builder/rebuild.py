@@ -1,0 +1,161 @@
+"""Build stores again from a lock file alone: the same sources, recipes and digest, or what has changed."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from genekb.builder.assemble import BuildResult
+from genekb.builder.plan import BuildConfig, build
+from genekb.core.errors import NotAvailable, SourceUnusable, StoreCorrupt
+from genekb.core.messages import counted
+from genekb.files.atomic import is_plain_name, sha256_file
+from genekb.files.tables import table_format
+from genekb.genes.texts import find_template
+from genekb.net.client import Absent, open_client
+from genekb.net.download import WebDownload
+from genekb.net.retry import RetryPolicy
+from genekb.sources.base import SourceTables
+from genekb.sources.gene_terms import find_term_files
+from genekb.sources.gene_texts import find_text_files
+from genekb.sources.ncbi_bulk import has_gene_info
+from genekb.sources.open import add_knowledge, read_records
+from genekb.sources.table import DEMO, FORMATS, read_demo_table
+from genekb.store.home import find_home
+from genekb.store.lockfile import Pin, existing_lock, read_pins
+
+log = logging.getLogger(__name__)
+_HINT = "pin the store where it was built with `genekb lock NAME` and `source`"
+
+
+def rebuild(
+    file: str | Path | None = None,
+    *,
+    source: Path | None = None,
+    home: Path | None = None,
+    retry: RetryPolicy | None = None,
+    **settings: Any,
+) -> Iterator[BuildResult]:
+    """Build each store of a lock file again, and yield it.
+
+    Parameters
+    ----------
+    file
+        Lock file; else the project's genekb.lock.
+    source
+        Folder that has the source files; what it lacks is downloaded from the addresses in the lock file.
+    home
+        Artifact home, where downloads are kept, too.
+    retry
+        How servers are asked.
+    settings
+        How this machine encodes: fields of :class:`BuildConfig` from ``device`` on.
+
+    Raises
+    ------
+    StoreCorrupt
+        If a source is not as it was, or the store has another digest.
+    NotAvailable
+        If a source is not here and has no address, or a server does not give it.
+    SourceUnusable
+        If the lock file does not say how a store was built.
+    """
+    path = existing_lock(file, hint=_HINT)
+    for pin in read_pins(path):
+        yield _rebuild(pin, path, source=source, home=home, retry=retry or RetryPolicy(), settings=settings)
+
+
+def _rebuild(
+    pin: Pin, path: Path, *, source: Path | None, home: Path | None, retry: RetryPolicy, settings: Mapping[str, Any]
+) -> BuildResult:
+    if not pin.build:
+        raise SourceUnusable(f"{path} does not say how {pin.name} was built; {_HINT}, or pull it")
+    try:
+        recipe, recorded = pin.build, {str(one["name"]): one for one in pin.build["sources"]}
+        config = BuildConfig(
+            name=pin.name,
+            models=tuple(recipe["models"]),
+            genes=recipe["genes"],
+            only_names=tuple(recipe["only_genes"]) if "only_genes" in recipe else None,
+            template=find_template(str(recipe["template"])),
+            vector_dtype=recipe["vector_dtype"],
+            **settings,
+        )
+        taxa = [str(tax_id) for tax_id in recipe["taxa"]]
+        if not recorded:
+            raise ValueError("it names no source")
+    except (KeyError, TypeError, ValueError) as error:
+        raise SourceUnusable(f"{path}: the build of {pin.name} is damaged ({error}); {_HINT}") from error
+    kept = find_home(home) / "sources" / pin.name
+    files = _find_files(pin, recorded, folders=[*([source] if source else []), kept], retry=retry)
+    with TemporaryDirectory() as folder:  # the recorded files and no others
+        for name, there in files.items():
+            (Path(folder) / name).symlink_to(there.absolute())
+        tables = _read(Path(folder), list(recorded), taxa=taxa)
+    made = build(tables, config, home=home)
+    if made.manifest.digest != pin.digest:
+        raise StoreCorrupt(
+            f"{pin.name} was built with digest {made.manifest.digest[:16]}, {_difference(made, pin, path)}"
+        )
+    return made
+
+
+def _difference(made: BuildResult, pin: Pin, path: Path) -> str:
+    """Say in what a store differs from the one that is pinned, as far as a lock file shows it."""
+    lost = [key for key in pin.encoders if key not in made.manifest.encoders]
+    why = f"its encoder {lost[0]} has another recipe here" if lost else "its sources and recipes are the same"
+    versions = f"{pin.build.get('made_by')} made it, {made.manifest.created_by} this one"
+    return f"{path} pins {pin.digest[:16]}: {why}; {versions}"
+
+
+def _find_files(
+    pin: Pin, recorded: Mapping[str, Mapping[str, str]], *, folders: Sequence[Path], retry: RetryPolicy
+) -> dict[str, Path]:
+    """Find the source files, or download them; ``StoreCorrupt`` names those that are not as they were."""
+    files = {name: _find_file(name, entry, folders=folders, retry=retry) for name, entry in recorded.items()}
+    changed = [
+        f"{name} (recorded sha256 {recorded[name]['sha256'][:16]}, found {found[:16]})"
+        for name, file in files.items()
+        if (found := sha256_file(file)) != recorded[name]["sha256"]
+    ]
+    if changed:
+        raise StoreCorrupt(
+            f"{counted(len(changed), 'source')} of {pin.name} changed since it was built: {', '.join(changed)}; "
+            "give a folder with the recorded files with `source`, or pull the store"
+        )
+    return files
+
+
+def _find_file(name: str, entry: Mapping[str, str], *, folders: Sequence[Path], retry: RetryPolicy) -> Path:
+    if not is_plain_name(name):
+        raise SourceUnusable(f"{name[:80]!r} is no plain name of a source file; do not use this lock file")
+    for file in (*(folder / name for folder in folders), *([DEMO] if name == DEMO.name else [])):
+        if file.is_file():
+            return file
+    if not entry.get("url"):
+        raise NotAvailable(f"{name} is not here, and the lock file has no address of it; give its folder with `source`")
+    path = folders[-1] / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log.info("%s: from %s", name, entry["url"])
+    with open_client(retry.timeout_s) as client:
+        try:
+            WebDownload(client=client, retry=retry, hint="give its folder with `source`").fetch(entry["url"], path)
+        except Absent as error:
+            raise NotAvailable(f"{entry['url']} is gone; give a folder that has {name} with `source`") from error
+    return path
+
+
+def _read(folder: Path, names: Sequence[str], *, taxa: Sequence[str]) -> SourceTables:
+    """Read source files again, further texts and terms in the order in which they were read."""
+    first = folder / names[0]
+    is_table = table_format(first) in FORMATS and not has_gene_info(folder)
+    tables = read_demo_table() if names[0] == DEMO.name else read_records(first if is_table else folder, taxa=taxa)
+    further = [folder / name for name in (names[1:] if is_table else names)]
+    texts, terms = (set(find(folder)) for find in (find_text_files, find_term_files))
+    return add_knowledge(
+        tables,
+        texts=[path for path in further if path in texts],
+        annotations=[path for path in further if path in terms],
+        min_resolved=0.0,
+    )
