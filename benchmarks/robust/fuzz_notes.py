@@ -32,27 +32,6 @@ ANSWERS = {
     + SUMMARY.format(uid=2641, name="GCG", current=930)
     + SUMMARY.format(uid=930, name="CD19", current=0)
     + "\n</DocumentSummarySet></eSummaryResult>",
-    "esummary.json": json.dumps(
-        {
-            "result": {
-                "uids": ["3630"],
-                "3630": {
-                    "uid": "3630", "name": "INS", "description": "insulin", "currentid": "", "otheraliases": "ILPR",
-                    "organism": {"taxid": 9606}, "summary": "Lowers glucose.", "chromosome": "11",
-                },
-            }
-        }
-    ),
-    "efetch.xml": HEAD.format("Entrezgene-Set", "NCBI_Entrezgene")
-    + "<Entrezgene-Set><Entrezgene><Entrezgene_track-info><Gene-track><Gene-track_geneid>3630"
-    '</Gene-track_geneid><Gene-track_status value="live">0</Gene-track_status></Gene-track></Entrezgene_track-info>'
-    '<Entrezgene_type value="protein-coding">6</Entrezgene_type><Entrezgene_source><BioSource><BioSource_org><Org-ref>'
-    "<Org-ref_db><Dbtag><Dbtag_db>taxon</Dbtag_db><Dbtag_tag><Object-id><Object-id_id>9606</Object-id_id></Object-id>"
-    "</Dbtag_tag></Dbtag></Org-ref_db></Org-ref></BioSource_org></BioSource></Entrezgene_source><Entrezgene_gene>"
-    "<Gene-ref><Gene-ref_locus>INS</Gene-ref_locus><Gene-ref_desc>insulin</Gene-ref_desc><Gene-ref_db><Dbtag><Dbtag_db>"
-    "HGNC</Dbtag_db><Dbtag_tag><Object-id><Object-id_str>HGNC:6081</Object-id_str></Object-id></Dbtag_tag></Dbtag>"
-    "</Gene-ref_db><Gene-ref_syn><Gene-ref_syn_E>ILPR</Gene-ref_syn_E></Gene-ref_syn></Gene-ref></Entrezgene_gene>"
-    "<Entrezgene_summary>Lowers glucose.</Entrezgene_summary></Entrezgene></Entrezgene-Set>",
 }  # fmt: skip
 
 

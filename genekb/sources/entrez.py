@@ -1,6 +1,5 @@
 """Gene records of NCBI's E-utilities, read from the files that `genekb download --gene` wrote into a folder."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,10 @@ from genekb.core.plugins import require
 from genekb.files.atomic import system_errors
 from genekb.sources.base import LICENSE, SourceFile, SourceTables, describe_file, names_table, without_provenance
 
-PATTERNS: Final = ("esummary*.xml", "esummary*.json", "efetch*.xml")
+PATTERN: Final = "esummary*.xml"
 # What Biopython raises on bytes that are no answer.
 MALFORMED: Final = (ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError, ExpatError)
 _LIVE: Final = {"", "0", "live"}
-_XREFS: Final = {"Ensembl": "ensembl", "HGNC": "hgnc", "MGI": "mgi", "FLYBASE": "flybase", "RGD": "rgd", "ZFIN": "zfin"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,10 +32,10 @@ class EntrezRecord:
 
 
 def read_entrez_folder(folder: Path, *, release: str | None = None) -> SourceTables:
-    """Read every esummary and efetch answer of a folder; of a gene in several files the last one counts."""
+    """Read every esummary answer of a folder; of a gene in several files the last one counts."""
     records: dict[int, EntrezRecord] = {}
     files: list[SourceFile] = []
-    for path in sorted(path for pattern in PATTERNS for path in folder.glob(pattern)):
+    for path in sorted(folder.glob(PATTERN)):
         found = list(read_answer(path))
         records |= {record.gene_id: record for record in found}
         files.append(describe_file(path, n_rows_read=len(found), n_rows_kept=len(found)))
@@ -89,12 +87,14 @@ def _names(current: dict[int, EntrezRecord], records: dict[int, EntrezRecord]) -
 def read_answer(path: Path) -> Iterator[EntrezRecord]:
     """Read the records of one answer, without those that only report an error."""
     try:
-        if path.suffix == ".json":
-            yield from _read_json(path)
-        elif path.name.startswith("efetch"):
-            yield from map(_of_gene, _parser(path.parent).parse(path))  # one by one, since a gene has megabytes
-        else:
-            yield from _read_summaries(read_xml(path, utility="esummary", folder=path.parent))
+        for document in _descend(read_xml(path, utility="esummary", folder=path.parent)):
+            if document.tag == "DocumentSummary":
+                below = reversed(list(_descend(document)))  # the first of each tag counts
+                fields = {
+                    tag.lower(): part for tag, part in ((each.tag, each) for each in below) if isinstance(part, str)
+                }
+                if "error" not in fields:
+                    yield _of_summary(fields, document.attributes.get("uid", ""))
     except (OSError, *MALFORMED) as error:
         reason = str(error).partition(". ")[0]
         raise SourceUnusable(
@@ -141,36 +141,11 @@ def _descend(element: Any) -> Iterator[Any]:
         yield from _descend(child)
 
 
-def _by_tag(element: Any) -> dict[str, Any]:
-    """First element of each tag at or below an element."""
-    found: dict[str, Any] = {}
-    for below in _descend(element):
-        found.setdefault(below.tag, below)
-    return found
-
-
-def _read_summaries(answer: Any) -> Iterator[EntrezRecord]:
-    for document in _descend(answer):
-        if document.tag == "DocumentSummary":
-            fields = {tag.lower(): below for tag, below in _by_tag(document).items() if isinstance(below, str)}
-            if "error" not in fields:
-                yield _of_summary(fields, document.attributes.get("uid", ""))
-
-
-def _read_json(path: Path) -> Iterator[EntrezRecord]:
-    result = json.loads(path.read_text(encoding="utf-8"))["result"]
-    for uid in result["uids"]:
-        document = result[uid]
-        if "error" not in document:
-            organism = document.get("organism") or {}
-            yield _of_summary(document | {"taxid": organism.get("taxid", "")}, uid)
-
-
-def _of_summary(fields: dict[str, Any], uid: str) -> EntrezRecord:
+def _of_summary(fields: Mapping[str, str], uid: str) -> EntrezRecord:
     def text(name: str) -> str | None:
-        return str(fields.get(name) or "").strip() or None
+        return fields.get(name, "").strip() or None
 
-    row = {
+    row: dict[str, Any] = {
         "gene_id": int(uid),
         "tax_id": int(text("taxid") or 0),
         "symbol": text("name") or f"LOC{uid}",
@@ -182,58 +157,12 @@ def _of_summary(fields: dict[str, Any], uid: str) -> EntrezRecord:
         "aliases": _split(text("otheraliases"), ","),
         "status": text("nomenclaturestatus"),
     }
-    current_id, status = int(text("currentid") or 0), text("status") or ""
-    return _record(row, official=text("nomenclaturesymbol"), current_id=current_id, status=status, xrefs={})
-
-
-def _of_gene(gene: Any) -> EntrezRecord:
-    found = _by_tag(gene)
-
-    def text(tag: str) -> str | None:
-        return str(found.get(tag, "")).strip() or None
-
-    def texts(tag: str) -> list[str] | None:
-        return list(map(str, found.get(tag, ()))) or None
-
-    def value(tag: str) -> str | None:
-        return found[tag].attributes.get("value") if tag in found else None
-
-    def identifiers(tag: str) -> dict[str, list[str]]:
-        """Group identifiers by database."""
-        by_database: dict[str, list[str]] = {}
-        for entry in found.get(tag, ()):
-            identifier = entry["Dbtag_tag"]["Object-id"]
-            value = identifier.get("Object-id_id") or identifier.get("Object-id_str") or ""
-            by_database.setdefault(entry["Dbtag_db"], []).append(value.strip())
-        return by_database
-
-    gene_id = int(found["Gene-track_geneid"])
-    row = {
-        "gene_id": gene_id,
-        "tax_id": int(identifiers("Org-ref_db").get("taxon", ["0"])[0]),
-        "symbol": text("Gene-ref_locus") or f"LOC{gene_id}",
-        "name": text("Gene-ref_desc"),
-        "type": value("Entrezgene_type"),
-        "chromosome": text("SubSource_name"),
-        "map_location": text("Gene-ref_maploc"),
-        "summary": without_provenance(text("Entrezgene_summary") or "") or None,
-        "designations": texts("Prot-ref_name"),
-        "aliases": texts("Gene-ref_syn"),
-    }
-    xrefs = {_XREFS[database]: ids for database, ids in identifiers("Gene-ref_db").items() if database in _XREFS}
-    current_id = int(identifiers("Gene-track_current-id").get("GeneID", ["0"])[0])
-    status, official = value("Gene-track_status") or "", text("Gene-nomenclature_symbol")
-    return _record(row, official=official, current_id=current_id, status=status, xrefs=xrefs)
-
-
-def _record(
-    row: dict[str, Any], *, official: str | None, current_id: int, status: str, xrefs: Mapping[str, list[str]]
-) -> EntrezRecord:
-    names = {"symbol": [row["symbol"]], "alias": row["aliases"] or [], **xrefs}
+    names = {"symbol": [row["symbol"]], "alias": row["aliases"] or []}
+    official, current_id = text("nomenclaturesymbol"), int(text("currentid") or 0)
     if official and official != row["symbol"]:
         names["authority_symbol"] = [official]
-    is_withdrawn = not current_id and status not in _LIVE
-    return EntrezRecord(gene_id=row["gene_id"], current_id=current_id, is_withdrawn=is_withdrawn, row=row, names=names)
+    is_withdrawn = not current_id and (text("status") or "") not in _LIVE
+    return EntrezRecord(gene_id=int(uid), current_id=current_id, is_withdrawn=is_withdrawn, row=row, names=names)
 
 
 def _split(text: str | None, separator: str) -> list[str] | None:

@@ -8,7 +8,7 @@ from genekb.core.errors import SourceUnusable
 from genekb.files.tables import table_format
 from genekb.genes.taxa import find_taxa
 from genekb.sources.base import SourceTables
-from genekb.sources.entrez import PATTERNS, read_entrez_folder
+from genekb.sources.entrez import PATTERN, read_entrez_folder
 from genekb.sources.gene_terms import add_gene_terms, find_term_files
 from genekb.sources.gene_texts import MIN_RESOLVED, OtherSpecies, add_gene_texts, find_text_files
 from genekb.sources.ncbi_bulk import has_gene_info, read_ncbi_folder
@@ -117,7 +117,7 @@ def read_records(
 def _read_folder(path: Path, *, taxa: Sequence[str], release: str | None) -> SourceTables:
     if has_gene_info(path):
         return read_ncbi_folder(path, taxa=taxa, release=release)
-    if any(any(path.glob(pattern)) for pattern in PATTERNS):
+    if any(path.glob(PATTERN)):
         return read_entrez_folder(path, release=release)
     if find_report(path):
         return read_datasets_report(path, taxa=taxa, release=release)

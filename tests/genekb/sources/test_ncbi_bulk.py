@@ -182,7 +182,7 @@ def test_orthologues_without_a_row_are_none(broken_folder):
 
 
 def test_gene_info_goes_before_answers_that_lie_beside_it(ncbi_folder, broken_folder):
-    (broken_folder / "efetch_1.xml").write_text("<Entrezgene-Set/>")
+    (broken_folder / "esummary_1.xml").write_text("<eSummaryResult/>")
     source = read_source(broken_folder, taxa=["human"], release="2022-11")
     assert source.genes.equals(read_ncbi_folder(ncbi_folder, taxa=["human"]).genes)
 
