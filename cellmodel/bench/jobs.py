@@ -22,7 +22,7 @@ from cellmodel.core.config import BatchConfig, GraphConfig, Knowledge, RunConfig
 from cellmodel.core.errors import InputUnusable, UnknownName
 from cellmodel.explain.clusters import neighbor_agreement
 from cellmodel.io.cells import Cells, ReadConfig, obs_categories, obs_columns, read_cells
-from cellmodel.nn.similarity import layer_similarities, mean_cosine
+from cellmodel.nn.modules import layer_similarities, mean_cosine
 from cellmodel.recipes.base import CellViews, Recipe, Representation
 from cellmodel.recipes.heads import find_head
 from cellmodel.recipes.registry import find_recipe

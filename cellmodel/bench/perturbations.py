@@ -9,7 +9,7 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
 from cellmodel.core.tools import paths_of
 from cellmodel.perturb.model import gene_aucs, mean_gene_auc
-from cellmodel.perturb.tables import PairTable, read_pairs, read_scores
+from cellmodel.perturb.predict import PairTable, read_pairs, read_scores
 from genekb.core.messages import Paths
 from genekb.core.python import for_python
 

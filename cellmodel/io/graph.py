@@ -1,16 +1,21 @@
-"""Graphs of cells and genes as a folder of safetensors and JSON, which PyTorch Geometric can go on with."""
+"""Results as a folder of two files: arrays as safetensors, all else as JSON with their digest; graphs kept so.
 
-from collections.abc import Mapping
+Nothing in such a folder is ever executed. It takes its name when it is complete.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
 
-from cellmodel.io.formats.array_folder import read_folder, write_folder
+from cellmodel.core.errors import InputUnusable, LineageMismatch
 from cellmodel.io.records import Lineage
-from cellmodel.io.writers import FolderKind
+from cellmodel.io.writers import FolderKind, output
+from genekb.files import atomic as files
+from genekb.files.limits import read_json
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -124,3 +129,53 @@ def _graph(content: dict[str, Any], path: Path) -> "HeteroData":
             setattr(graph, name, np.array(content[name], dtype=np.str_))
     graph.validate()
     return graph
+
+
+ARRAYS: Final = "arrays.safetensors"
+Read = TypeVar("Read")
+
+
+def write_folder(
+    folder: Path, kind: FolderKind, arrays: Mapping[str, np.ndarray], content: Mapping[str, Any], *, overwrite: bool
+) -> None:
+    """Write arrays and the description ``content``; ``InputUnusable`` if the folder may not be replaced."""
+    with output(kind.target(folder), overwrite=overwrite) as part:
+        part.mkdir(parents=True)
+        path = part / ARRAYS
+        files.write_arrays({name: np.ascontiguousarray(values) for name, values in arrays.items()}, path)
+        promised = {"sha256": files.sha256_file(path), "n_bytes": path.stat().st_size}
+        files.write_json({"format": kind.format, **content, **promised}, part / kind.description)
+
+
+def read_folder(
+    folder: Path, kind: FolderKind, make: Callable[[dict[str, Any], Path], Read], *, address: str = ""
+) -> Read:
+    """Check the bytes of a folder, and make what it holds of its description and the file of its arrays.
+
+    ``make``: its ``ValueError``, ``KeyError`` and ``TypeError`` mean damage. ``address``: where the folder was pulled
+    from, which errors then name in its place. Raises ``InputUnusable`` if it is of another kind, or of a later format;
+    ``LineageMismatch`` if its bytes are not those that were written.
+    """
+    if not (folder / kind.description).is_file():
+        raise InputUnusable(f"{folder} holds no {kind.description}; is it a folder that {kind.made_by} wrote?")
+    where, hint = (address, "ask its owner to push it again") if address else (str(folder), kind.remedy)
+    try:
+        content = read_json(folder / kind.description)
+        expected, found_format = content["sha256"], content["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(where, kind, hint, error) from error
+    if found_format != kind.format:
+        raise InputUnusable(
+            f"{where} is a {kind.name} of format {found_format}, {kind.format} is read here; update the package"
+        )
+    if not (folder / ARRAYS).is_file() or files.sha256_file(folder / ARRAYS) != expected:
+        raise LineageMismatch(f"{where}/{ARRAYS} is missing or not the file that was written; {hint}")
+    try:
+        return make(content, folder / ARRAYS)
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(where, kind, hint, error) from error
+
+
+def _damaged(where: str, kind: FolderKind, hint: str, error: Exception) -> LineageMismatch:
+    reason = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:100]
+    return LineageMismatch(f"{where}/{kind.description} is damaged ({reason}); {hint}")

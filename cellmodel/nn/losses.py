@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from cellmodel.nn.sparse import sparse_product
+from cellmodel.nn.modules import sparse_product
 
 
 def info_nce(

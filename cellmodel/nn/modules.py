@@ -1,13 +1,18 @@
-"""Trainable modules of recipes: autoencoders, projection heads, and the encoders of each published system."""
+"""Trainable modules of recipes: autoencoders, projection heads, sparse products; similarity of cells by layer."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
+from typing import Any, Final
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.weak import WeakIdKeyDictionary
 
 SLOPE = 0.2  # of LeakyReLU below zero
 LEAKY = partial(nn.LeakyReLU, SLOPE, inplace=True)  # seven times as quick; nothing else reads what it is given
@@ -156,3 +161,93 @@ def with_weights(model: nn.Module, state: Mapping[str, np.ndarray], *, but: tupl
     names = [name for name in model.state_dict() if not name.startswith(but)]
     model.load_state_dict({name: torch.from_numpy(np.array(state[name])) for name in names}, strict=False)
     return model
+
+
+_TRANSPOSED: Final = WeakIdKeyDictionary()
+
+
+def sparse_product(matrix: Tensor, dense: Float[Tensor, "column dim"]) -> Float[Tensor, "row dim"]:
+    """Multiply a matrix without a gradient and a dense one; of a CSR matrix the transpose is made once for all steps.
+
+    PyTorch would sort its entries by column again for every gradient.
+    """
+    if matrix.layout != torch.sparse_csr:
+        return matrix @ dense
+    product: Tensor = _Product.apply(matrix, dense)  # type: ignore[no-untyped-call]  # PyTorch leaves it untyped
+    return product
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor, dense: Tensor) -> Tensor:
+        """Multiply."""
+        ctx.matrix = matrix
+        return matrix @ dense
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        """Multiply by the transpose."""
+        return None, _transposed(ctx.matrix) @ gradient
+
+
+def _transposed(matrix: Tensor) -> Tensor:
+    """Transpose a CSR matrix; the result is kept as long as the matrix is."""
+    if matrix not in _TRANSPOSED:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta", category=UserWarning)
+            _TRANSPOSED[matrix] = matrix.t().to_sparse_csr()
+    transposed: Tensor = _TRANSPOSED[matrix]
+    return transposed
+
+
+_OF_GENES = "genes"  # part of a model whose layers pass messages between genes, not cells
+
+
+def mean_cosine(z: Float[Tensor, "cell dim"]) -> float:
+    """Mean cosine of all pairs of different cells, by the sum of unit rows; NaN for fewer than two cells.
+
+    1 where all cells point in one direction; near 0 for centered features.
+    """
+    units = F.normalize(z.double(), dim=1)
+    total, n_cells = units.sum(dim=0), len(z)
+    with_self = float(total @ total) - float(units.square().sum())
+    return with_self / (n_cells * (n_cells - 1)) if n_cells > 1 else float("nan")
+
+
+@contextmanager
+def layer_similarities(n_cells: int) -> Iterator[dict[str, float]]:
+    """Fill a dictionary with the mean cosine between cells after each layer that passes messages between them.
+
+    The recipe runs inside the block and need not know: layers are those of PyTorch Geometric, named by the model that
+    holds them, in the order of the pass; what counts is the last pass over all cells without gradients, which gives the
+    embedding. The dictionary is filled when the block ends, and stays empty for recipes without such layers.
+    """
+    found: dict[str, float] = {}
+    last: dict[nn.Module, float] = {}
+    called: dict[nn.Module, None] = {}
+
+    def after(module: nn.Module, _: Any, output: Any) -> None:
+        called[module] = None
+        passes_messages = any(kind.__name__ == "MessagePassing" for kind in type(module).__mro__)
+        if torch.is_grad_enabled() or not passes_messages:  # of PyTorch Geometric, which is imported where it is used
+            return
+        if output.ndim == 2 and len(output) == n_cells:  # noqa: PLR2004 - a matrix
+            last[module] = mean_cosine(output)
+
+    handle = nn.modules.module.register_module_forward_hook(after)
+    try:
+        yield found
+    finally:
+        handle.remove()
+    names = _names(called)
+    found |= {names[module]: value for module, value in last.items() if _OF_GENES not in names[module].split(".")}
+
+
+def _names(called: dict[nn.Module, None]) -> dict[nn.Module, str]:
+    """Name of each module in the largest model that holds it."""
+    names: dict[nn.Module, str] = {}
+    for root in called:
+        for name, module in root.named_modules():
+            if len(name) >= len(names.get(module, "")):
+                names[module] = name
+    return names

@@ -10,9 +10,8 @@ from jaxtyping import Bool, Float, Int
 
 from cellmodel.core.arrays import CellByGene, unit_rows
 from cellmodel.core.errors import InputUnusable
-from cellmodel.perturb.features import GRID, Matrix, centered, nearness
+from cellmodel.perturb.features import GRID, MIN_TRAINED, Matrix, centered, nearness
 from cellmodel.perturb.model import N_FOLDS, by_others, fold_of
-from cellmodel.perturb.tables import MIN_TRAINED
 from genekb.core.messages import counted, known_names
 
 N_PSEUDO: Final = 3  # replicates that cells are divided into where none are named

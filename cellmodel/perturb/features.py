@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from cellmodel.core.arrays import unit_rows
 
 Matrix = Float[np.ndarray, "row column"]
+MIN_TRAINED: Final = 20  # perturbations: fewer cannot be divided into groups that say anything
 _LANDMARKS: Final = 1_000  # genes by which a factor of the kernel of all is made
 _RANK: Final = 300
 _TOLERANCE: Final = 1e-2  # of the residual norm, at which conjugate gradients stop

@@ -9,8 +9,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from cellmodel.perturb.features import GRID, Known, Pairs, Settings, Vectors, pair_features
-from cellmodel.perturb.tables import MIN_TRAINED
+from cellmodel.perturb.features import GRID, MIN_TRAINED, Known, Pairs, Settings, Vectors, pair_features
 from cellmodel.perturb.texts import GeneTexts
 
 

@@ -37,11 +37,16 @@ from torch_geometric.data import HeteroData
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors, row_blocks
 from cellmodel.core.errors import InputUnusable
-from cellmodel.nn.graph_modules import DualViewRefiner
-from cellmodel.nn.graphs import CellGraphs, csr_tensor, propagation, relate_cells, symmetric_propagation
+from cellmodel.nn.graphs import (
+    CellGraphs,
+    DualViewRefiner,
+    csr_tensor,
+    propagation,
+    relate_cells,
+    symmetric_propagation,
+)
 from cellmodel.nn.losses import cross_view_consistency, distribution_alignment, neighborhood_contrast
-from cellmodel.nn.modules import weights_of, with_weights
-from cellmodel.nn.sparse import sparse_product
+from cellmodel.nn.modules import sparse_product, weights_of, with_weights
 from cellmodel.nn.train import Batch, Term, TrainConfig, find_device, fit, objective, without
 from cellmodel.pp.moments import column_moments
 from cellmodel.recipes.base import CellViews, NewCells, Recipe, Representation

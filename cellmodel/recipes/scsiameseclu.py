@@ -49,12 +49,10 @@ from torch_geometric.utils import to_edge_index
 
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, CellGraph, Embedding
-from cellmodel.nn.graph_modules import SiameseEncoders, SiameseGraphs
-from cellmodel.nn.graphs import CellGraphs, mean_propagation, propagation, relate_cells
+from cellmodel.nn.graphs import CellGraphs, SiameseEncoders, SiameseGraphs, mean_propagation, propagation, relate_cells
 from cellmodel.nn.losses import cell_correlation, edge_reconstruction, jensen_shannon, latent_correlation, zinb_nll
-from cellmodel.nn.modules import weights_of, with_weights
+from cellmodel.nn.modules import sparse_product, weights_of, with_weights
 from cellmodel.nn.soft_assignment import assignment_divergence
-from cellmodel.nn.sparse import sparse_product
 from cellmodel.nn.train import Batch, History, TensorTerm, Term, find_device, fit, without
 from cellmodel.recipes.base import CellViews, NewCells, Recipe, Representation
 from cellmodel.recipes.graph_training import (

@@ -194,8 +194,7 @@ def test_a_cell_file_in_zarr_that_asks_for_pickle_is_refused(tmp_path, mark, set
 def test_a_model_or_a_graph_of_cells_that_is_a_pickle_is_refused(kind, tmp_path, mark):
     from cellmodel.core.errors import CellModelError
     from cellmodel.io import read_graph
-    from cellmodel.io.formats.array_folder import ARRAYS
-    from cellmodel.io.graph import GRAPH
+    from cellmodel.io.graph import ARRAYS, GRAPH
     from cellmodel.io.writers import MODEL
     from cellmodel.tl.model.fitted import load_model
 

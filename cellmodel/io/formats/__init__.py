@@ -1,3 +1,3 @@
-"""Formats of files: cells as h5ad, MuData, zarr, loom, 10x, tables; gene vectors as AnnData; arrays in a folder."""
+"""Formats of files: cells as h5ad, MuData, zarr, loom, 10x, tables; gene vectors as AnnData."""
 
-__all__ = ["anndata", "array_folder", "gene_anndata", "tenx"]
+__all__ = ["anndata", "gene_anndata", "tenx"]

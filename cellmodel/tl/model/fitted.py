@@ -18,7 +18,7 @@ from cellmodel.core.config import BatchConfig, GraphConfig, PreprocessConfig, Ru
 from cellmodel.core.errors import AlignmentTooLow, InputUnusable, LineageMismatch
 from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import Cells, ObsCategories, obs_categories
-from cellmodel.io.formats.array_folder import read_folder, write_folder
+from cellmodel.io.graph import read_folder, write_folder
 from cellmodel.io.records import Lineage, digest_of, holds_same
 from cellmodel.io.writers import MODEL
 from cellmodel.pp.features import Components

@@ -14,7 +14,7 @@ from cellmodel.core.errors import CellModelError, InputUnusable, NotAvailable
 from cellmodel.io.cells import ReadConfig
 from cellmodel.io.concat import name_samples
 from cellmodel.io.formats.anndata import open_file
-from cellmodel.io.formats.array_folder import ARRAYS
+from cellmodel.io.graph import ARRAYS
 from cellmodel.io.writers import WriteConfig, check_outputs
 from cellmodel.tl._classify import PredictJob
 from cellmodel.tl._run.task import run_on_file

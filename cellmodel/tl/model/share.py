@@ -10,7 +10,7 @@ from typing import Final
 
 from cellmodel.core.errors import InputUnusable, LineageMismatch
 from cellmodel.core.tools import paths_of
-from cellmodel.io.formats.array_folder import ARRAYS
+from cellmodel.io.graph import ARRAYS
 from cellmodel.io.writers import MODEL, check_targets
 from cellmodel.tl.model.fitted import FittedModel, load_model
 from genekb.core.messages import Paths

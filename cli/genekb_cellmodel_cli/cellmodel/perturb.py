@@ -72,8 +72,7 @@ def perturb(
 
     Example: cellmodel perturb --train train.tsv --query query.tsv --kb human -o predicted.tsv
     """
-    from cellmodel.perturb.predict import PerturbConfig, predict_files
-    from cellmodel.perturb.tables import read_pairs
+    from cellmodel.perturb.predict import PerturbConfig, predict_files, read_pairs
 
     check_ending(output, TABLE if path is None else CELLS, error=typer.BadParameter)
     if path is not None:

@@ -27,7 +27,7 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable, UnknownName
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.nn.similarity import layer_similarities, mean_cosine
+from cellmodel.nn.modules import layer_similarities, mean_cosine
 from cellmodel.tl._demo import find_demo_cells
 from tests.robust.bad_files.cells import cells as make_cells
 from tests.support.in_process import call, call_json
@@ -131,8 +131,7 @@ def test_mean_cosine_is_that_of_all_pairs():
 
 
 def test_layers_that_pass_messages_are_named_by_their_model_and_the_last_pass_counts():
-    from cellmodel.nn.graph_modules import GraphAutoencoder, GraphConvolution
-    from cellmodel.nn.graphs import csr_tensor
+    from cellmodel.nn.graphs import GraphAutoencoder, GraphConvolution, csr_tensor
 
     model, graph, other = GraphAutoencoder((4, 3, 2)), csr_tensor(identity(5)), csr_tensor(identity(6))
     z = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))

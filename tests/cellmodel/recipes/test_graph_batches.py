@@ -8,8 +8,7 @@ import scipy.sparse as sp
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from cellmodel.nn.graph_modules import DotAttention
-from cellmodel.nn.graphs import CellGraphs, mean_propagation, propagation, relate_cells
+from cellmodel.nn.graphs import CellGraphs, DotAttention, mean_propagation, propagation, relate_cells
 from cellmodel.nn.train import TrainConfig, fit
 from cellmodel.pp.spatial import spatial_graph
 from cellmodel.recipes import scllm_dsc, scrcl, scsiameseclu

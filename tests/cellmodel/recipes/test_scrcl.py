@@ -6,8 +6,7 @@ import scipy.sparse as sp
 import torch
 
 from cellmodel.core.errors import InputUnusable
-from cellmodel.nn.graph_modules import DualViewRefiner
-from cellmodel.nn.graphs import symmetric_propagation
+from cellmodel.nn.graphs import DualViewRefiner, symmetric_propagation
 from cellmodel.nn.train import objective
 from cellmodel.pp.spatial import spatial_graph
 from cellmodel.recipes.scrcl import RECIPE, RECIPE_TEXT, TERMS, gene_graph, gene_loadings

@@ -14,8 +14,7 @@ from cellmodel.core.config import RunConfig, SpatialConfig
 from cellmodel.core.errors import InputUnusable, LineageMismatch
 from cellmodel.io.cells import cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.io.formats.array_folder import ARRAYS
-from cellmodel.io.graph import GRAPH
+from cellmodel.io.graph import ARRAYS, GRAPH
 from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run.pipeline import prepare
 from tests.robust.bad_files.cells import cells as make_cells

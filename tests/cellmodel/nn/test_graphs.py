@@ -1,8 +1,10 @@
+"""Modules of graphs and of counts, and sparse products."""
+
 import pytest
 import scipy.sparse as sp
 import torch
 
-from cellmodel.nn.graph_modules import (
+from cellmodel.nn.graphs import (
     DotAttention,
     DualViewRefiner,
     GeneEncoder,
@@ -11,8 +13,10 @@ from cellmodel.nn.graph_modules import (
     SiameseEncoders,
     SiameseFusion,
     SiameseGraphs,
+    csr_tensor,
 )
-from cellmodel.nn.graphs import csr_tensor
+from cellmodel.nn.losses import zinb_nll
+from cellmodel.nn.modules import CountDecoder, sparse_product
 
 
 @pytest.fixture(autouse=True)
@@ -158,3 +162,25 @@ def test_permuting_the_cells_permutes_the_embedding():
         model.fusion.global_weight.fill_(0.5)
     straight, permuted = model(tuple(views), graphs)["z"], model(tuple(views[:, order]), moved)["z"]
     torch.testing.assert_close(permuted, straight[order])
+
+
+def test_a_sparse_product_and_its_gradient_are_those_of_the_dense_matrix():
+    matrix = sp.random(7, 5, density=0.4, format="csr", dtype="float32", random_state=0)
+    sparse, dense = csr_tensor(matrix), torch.from_numpy(matrix.toarray())
+    weights = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for given in (sparse, sparse, dense):
+        values = torch.arange(15.0).reshape(5, 3).requires_grad_()
+        product = sparse_product(given, values)
+        torch.testing.assert_close(product, dense @ values)
+        (product * weights).sum().backward()
+        gradients.append(values.grad)
+    torch.testing.assert_close(gradients[0], gradients[2])
+    assert torch.equal(gradients[0], gradients[1])
+
+
+def test_the_decoder_of_counts_names_the_arguments_of_the_likelihood():
+    decoder = CountDecoder(dim=3, n_genes=7)
+    loss = zinb_nll(torch.ones(5, 7), **decoder(torch.randn(5, 3)), log_size_factors=torch.zeros(5))
+    loss.backward()
+    assert all(float(value.grad.abs().max()) > 0 for value in decoder.parameters())
