@@ -73,8 +73,8 @@ dist: .venv/.dev  ## wheel and sdist in dist/, checked
 check-packages: .venv-packages/.done  ## wheel and sdist on each of PYTHONS, uvx and pipx from here, Dockerfile, conda recipe
 	.venv-packages/bin/python -m benchmarks.lib.check_packages $(addprefix --python ,$(PYTHONS))
 
-stores: .venv/.demo  ## stores of human and mouse, packed, in artifacts/release; SOURCE=FOLDER has NCBI's files, else downloaded
-	$(BIN)/python -m benchmarks.lib.release_stores $(if $(SOURCE),--source $(SOURCE)) $(OPTIONS)
+stores: .venv/.demo  ## stores of human and mouse, packed, in artifacts/release; of SOURCE=FOLDER, again of LOCK=FILE, else of downloads
+	$(BIN)/python -m benchmarks.lib.release_stores $(if $(SOURCE),--source $(SOURCE)) $(if $(LOCK),--lock $(LOCK)) $(OPTIONS)
 
 lint: .venv/.dev
 	$(BIN)/ruff format --check .

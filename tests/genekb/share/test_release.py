@@ -53,6 +53,15 @@ def test_the_assets_of_a_release_are_signed_stores_and_their_vectors(ncbi_folder
     embeddings = json.loads((release / f"{name}.hash-16.json").read_text())
     np.testing.assert_array_equal(np.float32(embeddings["CD3D"]), kb.vectors(["CD3D"]).vectors[0])
     assert set(pq.read_table(release / f"{name}.hash-16.parquet")["symbol"].to_pylist()) >= embeddings.keys()
+    page, zenodo = (release / f"{name}.md").read_text(), json.loads((release / f"{name}.zenodo.json").read_text())
+    assert all(
+        part in page
+        for part in ("## Citation", kb.manifest.digest, public.read_text().strip(), "genekb compare human@")
+    )
+    assert (zenodo["upload_type"], zenodo["version"]) == ("dataset", ncbi_folder.name)
+    again = stores(ncbi_folder, tmp_path / "again", LOCK=str(release / "genekb.lock"))
+    assert again.returncode == 0, again.stderr
+    assert kb.manifest.digest in (tmp_path / "again" / "release" / "stores.md").read_text()
 
 
 @pytest.mark.slow
