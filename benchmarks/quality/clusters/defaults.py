@@ -8,7 +8,7 @@ ins, z-scores), a metric, weights of the graph, a number of neighbors and one of
 four resolutions, and searched to the number of types. The grid is of the first seed, `cluster` and scanpy of all.
 Labels score, and say k where k is given. The figure of a study is that of the setting that was best on the sets of all
 other studies. Sets of more than 8,000 cells give 4,000. Rows are appended to ``defaults_rows.csv`` of the output: a run
-that was cut goes on. ``--plain`` leaves the grid out: 20 minutes in place of an hour. Exits with 1 where a bar is missed.
+that was cut goes on. ``--plain``: no grid, 20 minutes in place of an hour. Exits with 1 where a bar is missed.
 """
 
 import sys
