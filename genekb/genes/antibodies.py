@@ -42,7 +42,7 @@ def propose_antigens(name: str) -> list[Genes]:
     Examples
     --------
     >>> propose_antigens("HLA-DR")
-    [[['HLA-DRA', 'HLA-Dra', 'Hla-dra'], ['HLA-DRB1', 'Hla-drb1']]]
+    [[['HLA-DRA', 'Hla-dra', 'HLADRA', 'Hladra'], ['HLA-DRB1', 'Hla-drb1', 'HLADRB1', 'Hladrb1']]]
     """
     if is_isotype_control(name):
         return []
