@@ -90,9 +90,12 @@ def _rebuild(
     kept = find_home(home) / "sources" / pin.name
     files = _find_files(pin, recorded, folders=[*([source] if source else []), kept], retry=retry)
     with TemporaryDirectory() as folder:  # the recorded files and no others
+        links = []
         for name, there in files.items():
-            (Path(folder) / name).symlink_to(there.absolute())
-        tables = _read(Path(folder), list(recorded), taxa=taxa)
+            links.append(Path(folder) / ("apart" if recorded[name].get("is_apart") else "main") / name)
+            links[-1].parent.mkdir(exist_ok=True)
+            links[-1].symlink_to(there.absolute())
+        tables = _read(links, taxa=taxa)
     made = build(tables, config, home=home)
     if made.manifest.digest != pin.digest:
         raise StoreCorrupt(
@@ -110,7 +113,7 @@ def _difference(made: BuildResult, pin: Pin, path: Path) -> str:
 
 
 def _find_files(
-    pin: Pin, recorded: Mapping[str, Mapping[str, str]], *, folders: Sequence[Path], retry: RetryPolicy
+    pin: Pin, recorded: Mapping[str, Mapping[str, Any]], *, folders: Sequence[Path], retry: RetryPolicy
 ) -> dict[str, Path]:
     """Find the source files, or download them; ``StoreCorrupt`` names those that are not as they were."""
     files = {name: _find_file(name, entry, folders=folders, retry=retry) for name, entry in recorded.items()}
@@ -127,7 +130,7 @@ def _find_files(
     return files
 
 
-def _find_file(name: str, entry: Mapping[str, str], *, folders: Sequence[Path], retry: RetryPolicy) -> Path:
+def _find_file(name: str, entry: Mapping[str, Any], *, folders: Sequence[Path], retry: RetryPolicy) -> Path:
     if not is_plain_name(name):
         raise SourceUnusable(f"{name[:80]!r} is no plain name of a source file; do not use this lock file")
     for file in (*(folder / name for folder in folders), *([DEMO] if name == DEMO.name else [])):
@@ -146,16 +149,13 @@ def _find_file(name: str, entry: Mapping[str, str], *, folders: Sequence[Path], 
     return path
 
 
-def _read(folder: Path, names: Sequence[str], *, taxa: Sequence[str]) -> SourceTables:
+def _read(paths: Sequence[Path], *, taxa: Sequence[str]) -> SourceTables:
     """Read source files again, further texts and terms in the order in which they were read."""
-    first = folder / names[0]
+    first, folder = paths[0], paths[0].parent
     is_table = table_format(first) in FORMATS and not has_gene_info(folder)
-    tables = read_demo_table() if names[0] == DEMO.name else read_records(first if is_table else folder, taxa=taxa)
-    further = [folder / name for name in (names[1:] if is_table else names)]
-    texts, terms = (set(find(folder)) for find in (find_text_files, find_term_files))
-    return add_knowledge(
-        tables,
-        texts=[path for path in further if path in texts],
-        annotations=[path for path in further if path in terms],
-        min_resolved=0.0,
+    tables = read_demo_table() if first.name == DEMO.name else read_records(first if is_table else folder, taxa=taxa)
+    further = paths[1:] if is_table else paths
+    texts, terms = (
+        [path for path in further if path in set(find(path.parent))] for find in (find_text_files, find_term_files)
     )
+    return add_knowledge(tables, texts=texts, annotations=terms, min_resolved=0.0)

@@ -7,6 +7,8 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any, Final, TypeVar
 
+import pyarrow.compute as pc
+
 from genekb.core.addresses import is_web_address, without_login
 from genekb.core.errors import NotAvailable, SourceUnusable, StoreCorrupt
 from genekb.core.messages import Names, several
@@ -117,12 +119,15 @@ def _build_of(store: Store, source: Path | None) -> dict[str, Any]:
         return {}
     downloads = read_notes(source / RECORD) if source else {}
     places = {name: entry for name, entry in downloads.items() if isinstance(entry, dict)}
-    sources = []
+    has_go = pc.any(pc.starts_with(store.table("annotations")["vocabulary"], "go_")).as_py()
+    sources: list[dict[str, Any]] = []
     for file in manifest.sources:
         place = places.get(file["name"], {})
         is_same = place.get("sha256") == file["sha256"]
         known = {key: str(place.get(key, "")) for key in ("url", "last_modified")} if is_same else {}
-        sources.append({"name": file["name"], "sha256": file["sha256"], **known})
+        # GO terms lay in another folder than gene_info where they served encoders alone
+        apart = {"is_apart": True} if file["name"].startswith("gene2go") and not has_go else {}
+        sources.append({"name": file["name"], "sha256": file["sha256"], **known, **apart})
     names = store.folder / ONLY_NAMES
     only = {"only_genes": names.read_text(encoding="utf-8").splitlines()} if names.is_file() else {}
     return {

@@ -20,19 +20,31 @@ def mirror(ncbi_folder):
         yield server
 
 
-@pytest.fixture
-def locked(mirror, tmp_path):
-    """Lock file of a store that was made of downloaded files, and its digest; the folder of the files is gone."""
+GENE2GO = "#tax_id\tGeneID\tGO_ID\tEvidence\tQualifier\tGO_term\tPubMed\tCategory\n" + "".join(
+    f"9606\t{gene}\tGO:0042110\tIDA\tinvolved_in\tT cell activation\t-\tProcess\n" for gene in (915, 916)
+)
+
+
+@pytest.fixture(params=["source", "more"])
+def locked(request, mirror, tmp_path):
+    """Lock file of a store that was made of downloaded files, and its digest; the folder of the files is gone.
+
+    With GO terms beside gene_info, which become annotations, or in another folder, for encoders alone.
+    """
     source = tmp_path / "2022-11"
     genekb.download(source, mirror=mirror.url)
     terms = tmp_path / "more"
     terms.mkdir()
+    with gzip.open((source if request.param == "source" else terms) / "gene2go.gz", "wt") as stream:
+        stream.write(GENE2GO)
     (terms / "sets.gmt").write_text("one\t\tCD3D\tCD3E\ntwo\t\tCD3D\tINS\n")
     kb = genekb.build(
-        source, annotations=terms, model=["hash-8", "wcp-8", "terms:sets", "mix:wcp-8=1,terms-sets=2"],
+        source, annotations=terms, model=["hash-8", "wcp-8", "terms:sets,go", "mix:wcp-8=1,terms-sets-go=2"],
         only_genes=["CD3D", "CD3E", "INS", "MARCH1"], name="lab@1", home=tmp_path / "here",
     )  # fmt: skip
     genekb.lock(kb.folder, source=source, file=tmp_path / "genekb.lock")
+    if request.param == "source":
+        shutil.copy(source / "gene2go.gz", terms)
     shutil.rmtree(source)
     return tmp_path / "genekb.lock", terms, kb.manifest.digest
 
@@ -41,7 +53,7 @@ def test_a_lock_file_alone_makes_the_same_store_in_a_fresh_home(locked, mirror, 
     lock, terms, digest = locked
     sources = tomllib.loads(lock.read_text())["store"][0]["build"]["sources"]
     assert {one["name"]: one.get("url", "") for one in sources} == {
-        **{name: mirror.url + name for name in (INFO, "gene_summary.gz")}, "sets.gmt": ""
+        **{name: mirror.url + name for name in (INFO, "gene_summary.gz")}, "sets.gmt": "", "gene2go.gz": ""
     }  # fmt: skip
     assert all(one["last_modified"] for one in sources if one.get("url"))
     for home in ("one", "two"):
@@ -53,7 +65,7 @@ def test_a_source_that_changed_or_is_not_there_is_named(locked, mirror, tmp_path
     lock, terms, _ = locked
     again = ("genekb", "build", "--lock", lock, "--home", tmp_path / "other")
     code, _, err = call(*again)
-    assert (code, "sets.gmt is not here, and the lock file has no address" in err) == (4, True)
+    assert (code, " is not here, and the lock file has no address" in err) == (4, True)
     mirror.files[f"/{INFO}"] = gzip.compress(gzip.decompress(mirror.files[f"/{INFO}"]).replace(b"insulin", b"Insulin"))
     code, _, err = call(*again[:-1], tmp_path / "third", "--source", terms)
     assert code == 5
