@@ -93,7 +93,7 @@ def demo(
     kb, found = run_demo(output, **arguments)
     content = summarize(found["cluster"], str(output / OUTPUT), output / REPORT) | {"store_path": str(kb.folder)}
     for row, named in zip(content["clusters"], found["annotate"].rows(), strict=True):
-        row["name"] = named["name"]
+        row["name"] = named["name"] if json else annotate.shown_name(named)
     show(content, [*summary_lines(content), f"store: {kb.folder}"], json=json)
 
 
