@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from genekb.builder.build import build, encode, import_vectors, update
     from genekb.builder.diff import diff
     from genekb.builder.plan import BuildConfig
+    from genekb.builder.rebuild import rebuild
     from genekb.encoders.registry import models
     from genekb.genes.coverage import Coverage
     from genekb.genes.resolve import Resolution
@@ -56,6 +57,7 @@ __all__ = [
     "read_demo_table",
     "read_ncbi_folder",
     "read_source",
+    "rebuild",
     "sign",
     "sync",
     "update",
@@ -89,6 +91,7 @@ _HOME = {
     "read_demo_table": "genekb.sources.table",
     "read_ncbi_folder": "genekb.sources.ncbi_bulk",
     "read_source": "genekb.sources.open",
+    "rebuild": "genekb.builder.rebuild",
     "sign": "genekb.share.signing",
     "sync": "genekb.share.lock",
     "update": "genekb.builder.build",

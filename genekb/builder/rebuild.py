@@ -1,7 +1,7 @@
 """Build stores again from a lock file alone: the same sources, recipes and digest, or what has changed."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,7 +10,8 @@ from genekb.builder.assemble import BuildResult
 from genekb.builder.plan import BuildConfig, build
 from genekb.core.errors import NotAvailable, SourceUnusable, StoreCorrupt
 from genekb.core.messages import counted
-from genekb.files.atomic import is_plain_name, sha256_file
+from genekb.core.python import for_python
+from genekb.files.atomic import is_plain_name, sha256_file, user_path
 from genekb.files.tables import table_format
 from genekb.genes.texts import find_template
 from genekb.net.client import Absent, open_client
@@ -24,20 +25,22 @@ from genekb.sources.open import add_knowledge, read_records
 from genekb.sources.table import DEMO, FORMATS, read_demo_table
 from genekb.store.home import find_home
 from genekb.store.lockfile import Pin, existing_lock, read_pins
+from genekb.store.reader import Store
 
 log = logging.getLogger(__name__)
 _HINT = "pin the store where it was built with `genekb lock NAME` and `source`"
 
 
+@for_python
 def rebuild(
     file: str | Path | None = None,
     *,
-    source: Path | None = None,
-    home: Path | None = None,
+    source: str | Path | None = None,
+    home: str | Path | None = None,
     retry: RetryPolicy | None = None,
     **settings: Any,
-) -> Iterator[BuildResult]:
-    """Build each store of a lock file again, and yield it.
+) -> list[Store]:
+    """Build the stores of a lock file again, as `genekb build --lock` does, each with the digest that it pins.
 
     Parameters
     ----------
@@ -46,7 +49,7 @@ def rebuild(
     source
         Folder that has the source files; what it lacks is downloaded from the addresses in the lock file.
     home
-        Artifact home, where downloads are kept, too.
+        Artifact home, where downloads are kept, too; else GENEKB_HOME, else the user's data folder.
     retry
         How servers are asked.
     settings
@@ -60,15 +63,31 @@ def rebuild(
         If a source is not here and has no address, or a server does not give it.
     SourceUnusable
         If the lock file does not say how a store was built.
+
+    Examples
+    --------
+    >>> import genekb as gk
+    >>> _ = gk.lock("demo", file="genekb.lock")
+    >>> [kb.manifest.full_name for kb in gk.rebuild("genekb.lock", home="home-of-a-colleague")]
+    ['demo@1']
     """
     path = existing_lock(file, hint=_HINT)
-    for pin in read_pins(path):
-        yield _rebuild(pin, path, source=source, home=home, retry=retry or RetryPolicy(), settings=settings)
+    return [
+        _rebuild(
+            pin,
+            path,
+            source=user_path(source),
+            home=user_path(home),
+            retry=retry or RetryPolicy(),
+            settings=settings,
+        )
+        for pin in read_pins(path)
+    ]
 
 
 def _rebuild(
     pin: Pin, path: Path, *, source: Path | None, home: Path | None, retry: RetryPolicy, settings: Mapping[str, Any]
-) -> BuildResult:
+) -> Store:
     if not pin.build:
         raise SourceUnusable(f"{path} does not say how {pin.name} was built; {_HINT}, or pull it")
     try:
@@ -101,7 +120,7 @@ def _rebuild(
         raise StoreCorrupt(
             f"{pin.name} was built with digest {made.manifest.digest[:16]}, {_difference(made, pin, path)}"
         )
-    return made
+    return Store(made.folder)
 
 
 def _difference(made: BuildResult, pin: Pin, path: Path) -> str:

@@ -95,7 +95,10 @@ def _rebuild(lock: Path, arguments: Arguments, engine: options.Engine, *, dry_ru
     if dry_run or arguments["only_genes"] or arguments["name"]:
         raise typer.BadParameter("--lock FILE says what is built: leave out --name, --only-genes and --dry-run")
     settings = arguments.take("source", "home", "device", "threads", "online", "base_url", "trust_remote_code")
-    made = [describe_build(store) for store in rebuild(lock, engine=engine.config(), **settings)]
+    made = [
+        {"store": kb.manifest.full_name, "digest": kb.manifest.digest, "path": str(kb.folder)}
+        for kb in rebuild(lock, engine=engine.config(), **settings)
+    ]
     lines = [f"{one['store']}: digest {one['digest']}, as pinned: {one['path']}" for one in made]
     show({"stores": made}, lines, json=json)
 
