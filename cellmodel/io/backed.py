@@ -313,7 +313,10 @@ def open_backed(path: Path, read: ReadConfig, *, obsm: Collection[str] = ()) -> 
         for key in keys.get("obsm", ()):
             if key in obsm:
                 adata.obsm[key] = _read_element(path, group, f"obsm/{key}")
-        sample_key = _sample_key(path, group, keys.get("uns", ()))
+        # as records.recorded_sample_key, and nothing else of the records
+        places = (f"uns/{name}/input/{SAMPLE_KEY}" for name in sorted(keys.get("uns", ())))
+        sample_keys = (str(_read_element(path, group, place)) for place in places if place in group)
+        sample_key = next(filter(None, sample_keys), "")
         if not adata.n_obs or not adata.n_vars:
             raise InputUnusable(f"{path} holds {adata.n_obs} cells x {adata.n_vars} genes; is it empty?")
     return BackedFile(
@@ -325,13 +328,6 @@ def open_backed(path: Path, read: ReadConfig, *, obsm: Collection[str] = ()) -> 
         keys=keys | {"obs": tuple(adata.obs), "var": tuple(adata.var)},
         sample_key=sample_key,
     )
-
-
-def _sample_key(path: Path, group: Any, records: Sequence[str]) -> str:
-    """Read what :func:`cellmodel.io.records.recorded_sample_key` finds, and nothing else of the records."""
-    places = (f"uns/{name}/input/{SAMPLE_KEY}" for name in sorted(records))
-    found = (str(_read_element(path, group, place)) for place in places if place in group)
-    return next(filter(None, found), "")
 
 
 def _read_tables(path: Path, file: Any) -> "tuple[AnnData, Any]":

@@ -209,11 +209,10 @@ def cells_from_anndata(adata: "AnnData", read: ReadConfig | None = None, *, sour
         return replace(cells_from_anndata(adata.to_memory(), read, source=source), adata=adata)
     notes: list[str] = []
     choice = _choose(adata, read, source, notes)
-    where = f"{choice.name} of {source}"
     kind = decide_kind(
         choice.report,
         declared_kind=read.values,
-        where=where,
+        where=f"{choice.name} of {source}",
         notes=notes,
         hint=lambda: _matrices(adata, source).hint(lambda place: _look(adata, place, source).report),
     )
@@ -249,9 +248,8 @@ def count_entries(path: Path, read: ReadConfig) -> int:
     try:
         with damage_is_one_line(path), open_stored(path) as file:
             elements = find_matrices(path, file)
-            found = max(
-                count_stored(file[elements[place]]) for place in stored_matrices(path, elements).candidates(read)
-            )
+            places = stored_matrices(path, elements).candidates(read)
+            found = max(count_stored(file[elements[place]]) for place in places)
             return found if could_hold(path, _ENTRY_BYTES * found) else 0
     except InputUnusable:
         return 0  # the reader of whole files says what is wrong
@@ -259,20 +257,14 @@ def count_entries(path: Path, read: ReadConfig) -> int:
 
 def spatial_coordinates(adata: "AnnData", *, source: str) -> Float[np.ndarray, "cell axis"]:
     """Coordinates of the cells, from ``obsm["spatial"]``: two or three finite numbers a cell, not the same for all."""
-    obsm = adata.obsm
-    if "spatial" not in obsm:
-        have = ", ".join(obsm) or "none"
-        raise InputUnusable(f'{source} has no obsm["spatial"] (it has: {have}); leave `spatial` out')
-    found = np.asarray(obsm["spatial"])
-    if found.ndim != 2 or found.shape[1] not in {2, 3} or found.dtype.kind not in "iuf":  # noqa: PLR2004 - a table
-        raise InputUnusable(
-            f'obsm["spatial"] of {source} has shape {found.shape} and type {found.dtype}; '
-            "two or three numbers a cell are needed"
-        )
-    coordinates = found.astype(np.float64)
-    bad = int((~np.isfinite(coordinates)).any(axis=1).sum())
-    if bad:
-        raise InputUnusable(f'obsm["spatial"] of {source} is NaN or infinite for {counted(bad, "cell")}; remove them')
+    coordinates = _obsm_numbers(
+        adata,
+        "spatial",
+        name='obsm["spatial"]',
+        source=source,
+        widths="two or three",
+        hints=("leave `spatial` out", "remove them"),
+    ).astype(np.float64)
     if (coordinates == coordinates[0]).all():
         raise InputUnusable(f'obsm["spatial"] of {source} puts all cells at one place; leave `spatial` out')
     return coordinates
@@ -283,30 +275,39 @@ _MOST_EMBEDDED: Final = 1e15  # squares of it, summed over dimensions, are far b
 
 def obsm_embedding(adata: "AnnData", key: str, *, source: str) -> Float[np.ndarray, "cell dim"]:
     """Give an embedding of the cells from ``obsm``: two or more finite numbers a cell."""
-    obsm = adata.obsm
-    if key not in obsm:
-        raise InputUnusable(
-            f"{source} has no obsm[{key!r}] (it has: {known_names(key, obsm)}); name an embedding with `use_rep`"
-        )
-    value = obsm[key]
-    found = value.toarray() if hasattr(value, "toarray") else np.asarray(value)
-    if found.ndim != 2 or found.shape[1] < 2 or found.dtype.kind not in "iuf":  # noqa: PLR2004 - a line has no directions
-        raise InputUnusable(
-            f"obsm[{key!r}] of {source} has shape {found.shape} and type {found.dtype}; two or more numbers a "
-            "cell are needed"
-        )
-    bad = int((~np.isfinite(found)).any(axis=1).sum())
-    if bad:
-        raise InputUnusable(
-            f"obsm[{key!r}] of {source} is NaN or infinite for {counted(bad, 'cell')}; leave those cells out, or "
-            "make it again"
-        )
+    found = _obsm_numbers(
+        adata,
+        key,
+        name=f"obsm[{key!r}]",
+        source=source,
+        widths="two or more",
+        hints=("name an embedding with `use_rep`", "leave those cells out, or make it again"),
+    )
     largest = float(np.abs(found).max(initial=0))
     if largest > _MOST_EMBEDDED:
         raise InputUnusable(
             f"obsm[{key!r}] of {source} holds {largest:.1g}, and distances between values above "
             f"{_MOST_EMBEDDED:.0e} overflow; scale it, or make it again"
         )
+    return found
+
+
+def _obsm_numbers(
+    adata: "AnnData", key: str, *, name: str, source: str, widths: str, hints: tuple[str, str]
+) -> np.ndarray:
+    """Take finite numbers from ``obsm``, ``two or three`` or ``two or more`` a cell; hints: if absent, if not finite."""
+    if key not in adata.obsm:
+        raise InputUnusable(f"{source} has no {name} (it has: {known_names(key, adata.obsm)}); {hints[0]}")
+    value = adata.obsm[key]
+    found: np.ndarray = value.toarray() if hasattr(value, "toarray") else np.asarray(value)
+    most = 3 if widths == "two or three" else np.inf
+    if found.ndim != 2 or not 2 <= found.shape[1] <= most or found.dtype.kind not in "iuf":  # noqa: PLR2004 - a table
+        raise InputUnusable(
+            f"{name} of {source} has shape {found.shape} and type {found.dtype}; {widths} numbers a cell are needed"
+        )
+    bad = int((~np.isfinite(found)).any(axis=1).sum())
+    if bad:
+        raise InputUnusable(f"{name} of {source} is NaN or infinite for {counted(bad, 'cell')}; {hints[1]}")
     return found
 
 

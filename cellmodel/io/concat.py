@@ -1,7 +1,7 @@
 """Cells of several files as one set: names of the samples, one table of obs, and one matrix of the shared genes."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,7 +156,7 @@ def _join_obs(
 
     samples = join.samples(paths)
     given = {} if samples is None else {SAMPLE: samples} if join.sheet is None else join.sheet.columns
-    _check_sample_column(tables, paths, join, given=tuple(given))
+    _check_sample_column(tables, paths, join, given=given)
     sizes = [len(table) for table in tables]
     columns: dict[str, Any] = {}
     for name, values in given.items():
@@ -172,7 +172,7 @@ def _join_obs(
 
 
 def _check_sample_column(
-    tables: "Sequence[pd.DataFrame]", paths: Sequence[Path], join: JoinConfig, *, given: Sequence[str]
+    tables: "Sequence[pd.DataFrame]", paths: Sequence[Path], join: JoinConfig, *, given: Collection[str]
 ) -> None:
     for table, path in zip(tables, paths, strict=True):
         if join.sample_key not in {AUTO, *given} and join.sample_key not in table:

@@ -162,16 +162,10 @@ def check_enclosed_folder(path: Path) -> None:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
                 elif not entry.is_file(follow_symlinks=False):
-                    _refuse_entry(path, entry)
-
-
-def _refuse_entry(path: Path, entry: "os.DirEntry[str]") -> None:
-    place = os.path.relpath(entry.path, path)
-    if entry.is_symlink():
-        raise InputUnusable(
-            f"{place} of {path} is a link, which is not followed; copy what it links to into the folder in its place"
-        )
-    raise InputUnusable(f"{place} of {path} is a pipe or a device, which is not read; copy the whole folder again")
+                    what = "a pipe or a device, which is not read; copy the whole folder again"
+                    if entry.is_symlink():
+                        what = "a link, which is not followed; copy what it links to into the folder in its place"
+                    raise InputUnusable(f"{os.path.relpath(entry.path, path)} of {path} is {what}")
 
 
 PARTS: Final = ("data", "indices", "indptr")
@@ -266,7 +260,10 @@ def check_pointers(path: Path, place: str, group: Any, *, shape: Sequence[int], 
             f"{place} of {path} has indices of type {group['indices'].dtype}, which are no whole numbers; the file is "
             "damaged, copy or write it again"
         )
-    pointers = _in_parts(group["indptr"]).astype(np.int64)  # scipy takes differences of unsigned ones for positive
+    stored = group["indptr"]  # some at a time: while HDF5 reads, it holds some 6 kB a chunk
+    starts = range(0, max(stored.shape[0], 1), _READ_AT_ONCE)
+    pointers = np.concatenate([np.asarray(stored[start : start + _READ_AT_ONCE]) for start in starts])
+    pointers = pointers.astype(np.int64)  # scipy takes differences of unsigned ones for positive
     n_entries = int(pointers[-1]) if len(pointers) else 0
     found = "x".join(f"{group[part].shape[0]:,}" for part in ("data", "indices"))
     wrong = ""
@@ -281,12 +278,6 @@ def check_pointers(path: Path, place: str, group: Any, *, shape: Sequence[int], 
         raise InputUnusable(
             f"{place} of {path} is declared as {declared}, but has {wrong}; the file is damaged, copy or write it again"
         )
-
-
-def _in_parts(numbers: Any) -> np.ndarray:
-    """Read one-dimensional numbers, some at a time: while HDF5 reads, it holds some 6 kB a chunk."""
-    starts = range(0, max(numbers.shape[0], 1), _READ_AT_ONCE)
-    return np.concatenate([np.asarray(numbers[start : start + _READ_AT_ONCE]) for start in starts])
 
 
 def _refuse(path: Path, what: str, n_bytes: int) -> None:

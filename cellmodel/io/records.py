@@ -14,7 +14,7 @@ from cellmodel.core.arrays import CellGraph
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import LineageMismatch
 from cellmodel.io.backed import AnyCells
-from cellmodel.io.cells import SAMPLE_KEY, FileRecord
+from cellmodel.io.cells import SAMPLE_KEY
 from genekb.core.plugins import installed_version
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ _TABLES: Final[dict[tuple[str, ...], frozenset[str]]] = {
 
 def input_record(cells: AnyCells) -> dict[str, Any]:
     """Versions that work on the cells, and what was read: the part of a record that needs no run."""
+    import pandas as pd
+
     return {
         "versions": {name: installed_version(name) for name in VERSIONED},
         "input": {
@@ -40,15 +42,9 @@ def input_record(cells: AnyCells) -> dict[str, Any]:
             "notes": list(cells.notes),
             "n_cells": cells.shape[0],
             "n_genes": cells.shape[1],
-            **({"files": _frame(cells.files), SAMPLE_KEY: cells.sample_key} if cells.files else {}),
+            **({"files": pd.DataFrame(map(asdict, cells.files)), SAMPLE_KEY: cells.sample_key} if cells.files else {}),
         },
     }
-
-
-def _frame(files: Sequence[FileRecord]) -> "pd.DataFrame":
-    import pandas as pd
-
-    return pd.DataFrame([asdict(each) for each in files])
 
 
 def recorded_sample_key(uns: Mapping[str, Any], key: str) -> str:

@@ -135,19 +135,15 @@ def _write_slots_into_h5ad(source: Path, part: Path, adata: "AnnData", slots: It
     with open_file(source) as file:
         modality = find_modality(source, file)
         if modality:
-            _write_modality(file[f"mod/{modality}"], part, adata, slots)
+            with _open_h5ad(part, "w") as h5ad:
+                for name in file[f"mod/{modality}"]:
+                    file.copy(f"mod/{modality}/{name}", h5ad, name)
+                h5ad.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+                _write_slots(h5ad, adata, slots)
             return
     shutil.copyfile(source, part)
     with _open_h5ad(part, "r+") as file:
         _write_slots(file, adata, slots, compression=_compression(source))
-
-
-def _write_modality(group: Any, part: Path, adata: "AnnData", slots: Iterable[tuple[str, str]]) -> None:
-    with _open_h5ad(part, "w") as file:
-        for name in group:
-            group.file.copy(group[name], file, name)
-        file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-        _write_slots(file, adata, slots)
 
 
 def _write_10x(source: Path, part: Path, adata: "AnnData", _: Iterable[tuple[str, str]]) -> None:

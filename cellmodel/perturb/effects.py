@@ -102,9 +102,7 @@ class EffectSettings:
     temperature: float = 0.0  # of the kernel of perturbations
     ridge: float = 0.0
     gene_temperature: float = 0.0  # of genes of like text, of which half of a prediction is made; 0: none of it
-    uses_text: bool = (
-        False  # whether text predicted better than the mean of the trained perturbations; else that is given
-    )
+    uses_text: bool = False  # whether text predicted better than the mean of the trained ones; else that is given
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -112,7 +110,7 @@ class PredictedEffects:
     """Effects of perturbations never seen."""
 
     mean: Effects
-    half_width: Float[np.ndarray, " gene"]  # of the interval, from residuals out of fold
+    half_width: Float[np.ndarray, " gene"]  # of intervals that hold 95 % of all residuals out of fold
     settings: EffectSettings
     # 1 - squared error / that of the mean of trained perturbations, out of fold; 0: text says nothing
     explained: float
@@ -137,9 +135,12 @@ def predict_effects(
         has_text = np.any(new != 0, axis=1)
         mean[has_text] = _regress(measured, inside, across[has_text], ridge=settings.ridge)
         mean = smooth(mean, temperature=settings.gene_temperature)
+    residual = measured - left_out
+    own_spread = np.square(residual).mean(axis=0)
+    spread = np.sqrt((own_spread * len(residual) + own_spread.mean()) / (len(residual) + 1))
     return PredictedEffects(
         mean=mean,
-        half_width=_half_width(measured - left_out),
+        half_width=spread * np.quantile(np.abs(residual) / np.maximum(spread, 1e-12), COVERAGE),
         settings=settings,
         explained=trials.explained() if settings.uses_text else 0.0,
     )
@@ -199,13 +200,6 @@ def _out_of_fold(measured: Effects, kernel: Matrix, folds: Int[np.ndarray, " _"]
         return _regress(measured[~inside], part, kernel[np.ix_(inside, ~inside)], ridge=ridge)
 
     return by_others(folds, predicted)
-
-
-def _half_width(residual: Effects) -> Float[np.ndarray, " gene"]:
-    """Half of an interval a gene that holds 95 % of all residuals: wide where those of the gene are."""
-    own = np.square(residual).mean(axis=0)
-    spread = np.sqrt((own * len(residual) + own.mean()) / (len(residual) + 1))
-    return np.asarray(spread * np.quantile(np.abs(residual) / np.maximum(spread, 1e-12), COVERAGE))
 
 
 class _Smoother:

@@ -41,40 +41,25 @@ def gene_factor(vectors: Matrix, *, temperature: float) -> Matrix:
     return np.asarray(across @ (axes[:, kept] / np.sqrt(values[kept])), dtype=np.float32)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Fitted:
-    """Dual weights (perturbation, gene) of a joint regression, and what they are used with."""
-
-    weights: sp.csr_matrix
-    factor: Matrix  # of the genes
-    offset: float
-
-    def predict(self, kernel: Matrix) -> tuple[Matrix, Matrix, Matrix]:
-        """Parts one-sided, two-sided and main of perturbations by genes; ``kernel``: (new, fitted) of perturbations."""
-        kernel = kernel.astype(np.float32)
-        one = 0.5 * dot(kernel, self.weights)
-        two = 0.5 * (kernel @ (self.weights @ self.factor)) @ self.factor.T
-        main = self.offset * kernel @ np.asarray(self.weights.sum(axis=1))
-        return one, two, np.broadcast_to(main, one.shape)
-
-
 def dot(dense: Matrix, sparse: sp.csr_matrix) -> Matrix:
     """Product of a dense and a sparse matrix."""
     return np.asarray((sparse.T @ dense.T).T)
 
 
-def fit_joint(values: sp.csr_matrix, kernel: Matrix, factor: Matrix, *, offset: float, noise: float) -> Fitted:
-    """Regress responses on products of kernels, a Gaussian process solved by conjugate gradients.
+def joint_regression(
+    values: sp.csr_matrix, kernel: Matrix, across: Matrix, factor: Matrix, *, offset: float, noise: float
+) -> tuple[Matrix, Matrix, Matrix]:
+    """Regress responses on products of kernels, and give the parts one-sided, two-sided and main of new perturbations.
 
-    ``values``: (perturbation, gene), what is stored is known, zeros too. ``kernel``: of the perturbations. Products of
-    kernels are those of :cite:`bonilla2007multitask`; nothing of the size of all pairs squared is made. Variances:
-    one half each for like perturbations with the same gene, and with like genes; ``offset`` for each offset: of a gene,
-    of like genes, of a perturbation, of like perturbations; ``noise``.
+    A Gaussian process solved by conjugate gradients. ``values``: (perturbation, gene), what is stored is known, zeros
+    too. ``kernel``, ``across``: of the perturbations, and of the new ones with these. Products of kernels are those of
+    :cite:`bonilla2007multitask`; nothing of the size of all pairs squared is made. Variances: one half each for like
+    perturbations with the same gene, and with like genes; ``offset`` for each offset: of a gene, of like genes, of a
+    perturbation, of like perturbations; ``noise``.
     """
     weights = values.astype(np.float32).tocsr()
     rows = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
     columns = weights.indices
-    kernel = kernel.astype(np.float32)
 
     def covariance(dual: Float[np.ndarray, " pair"]) -> Float[np.ndarray, " pair"]:
         held = sp.csr_matrix((dual, columns, weights.indptr), shape=weights.shape)
@@ -85,7 +70,10 @@ def fit_joint(values: sp.csr_matrix, kernel: Matrix, factor: Matrix, *, offset: 
         return np.asarray(both[rows, columns] + of_gene[columns] + of_row[rows] + noise * dual)
 
     weights.data = conjugate_gradients(covariance, weights.data - weights.data.mean(dtype=np.float64))
-    return Fitted(weights=weights, factor=factor, offset=offset)
+    one = 0.5 * dot(across, weights)
+    two = 0.5 * (across @ (weights @ factor)) @ factor.T
+    main = offset * across @ np.asarray(weights.sum(axis=1))
+    return one, two, np.broadcast_to(main, one.shape)
 
 
 Vector = Float[np.ndarray, " pair"]
@@ -108,10 +96,7 @@ def conjugate_gradients(product: Callable[[Vector], Vector], right: Vector) -> V
     return found
 
 
-FEATURES: Final = (
-    *("one_sided", "main", "similarity", "learned"),
-    *("joint_one_sided", "joint_two_sided", "joint_main"),
-)
+FEATURES: Final = (*("one_sided", "main", "similarity", "learned", "joint_one_sided", "joint_two_sided", "joint_main"),)
 _BLOCK: Final = 1_024
 
 Pairs = Int[np.ndarray, " pair"]
@@ -200,12 +185,13 @@ def pair_features(
     weights = np.exp(cosines / heat)
     learned = _learned_cosines(inside, across, _like_genes(trained.residual, genes, settings), noise=settings.noise)
     factor = gene_factor(genes, temperature=settings.gene_temperature)
+    total, count = (np.asarray(each.sum(axis=1)).ravel() for each in (trained.residual, trained.measured))
     parts = (
         _one_sided(weights, trained),
-        _main(weights, trained)[:, None],
+        ((weights @ total) / (weights @ count + 1.0))[:, None],  # mean of residuals of all genes
         new @ centered(vectors.genes, center).T,
         _one_sided(np.exp((learned + cosines) / (2 * heat)), trained),
-        *fit_joint(trained.response, inside, factor, offset=settings.offset, noise=settings.noise).predict(across),
+        *joint_regression(trained.response, inside, across, factor, offset=settings.offset, noise=settings.noise),
     )
     shape = (len(asked), len(genes))
     return np.stack([np.broadcast_to(part, shape)[places, columns] for part in parts], axis=1).astype(np.float64)
@@ -223,12 +209,6 @@ def _like_genes(values: sp.csr_matrix, genes: Matrix, settings: Settings) -> Mat
         block = slice(start, start + _BLOCK)
         found[:, block] = values @ nearness(genes, genes[block], temperature=settings.gene_temperature)
     return found
-
-
-def _main(weights: Matrix, trained: _Trained) -> Float[np.ndarray, " perturbation"]:
-    """Mean of residuals over like perturbations and all genes."""
-    total, count = (np.asarray(each.sum(axis=1)).ravel() for each in (trained.residual, trained.measured))
-    return np.asarray((weights @ total) / (weights @ count + 1.0))
 
 
 def _learned_cosines(inside: Matrix, across: Matrix, responses: Matrix, *, noise: float) -> Matrix:

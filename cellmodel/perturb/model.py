@@ -150,7 +150,13 @@ def mean_auc(known: Known, folds: Int[np.ndarray, " row"], scores: Float[np.ndar
 
 def choose_settings(known: Known, folds: Int[np.ndarray, " row"], vectors: Vectors) -> Settings:
     """Choose settings one after the other, each by the mean AUC of training perturbations that others predict."""
-    known, vectors = _some_genes(known, vectors)
+    genes = np.unique(known.columns)
+    kept = genes[np.unique(np.linspace(0, len(genes) - 1, min(len(genes), _N_COMPARED)).round().astype(np.int64))]
+    known = known.take(np.isin(known.columns, kept))
+    known, vectors = (
+        replace(known, columns=np.searchsorted(kept, known.columns)),
+        replace(vectors, genes=vectors.genes[kept]),
+    )
 
     def auc(settings: Settings) -> float:
         features = out_of_fold(known, folds, vectors, settings=settings)
@@ -166,14 +172,6 @@ def choose_settings(known: Known, folds: Int[np.ndarray, " row"], vectors: Vecto
             if found > highest:
                 best, highest = one, found
     return best
-
-
-def _some_genes(known: Known, vectors: Vectors) -> tuple[Known, Vectors]:
-    """Known pairs of some of their genes, and the vectors of those genes: nothing but known pairs has a say."""
-    genes = np.unique(known.columns)
-    kept = genes[np.unique(np.linspace(0, len(genes) - 1, min(len(genes), _N_COMPARED)).round().astype(np.int64))]
-    part = known.take(np.isin(known.columns, kept))
-    return replace(part, columns=np.searchsorted(kept, part.columns)), replace(vectors, genes=vectors.genes[kept])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

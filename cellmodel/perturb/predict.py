@@ -133,6 +133,10 @@ def check_training(table: PairTable) -> None:
 
 
 TRAINED, PREDICTED = "trained", "predicted"
+COLUMNS: Final = (
+    *("perturbation", "gene", "score", "p", "source", "note"),
+    *(f"{name}_{n}" for n in range(1, N_SHOWN + 1) for name in ("nearest", "similarity", "shared", "sentence")),
+)
 _NO_TEXT: Final = "no text of the perturbation: frequency of the gene alone"
 _NEW_GENE: Final = "gene not in the training table"
 _OTHER_GENES: Final = "trained, but not with this gene"
@@ -295,14 +299,6 @@ def _check_texts(texts: GeneTexts, known: Known, source: str) -> None:
         )
 
 
-def prediction_columns() -> list[str]:
-    """Columns of a table of predictions."""
-    numbered = [
-        f"{name}_{rank}" for rank in range(1, N_SHOWN + 1) for name in ("nearest", "similarity", "shared", "sentence")
-    ]
-    return ["perturbation", "gene", "score", "p", "source", "note", *numbered]
-
-
 def prediction_rows(found: Prediction) -> Iterator[list[Any]]:
     """Rows of a table of predictions."""
     near = {
@@ -334,5 +330,5 @@ def predict_files(
         config=config,
         also=read_other_lines(also),
     )
-    write_table(path, prediction_columns(), prediction_rows(found), digits=6, overwrite=overwrite)
+    write_table(path, COLUMNS, prediction_rows(found), digits=6, overwrite=overwrite)
     return found

@@ -29,9 +29,9 @@ from cellmodel.io.matrix import (
     USABLE,
     ValueKind,
     ValueReport,
-    ValueTally,
     decide_kind,
     gene_labels,
+    inspect_values,
     name_genes,
     note_oddities,
 )
@@ -57,9 +57,15 @@ def read_backed_cells(
     notes = list(notes_on(backed.path))
     matrix_of = cache(lambda place: backed.matrix(place, stages))
     tables = {"raw/X": backed.raw_var}
-    scan_of = cache(
-        lambda place: _scan_place(matrix_of(place), tables.get(place, adata.var), read, stages, batches=batches)
-    )
+
+    @cache
+    def scan_of(place: str) -> Scan:
+        matrix = matrix_of(place)
+        labels = gene_labels(tables.get(place, adata.var), read.gene_key, source=str(matrix.path), notes=[])
+        mito = mitochondrial_genes(labels[matrix.columns].tolist())
+        name = f"scan of {place.replace('/', ' ')}"
+        return _scan_stage(name, stages, lambda: _scan_as_found(matrix, read, batches, mito))
+
     place = backed.matrices.choose(read, lambda place: scan_of(place).report, notes)
     matrix, found, is_raw = matrix_of(place), scan_of(place), place == "raw/X"
     kind = decide_kind(
@@ -117,20 +123,6 @@ def scan_again(
     return _scan_stage(name, stages, lambda: scan(matrix, kind=kind, batches=batches, mito=mito))
 
 
-def _scan_place(
-    matrix: BackedMatrix,
-    var: Any,
-    read: ReadConfig,
-    stages: Stages | InputStages,
-    *,
-    batches: ObsCategories | None,
-) -> Scan:
-    name = f"scan of {matrix.place.replace('/', ' ')}"
-    labels = gene_labels(var, read.gene_key, source=str(matrix.path), notes=[])
-    mito = mitochondrial_genes(labels[matrix.columns].tolist())
-    return _scan_stage(name, stages, lambda: _scan_as_found(matrix, read, batches, mito))
-
-
 def _scan_as_found(
     matrix: BackedMatrix, read: ReadConfig, batches: ObsCategories | None, mito: Int[np.ndarray, " mito"]
 ) -> Scan:
@@ -160,8 +152,4 @@ def _scan_stage(name: str, stages: AnyStages, make_scan: Callable[[], Scan]) -> 
 
 def _first_look(matrix: BackedMatrix) -> ValueReport:
     """Inspect the values of the first cells."""
-    tally = ValueTally()
-    for block in matrix.blocks():
-        tally.add(block)
-        break
-    return tally.report()
+    return inspect_values(next(matrix.blocks()))

@@ -141,7 +141,9 @@ def make_features(
         expression=expression,
         detected=detected,
         top_genes=top_genes,
-        components=_components(reduced, config),
+        components=None
+        if config.use_rep is not None
+        else Components(mean=np.array(reduced.arrays["mean"]), loadings=np.array(reduced.arrays["loadings"])),
         pcs=pcs if spatial is None else np.asarray(linked.arrays["pcs"]),
         smoothed=np.asarray(linked.arrays["smoothed"]),
         knn=_csr(linked, "knn_", shape=shape),
@@ -195,13 +197,6 @@ def _variable(
     return variable_in_batches(mean, variance, n_top=n_top)
 
 
-def _components(reduced: Stage, config: RunConfig) -> Components | None:
-    """Give what the expression was reduced by; None where an embedding of the user's was taken."""
-    if config.use_rep is not None:
-        return None
-    return Components(mean=np.array(reduced.arrays["mean"]), loadings=np.array(reduced.arrays["loadings"]))
-
-
 def _check_spread(pcs: Embedding, *, source: str) -> None:
     """Refuse cells that all have the same components."""
     if np.ptp(pcs, axis=0).max(initial=0.0) < SAME_PLACE:
@@ -224,7 +219,6 @@ def _kept_values(name: str, values: LogExpression, scanned: Scan, stages: AnySta
 
 
 def _keep_blocks(expression: LogExpression, n_entries: int, arrays: Arrays) -> Mapping[str, Any]:
-    """Keep the values of the chosen genes as CSR."""
     n_cells = expression.shape[0]
     numbers = np.int32 if n_entries < np.iinfo(np.int32).max else np.int64
     data = arrays.create("data", shape=(n_entries,), dtype=np.float32)

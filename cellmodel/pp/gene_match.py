@@ -87,7 +87,8 @@ def match_genes(tables: Sequence[GeneTable], kb: genekb.Store | None, *, use_ort
             )
     found = _match_by_name(tables)
     if kb is not None:
-        resolved = _resolve(tables, kb)
+        known = {names: kb.resolve(names, use_orthologs=True) for names in {table.names for table in tables}}
+        resolved = [known[table.names] for table in tables]
         if any(len(table.names) > len(found.names) for table in tables):
             _check_species(tables, resolved, kb)
             found = _match_by_id(found, tables, _ids_of(resolved, kb, use_orthologs=use_orthologs), kb)
@@ -183,12 +184,6 @@ def _names_of(
     return names
 
 
-def _resolve(tables: Sequence[GeneTable], kb: genekb.Store) -> list[genekb.Resolution]:
-    """Resolve the names of each set, equal ones once."""
-    known = {names: kb.resolve(names, use_orthologs=True) for names in {table.names for table in tables}}
-    return [known[table.names] for table in tables]
-
-
 def _check_species(tables: Sequence[GeneTable], resolved: Sequence[genekb.Resolution], kb: genekb.Store) -> None:
     """Refuse a set of a species that the store cannot match."""
     for table, resolution in zip(tables, resolved, strict=True):
@@ -201,18 +196,20 @@ def _check_species(tables: Sequence[GeneTable], resolved: Sequence[genekb.Resolu
 
 def _ids_of(resolved: Sequence[genekb.Resolution], kb: genekb.Store, *, use_orthologs: bool) -> list[_Ids]:
     """GeneIDs of each set; sets of several species are matched by the orthologues of the store."""
-    found = [_ids(each, use_orthologs=use_orthologs) for each in resolved]
+    found = []
+    for each in resolved:
+        is_foreign = each.status == "ortholog"
+        by_ortholog = _are_most(is_foreign, each.gene_ids)  # then it is a set of another species
+        own = np.where(is_foreign, 0, each.gene_ids)
+        matched = each.gene_ids if by_ortholog or use_orthologs else own
+        found.append(_Ids(own=own, matched=matched, by_ortholog=by_ortholog))
     if len({_taxon_of(each.own, kb) for each in found}) == 1:
         return found
-    return [_matched_as_human(each, kb) for each in found]
-
-
-def _ids(resolution: genekb.Resolution, *, use_orthologs: bool) -> _Ids:
-    """GeneIDs of a set; by orthologues where these are most of what is found: a set of another species."""
-    is_foreign = resolution.status == "ortholog"
-    by_ortholog = _are_most(is_foreign, resolution.gene_ids)
-    own = np.where(is_foreign, 0, resolution.gene_ids)
-    return _Ids(own=own, matched=resolution.gene_ids if by_ortholog or use_orthologs else own, by_ortholog=by_ortholog)
+    human = [human_gene_ids(each.matched, kb) for each in found]
+    return [
+        replace(each, matched=ids, by_ortholog=each.by_ortholog or _are_most(ids != each.matched, each.matched))
+        for each, ids in zip(found, human, strict=True)
+    ]
 
 
 def _species_of(resolution: genekb.Resolution, kb: genekb.Store) -> str:
@@ -222,12 +219,6 @@ def _species_of(resolution: genekb.Resolution, kb: genekb.Store) -> str:
     if _are_most(resolution.status == "ortholog", resolution.gene_ids):
         return find_taxon("human").name
     return taxon_name(_taxon_of(resolution.gene_ids, kb))
-
-
-def _matched_as_human(ids: _Ids, kb: genekb.Store) -> _Ids:
-    """Match the genes of a set by their human orthologues."""
-    human = human_gene_ids(ids.matched, kb)
-    return replace(ids, matched=human, by_ortholog=ids.by_ortholog or _are_most(human != ids.matched, ids.matched))
 
 
 def _are_most(flags: Bool[np.ndarray, " gene"], gene_ids: Int[np.ndarray, " gene"]) -> bool:

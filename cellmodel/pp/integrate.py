@@ -34,10 +34,10 @@ ONE_BATCH: Final = 0.95  # fraction of a cluster's cells beyond which it is that
 SAMPLED: Final = 2_000  # cells whose nearest are searched before integration, where all would be too many
 _SEEDS: Final = 2**31
 
-# (cell, dim) components, batch of each cell as 0 .. n-1, seed → components of the same shape
 CHANGED: Final = 0.02  # of the same-batch share: less is no change
 MIXED: Final = 0.1  # above chance: less is mixed
 CellValues = Float[np.ndarray, " cell"]
+# (cell, dim) components, batch of each cell as 0 .. n-1, seed → components of the same shape
 Integrate = Callable[[Embedding, Labels, int], Embedding]
 
 

@@ -6,7 +6,6 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from numpy.typing import NDArray
 
 from cellmodel.core.arrays import CellBlocks, CellByGene, Labels, ahead, in_order, row_blocks
 from cellmodel.core.errors import InputUnusable
@@ -264,8 +263,6 @@ def highly_variable(expression: CellByGene, *, n_top: int = 2000) -> Int[np.ndar
     Returns column numbers in rising order: all columns if there are no more than ``n_top``, otherwise without the genes
     whose score is not defined (no variance, or none within their bin).
     """
-    if expression.shape[1] <= n_top:
-        return variable_by_moments(*np.zeros((2, expression.shape[1])), n_top=n_top)
     sums = GeneSums(expression.shape[1])
     for block in row_blocks(expression):
         sums.add(block, transform=lambda values, _: np.expm1(values))
@@ -328,30 +325,20 @@ def _is_top(score: Float[np.ndarray, " gene"], *, n_top: int) -> Bool[np.ndarray
 def _dispersion_scores(
     mean: Float[np.ndarray, " gene"], variance: Float[np.ndarray, " gene"]
 ) -> Float[np.ndarray, " gene"]:
-    """Z-score of log dispersion within bins of log mean; NaN where it is not defined."""
+    """Z-score of log dispersion within bins of log mean; NaN where it is not defined, 1 for a gene alone in its bin."""
     mean = np.where(mean == 0, 1e-12, mean)
     dispersion = np.log(variance / mean, out=np.full(len(mean), np.nan), where=variance > 0)
-    bins = _equal_width_bins(np.log1p(mean))
+    logs = np.log1p(mean)
+    edges = np.linspace(logs.min(), logs.max(), _N_BINS + 1)
+    bins = np.clip(np.searchsorted(edges, logs, side="left") - 1, 0, _N_BINS - 1)  # closed on the right: pandas.cut
     defined = ~np.isnan(dispersion)
-    center, spread = _bin_statistics(bins[defined], dispersion[defined])
+    of_gene, values = bins[defined], dispersion[defined]
+    n_genes = np.bincount(of_gene, minlength=_N_BINS)
+    center = np.bincount(of_gene, values, minlength=_N_BINS) / np.maximum(n_genes, 1)
+    squares = np.bincount(of_gene, (values - center[of_gene]) ** 2, minlength=_N_BINS)
+    alone = n_genes == 1
+    spread = np.where(alone, center, np.sqrt(squares / np.maximum(n_genes - 1, 1)))
+    center = np.where(alone, 0.0, center)
     score = np.full(len(mean), np.nan)
     np.divide(dispersion - center[bins], spread[bins], out=score, where=defined & (spread[bins] != 0))
     return score
-
-
-def _equal_width_bins(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Bin number of each value; bins are closed on the right, as in ``pandas.cut``."""
-    edges = np.linspace(values.min(), values.max(), _N_BINS + 1)
-    return np.asarray(np.clip(np.searchsorted(edges, values, side="left") - 1, 0, _N_BINS - 1), dtype=np.int64)
-
-
-def _bin_statistics(
-    bins: NDArray[np.int64], dispersion: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation within each bin; (0, the value itself) for a gene that is alone in its bin."""
-    n_genes = np.bincount(bins, minlength=_N_BINS)
-    center = np.bincount(bins, dispersion, minlength=_N_BINS) / np.maximum(n_genes, 1)
-    squares = np.bincount(bins, (dispersion - center[bins]) ** 2, minlength=_N_BINS)
-    spread = np.sqrt(squares / np.maximum(n_genes - 1, 1))
-    alone = n_genes == 1
-    return np.where(alone, 0.0, center), np.where(alone, center, spread)

@@ -70,8 +70,12 @@ def snn_weights(knn: CellGraph) -> CellGraph:
     edges.eliminate_zeros()
     sizes = np.diff(members.indptr)
     owners = members.T.tocsr()
+
+    def shared(rows: slice) -> CellGraph:
+        return (members[rows] @ owners).multiply(edges[rows]).tocsr()
+
     ranges = (slice(at, at + _COUNTED) for at in range(0, n_cells, _COUNTED))
-    graph = sp.vstack(list(in_order(lambda rows: _shared(members, owners, edges, rows=rows), ranges)), format="csr")
+    graph = sp.vstack(list(in_order(shared, ranges)), format="csr")
     n_union = np.repeat(sizes, np.diff(graph.indptr)) + sizes[graph.indices] - graph.data
     graph.data = graph.data / n_union
     return graph
@@ -102,7 +106,9 @@ def attach(features: Embedding, reference: Embedding, *, config: GraphConfig) ->
     knn = knn_graph(reference, config=config)
     members = _binary(knn + sp.identity(n_cells, dtype=np.float32, format="csr"))
     n_neighbors = min(config.n_neighbors, n_cells)
-    nearest = _nearest_reference(features, reference, config=config, n_neighbors=n_neighbors)
+    points, queries = (metric_points(rows, metric=config.metric) for rows in (reference, features))
+    blocks = (queries[at : at + _BLOCK] for at in range(0, len(queries), _BLOCK))
+    nearest = np.concatenate([exact_search(points, block, n_neighbors=n_neighbors)[1] for block in blocks])
     starts = np.arange(0, nearest.size + 1, n_neighbors)
     links = sp.csr_matrix((np.ones(nearest.size), nearest.ravel(), starts), shape=(len(features), n_cells))
     weights = (links @ members.T).multiply(links).tocsr()
@@ -112,15 +118,6 @@ def attach(features: Embedding, reference: Embedding, *, config: GraphConfig) ->
     graph = sp.vstack([snn_weights(knn), weights], format="csr")
     graph.resize(graph.shape[0], graph.shape[0])
     return graph
-
-
-def _nearest_reference(
-    features: Embedding, reference: Embedding, *, config: GraphConfig, n_neighbors: int
-) -> Int[np.ndarray, "new neighbor"]:
-    """Rows of the nearest reference cells, exactly, in blocks."""
-    points, queries = (metric_points(rows, metric=config.metric) for rows in (reference, features))
-    blocks = (queries[at : at + _BLOCK] for at in range(0, len(queries), _BLOCK))
-    return np.concatenate([exact_search(points, block, n_neighbors=n_neighbors)[1] for block in blocks])
 
 
 def nearest_votes(
@@ -157,11 +154,6 @@ def _binary(graph: CellGraph) -> CellGraph:
     graph = graph.tocsr()
     graph.data = np.ones_like(graph.data)
     return graph
-
-
-def _shared(members: CellGraph, owners: CellGraph, edges: CellGraph, *, rows: slice) -> CellGraph:
-    """Count the members that the two ends of each edge share, for a block of rows."""
-    return (members[rows] @ owners).multiply(edges[rows]).tocsr()
 
 
 def metric_points(

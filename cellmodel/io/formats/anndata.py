@@ -162,7 +162,9 @@ def notes_on(path: Path) -> tuple[str, ...]:
     if path.suffix not in {".h5ad", ".h5mu", ".zarr"}:
         return ()
     with damage_is_one_line(path), open_file(path) as file:
-        return modality_note(path, file)
+        modality = find_modality(path, file)
+        others = ", ".join(name for name in file["mod"] if name != modality) if modality else ""
+    return (f"MuData: modality {modality!r} is read" + (f"; not read: {others}" if others else ""),) if modality else ()
 
 
 def column_names(path: Path, part: str) -> list[str]:
@@ -284,15 +286,6 @@ def cells_group(path: Path, file: Any) -> Any:
     """Give the group of an open file that holds one AnnData: the file itself, or the modality with the genes."""
     modality = find_modality(path, file)
     return file[f"mod/{modality}"] if modality else file
-
-
-def modality_note(path: Path, file: Any) -> tuple[str, ...]:
-    """Say which modality of an open file is read, and which are not; nothing for a file of another kind."""
-    modality = find_modality(path, file)
-    if not modality:
-        return ()
-    others = ", ".join(name for name in file["mod"] if name != modality)
-    return (f"MuData: modality {modality!r} is read" + (f"; not read: {others}" if others else ""),)
 
 
 def with_common_obs(path: Path, obs: "pd.DataFrame", file: Any) -> "pd.DataFrame":

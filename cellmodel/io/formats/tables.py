@@ -41,7 +41,11 @@ def read_table(path: Path, separator: str, *, transpose: bool) -> "AnnData":
         except pd.errors.ParserError:
             _refuse_ragged(path, separator)
             raise
-    _check_row_names(path, names)
+    if _are_repeated_numbers(names):
+        raise InputUnusable(
+            f"{path}: the first column holds numbers that repeat ({', '.join(names[:3])}, ...) and no names; put a "
+            "column of names before it"
+        )
     matrix, row_table, column_table = sp.vstack(blocks, format="csr"), *map(_named, (names, columns))
     if transpose:
         matrix, row_table, column_table = matrix.T.tocsr(), column_table, row_table
@@ -84,14 +88,6 @@ def _column_names(path: Path, header: list[str], *, n_names: int) -> list[str]:
 def _are_repeated_numbers(names: list[str]) -> bool:
     """Whether names are numbers of which some occur twice: counts; identifiers do not repeat."""
     return len(set(names)) < len(names) and all(name.strip().replace(".", "", 1).isdigit() for name in names)
-
-
-def _check_row_names(path: Path, names: list[str]) -> None:
-    if _are_repeated_numbers(names):
-        raise InputUnusable(
-            f"{path}: the first column holds numbers that repeat ({', '.join(names[:3])}, ...) and no names; put a "
-            "column of names before it"
-        )
 
 
 def _check_numbers(path: Path, table: "pd.DataFrame", separator: str) -> None:

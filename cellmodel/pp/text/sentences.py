@@ -61,11 +61,6 @@ def sentence_folder(kb: genekb.Store, encoder_id: str) -> Path:
     return home / "cache" / "sentences" / encoder_id
 
 
-def folder_bytes(folder: Path) -> int:
-    """Bytes that a folder of sentences takes on disk; 0 if there is none."""
-    return sum(path.stat().st_size for path in folder.glob("*.parquet"))
-
-
 def read_sentences(
     sentences: Sequence[str], encoder: Encoder, *, folder: Path | None, progress: Progress = progress
 ) -> ReadSentences:
@@ -99,7 +94,7 @@ def read_sentences(
         if time.monotonic() - started > QUIET_S:
             progress("sentences", len(keys) - len(todo) + start + len(rows), len(keys))
     if folder and len(todo):
-        megabytes = folder_bytes(folder) / 1e6
+        megabytes = sum(path.stat().st_size for path in folder.glob("*.parquet")) / 1e6
         log.info("%d sentences encoded; %s holds %.1f MB, delete it at any time", len(todo), folder, megabytes)
     return ReadSentences(vectors=vectors, n_tokens=counts[:, 0], n_tokens_cut=counts[:, 1], n_encoded=len(todo))
 

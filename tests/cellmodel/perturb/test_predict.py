@@ -12,11 +12,11 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.perturb.features import GRID, Settings
 from cellmodel.perturb.model import gene_aucs, mean_gene_auc
 from cellmodel.perturb.predict import (
+    COLUMNS,
     PREDICTED,
     TRAINED,
     PerturbConfig,
     predict_files,
-    prediction_columns,
     read_other_lines,
     read_pairs,
 )
@@ -43,7 +43,7 @@ def auc(tables, tmp_path, name="out.tsv"):
 
 def test_text_wins_where_families_share_words_and_controls_are_at_chance(tables, screen_kb, tmp_path):
     found, rows = run(tables, screen_kb, tmp_path)
-    assert list(rows[0]) == prediction_columns()
+    assert list(rows[0]) == list(COLUMNS)
     assert [(row["perturbation"], row["gene"]) for row in rows] == [pair[:2] for pair in QUERY]
     assert {row["source"] for row in rows} == {PREDICTED}
     assert auc(tables, tmp_path) > 0.75
