@@ -295,7 +295,7 @@ def obsm_embedding(adata: "AnnData", key: str, *, source: str) -> Float[np.ndarr
 def _obsm_numbers(
     adata: "AnnData", key: str, *, name: str, source: str, widths: str, hints: tuple[str, str]
 ) -> np.ndarray:
-    """Take finite numbers from ``obsm``, ``two or three`` or ``two or more`` a cell; hints: if absent, if not finite."""
+    """Take finite numbers from ``obsm``, ``two or three`` or ``two or more`` a cell; hints: if absent, not finite."""
     if key not in adata.obsm:
         raise InputUnusable(f"{source} has no {name} (it has: {known_names(key, adata.obsm)}); {hints[0]}")
     value = adata.obsm[key]
@@ -395,10 +395,9 @@ class ObsCategories:
 
 
 def obs_categories(adata: "AnnData", key: str, *, source: str, what: str = "batch") -> ObsCategories:
-    """Take a column of obs, of cells in memory or backed, as categories; numbers are categories where they repeat.
+    """Take a column of obs as categories; ``what``: what it says of a cell, for messages.
 
-    ``what``: what the column says of a cell, for messages. Raises ``InputUnusable`` if there is no such column, a cell
-    has no value in it, or more than half of the cells have a value of their own.
+    Raises ``InputUnusable`` if it is not there, a cell has no value, or over half of the cells have their own.
     """
     texts = np.array(obs_columns(adata, [key], source=source, hint=f"name the {what} of each cell")[key], dtype=object)
     is_missing = np.array([not text.strip() for text in texts.tolist()])

@@ -136,6 +136,6 @@ def _of_cluster(found: "pd.DataFrame", cluster: str | Sequence[str] | None) -> "
 
 
 def _first(found: "pd.DataFrame", most: int | None) -> Any:
-    return (
-        found if most is None else found.groupby("cluster", sort=False, observed=True).head(most).reset_index(drop=True)
-    )
+    if most is None:
+        return found
+    return found.groupby("cluster", sort=False, observed=True).head(most).reset_index(drop=True)

@@ -51,19 +51,19 @@ class CellQuality:
 
     def kept_by(self, config: QualityConfig) -> dict[str, Bool[np.ndarray, " cell"]]:
         """Cells that each limit keeps; ``NotCounts`` or ``InputUnusable`` where a limit has nothing to compare with."""
-        if config.min_counts is not None and self.total_counts is None:
-            raise NotCounts("`min_counts` needs raw counts, and the values are none; name their layer with `layer`")
-        if config.max_mito is not None and self.pct_mito is None:
-            raise InputUnusable(
-                "`max_mito` needs raw counts and mitochondrial genes (MT-ND1, mt-Nd1, ENSG00000198888, ...), and the "
-                "cells have none; leave it out, or name the column of var with the symbols with `gene_key`"
-            )
         kept = {}
-        if config.min_counts is not None and self.total_counts is not None:
+        if config.min_counts is not None:
+            if self.total_counts is None:
+                raise NotCounts("`min_counts` needs raw counts, and the values are none; name their layer with `layer`")
             kept["min_counts"] = self.total_counts >= config.min_counts
         if config.min_genes is not None:
             kept["min_genes"] = self.n_genes >= config.min_genes
-        if config.max_mito is not None and self.pct_mito is not None:
+        if config.max_mito is not None:
+            if self.pct_mito is None:
+                raise InputUnusable(
+                    "`max_mito` needs raw counts and mitochondrial genes (MT-ND1, mt-Nd1, ENSG00000198888, ...), and "
+                    "the cells have none; leave it out, or name the column of var with the symbols with `gene_key`"
+                )
             kept["max_mito"] = self.pct_mito <= config.max_mito
         return kept
 
@@ -129,10 +129,8 @@ class CellQuality:
             "notes": [*self.notes(), *self.notes_on_clusters(labels, names)],
         }
         if self.doublets is not None:
-            found |= {
-                "share_doublets": float(self.doublets.mean()),
-                "doublets_of_clusters": self._doublet_shares(labels, names),
-            }
+            found["share_doublets"] = float(self.doublets.mean())
+            found["doublets_of_clusters"] = self._doublet_shares(labels, names)
         return found
 
 

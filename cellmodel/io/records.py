@@ -174,10 +174,8 @@ def check_lineage(
     is_chosen_by_store = config is not None and config.encoder is None and kb.encoder_ids
     encoder_id = kb.encoder_id() if is_chosen_by_store else recorded.encoder_id
     if not holds_same(kb, recorded):
-        recorded_ids, hint = (
-            f"store {recorded.store_id}, {kb.store_id} was given",
-            f'{kb_argument}="{digest_of(recorded)}"',
-        )
+        recorded_ids = f"store {recorded.store_id}, {kb.store_id} was given"
+        hint = f'{kb_argument}="{digest_of(recorded)}"'
     elif recorded.encoder_id not in {"", encoder_id}:
         recorded_ids = f"encoder {recorded.encoder_id}, the first one of {kb.store_id} is {encoder_id}"
         hint = f'encoder="{recorded.encoder_id}"'

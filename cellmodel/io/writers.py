@@ -122,10 +122,7 @@ def _write_joined(file: Any, adata: "AnnData", blocks: Iterable[CellByGene], **f
 
 
 def _undisturbed(write: Callable[[], None]) -> None:
-    """Write in a thread, and wait for its end even if interrupted: signals reach the main thread alone.
-
-    A KeyboardInterrupt inside a write of HDF5 would be lost, the file damaged, and the process end with a crash.
-    """
+    """Write in a thread, which no signal reaches: a KeyboardInterrupt inside a write of HDF5 damages the file."""
     with ThreadPoolExecutor(1) as pool:
         pool.submit(write).result()
 
@@ -216,10 +213,7 @@ def output(target: Target, *, overwrite: bool) -> Iterator[Path]:
 
 
 def check_key(name: str, *, slot: str = "") -> None:
-    """Check that results can be stored under a name, in ``.h5ad`` and ``.zarr``; ``KeyUnusable`` if they cannot.
-
-    ``slot``: what is shown of the name; itself if empty.
-    """
+    """Check that a file can store results under a name, shown as ``slot``; ``KeyUnusable`` if it cannot."""
     if "/" in name:
         why = "it holds '/', which separates groups"
     elif not name.strip(" ."):

@@ -106,8 +106,6 @@ class GraphConvolution(GCNConv):  # type: ignore[misc]  # the library is untyped
     .. math:: A (X W^T + b) \quad \text{or, where it propagates first,} \quad (A X) W^T + b
 
     The order decides how wide the product is, and whether the bias is propagated. The map starts as PyTorch's own.
-
-    ``before``, ``after``: widths. ``propagate_first``: the second order.
     """
 
     def __init__(self, before: int, after: int, *, propagate_first: bool, bias: bool = True) -> None:
@@ -127,10 +125,7 @@ class GraphConvolution(GCNConv):  # type: ignore[misc]  # the library is untyped
 
 
 class GraphConvolutions(nn.ModuleList):
-    """Graph convolutions, each of which propagates on the narrower side of its map, tanh between them.
-
-    ``dims``: widths from the input to the output, both included; at least two.
-    """
+    """Graph convolutions of these widths, each propagating on the narrower side of its map, tanh between them."""
 
     def __init__(self, dims: tuple[int, ...]) -> None:
         super().__init__(GraphConvolution(*pair, propagate_first=pair[1] > pair[0]) for pair in pairwise(dims))
@@ -157,10 +152,7 @@ _GRAPH_START, _PROJECTOR_START = 0.1, 0.3  # of PyTorch's initial weights: the l
 
 
 class GeneEncoder(nn.Module):
-    """Two graph convolutions over the genes beside a linear map, from features of a fixed width.
-
-    ``feature_dim``: width of a gene's features. ``dim``: width of a gene's code.
-    """
+    """Two graph convolutions over the genes beside a linear map, from features of a fixed width to codes."""
 
     def __init__(self, *, feature_dim: int, dim: int) -> None:
         super().__init__()
@@ -181,10 +173,7 @@ class DualViewRefiner(nn.Module):
 
     With the code :math:`h_v` of a view, its expression :math:`x_v` (smoothed over the graph once, for the second view
     three times) and the codes E of the genes, a refined view is :math:`z_v = (x_v + W h_v + b) E`, computed as
-    :math:`x_v E + h_v (W E) + b E`, so that no (cell, gene) matrix is made.
-
-    ``n_genes``: genes of the expression. ``input_dim``: width of what the encoders read. ``feature_dim``: width of a
-    gene's features. ``hidden_dim``: width of the cells' codes. ``dim``: width of each refined view.
+    :math:`x_v E + h_v (W E) + b E`, so that no (cell, gene) matrix is made. ``dim``: width of each refined view.
     """
 
     def __init__(self, *, n_genes: int, input_dim: int, feature_dim: int, hidden_dim: int = 256, dim: int = 32) -> None:
@@ -204,11 +193,7 @@ class DualViewRefiner(nn.Module):
         codes: Float[Tensor, "gene dim"],
         cell_graph: Tensor,
     ) -> tuple[Float[Tensor, "cell dim"], Float[Tensor, "cell dim"]]:
-        """Refine both views; rows are not normalized.
-
-        ``inputs``: what the encoders read. ``own``: each cell's centered expression read by the ``codes`` of the genes.
-        ``cell_graph``: sparse propagation over the cells.
-        """
+        """Refine both views, rows not normalized; ``own``: each cell's centered expression read by the ``codes``."""
         alone = F.normalize(F.leaky_relu(self.alone(inputs), SLOPE, inplace=True))
         hidden = F.leaky_relu(self.graph_first(inputs, cell_graph), SLOPE, inplace=True)
         over_graph = F.normalize(self.graph_second(hidden, cell_graph))
@@ -225,10 +210,7 @@ def _shrink(layer: nn.Module, factor: float) -> None:
 
 
 class DotAttention(MessagePassing):  # type: ignore[misc]  # the library is untyped
-    """Mean of the embeddings along a node's edges, weighted by the softmax of their products with its own.
-
-    ``block_cells``: nodes whose edges are in memory at once.
-    """
+    """Mean of the embeddings along a node's edges, weighted by the softmax of their products with its own."""
 
     def __init__(self, *, block_cells: int = BLOCK_CELLS) -> None:
         super().__init__(aggr="sum", flow="target_to_source")  # a node is row 0 of its edges
@@ -254,8 +236,6 @@ class SiameseFusion(nn.Module):
     S is the softmax of :math:`z_i \cdot z_j` over the edges of the graph, where published it runs over all pairs of
     cells; the gate is a small network, where published it is a free parameter for each cell and dimension, which
     would tie the model to the cells that it was trained on. :math:`\alpha` starts at 0.
-
-    ``dim``: width of the embeddings.
     """
 
     def __init__(self, dim: int) -> None:
@@ -272,11 +252,7 @@ class SiameseFusion(nn.Module):
         propagation: Tensor,
         edges: Int[Tensor, "2 edge"],
     ) -> Float[Tensor, "cell dim"]:
-        """Fuse the embeddings of the features and of the graph.
-
-        ``propagation``: sparse (cell, cell). ``edges``: row 0 the cell, row 1 a cell that it attends to; every cell
-        needs at least one.
-        """
+        """Fuse the embeddings of the features and of the graph; see :class:`SiameseGraphs`."""
         gate = torch.sigmoid(self.gate(torch.cat([z_feature, z_graph], dim=1)))
         local = sparse_product(propagation, gate * z_feature + (1 - gate) * z_graph)
         return self.global_weight * self.attention(local, edges) + local
@@ -296,11 +272,8 @@ class SiameseEncoders(nn.Module):
 
     Encoders and decoders are each a linear map, which the two kinds share, plus a network. The map begins as the first
     features: the embeddings of all views then mean the same from the start, so that they can be averaged, and training
-    departs from a known embedding.
-
-    ``feature_dims``, ``graph_dims``: widths of the autoencoder and of the graph autoencoder, from the input to the
-    latent space, which they share. ``n_genes``: genes of the counts; None without counts. ``n_clusters``: number of
-    centers; they lie at the origin until they are set.
+    departs from a known embedding. ``n_genes``: genes of the counts; None without counts. Centers lie at the origin
+    until they are set.
     """
 
     def __init__(
@@ -342,10 +315,7 @@ class SiameseEncoders(nn.Module):
     def forward(
         self, views: tuple[Float[Tensor, "cell feature"], Float[Tensor, "cell feature"]], graphs: SiameseGraphs
     ) -> dict[str, Tensor]:
-        """Embed two views of the cells with both encoders, and fuse the four.
-
-        Returns ``z_feature`` and ``z_graph``, (view, cell, dim), and ``z``, (cell, dim).
-        """
+        """Embed two views with both encoders: ``z_feature``, ``z_graph`` (view, cell, dim), and all fused: ``z``."""
         z_feature = torch.stack([self.encode(view) for view in views])
         pairs = zip(views, graphs.views, strict=True)
         z_graph = torch.stack([self.encode_over(view, propagation) for view, propagation in pairs])

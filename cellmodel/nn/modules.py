@@ -19,10 +19,7 @@ LEAKY = partial(nn.LeakyReLU, SLOPE, inplace=True)  # seven times as quick; noth
 
 
 class Autoencoder(nn.Module):
-    """Fully connected encoder and its mirror image, LeakyReLU between layers, none at either end.
-
-    ``dims``: widths from the input to the latent space, both included; at least two.
-    """
+    """Fully connected encoder of these widths and its mirror image, LeakyReLU between layers, none at either end."""
 
     def __init__(self, dims: tuple[int, ...]) -> None:
         super().__init__()
@@ -37,10 +34,7 @@ def dense_layers(dims: tuple[int, ...]) -> nn.Sequential:
 
 
 class Projector(nn.Module):
-    """Linear map that starts as the identity, with a small non-linear part beside it.
-
-    ``dim``: length of the features, before and after. ``hidden``: width of the non-linear part.
-    """
+    """Linear map that starts as the identity, with a small non-linear part beside it."""
 
     def __init__(self, *, dim: int, hidden: int = 64) -> None:
         super().__init__()
@@ -128,10 +122,7 @@ def _head(dim: int, joint_dim: int) -> nn.Sequential:
 
 
 class CountDecoder(nn.Module):
-    """Latent → log mean, log dispersion and dropout logits of the counts.
-
-    ``dim``, ``hidden``: widths of the latent space and of the layer between. ``n_genes``: genes of the counts.
-    """
+    """Latent → log mean, log dispersion and dropout logits of the counts."""
 
     def __init__(self, *, dim: int, n_genes: int, hidden: int = 128) -> None:
         super().__init__()

@@ -92,10 +92,7 @@ def objective(forward: Forward, terms: "tuple[TensorTerm, ...]") -> Forward:
 
 
 def without(terms: tuple[Term[Loss], ...], off: frozenset[str]) -> tuple[Term[Loss], ...]:
-    """Leave out terms by name.
-
-    Raises ``ValueError`` if none is left, or a name is none of theirs.
-    """
+    """Leave out terms by name; ``ValueError`` if none is left, or a name is none of theirs."""
     unknown = off - {term.name for term in terms}
     kept = tuple(term for term in terms if term.name not in off)
     if unknown or not kept:

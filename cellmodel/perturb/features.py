@@ -170,7 +170,7 @@ def pair_features(
 ) -> Float[np.ndarray, "pair feature"]:
     """Features of pairs by what is known of other perturbations; (pair, :data:`FEATURES`).
 
-    ``rows``, ``columns``: perturbation and gene of each pair. Weighted means are those of
+    Weighted means are those of
     :cite:`nadaraya1964regression`, shrunken to nothing as by one unrelated perturbation; cosines are of vectors less
     their mean over trained ones.
     """

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 import genekb
 from cellmodel.core.errors import InputUnusable
@@ -195,12 +195,12 @@ class _Names:
     texts: GeneTexts
     row: dict[str, int]
 
-    def rows(self, names: Sequence[str]) -> Int[np.ndarray, " name"]:
-        return np.array([self.row[name] for name in names], dtype=np.int64)
-
     def known(self, table: PairTable) -> Known:
         labels = np.asarray(table.labels, dtype=np.float64)
-        return Known(rows=self.rows(table.perturbations), columns=self.rows(table.genes), values=labels)
+        rows, columns = (
+            np.array([self.row[name] for name in names], dtype=np.int64) for names in (table.perturbations, table.genes)
+        )
+        return Known(rows=rows, columns=columns, values=labels)
 
 
 def _look_up(tables: Sequence[PairTable], kb: genekb.Store, config: PerturbConfig) -> _Names:

@@ -294,10 +294,7 @@ def fit_components(
 
     Eigenvectors of the covariance of the genes, which is summed in one pass over blocks of cells: expression may be
     mapped from a file, and memory is O(genes squared). Signs are fixed by making the largest loading of each component
-    positive.
-
-    ``n_components``: at most; fewer if there are fewer genes, or fewer than that many cells and one. ``weights``: of
-    the genes; all 1 if None.
+    positive. There are fewer components than asked for where there are fewer genes, or cells less one.
     """
     from scipy.linalg import eigh
 
@@ -337,10 +334,7 @@ def principal_components(expression: CellByGene, *, n_components: int = 30) -> E
 
 
 def principal_axes(embedding: Embedding) -> Embedding:
-    """Rotate an embedding so that its axes are uncorrelated, the one of most variance first, less its mean.
-
-    Distances stay as they are. Signs as in :func:`fit_components`.
-    """
+    """Center and rotate an embedding: uncorrelated axes by falling variance, signs as in :func:`fit_components`."""
     points = embedding.astype(np.float64)
     points -= points.mean(axis=0)
     axes = np.linalg.eigh(points.T @ points)[1][:, ::-1]

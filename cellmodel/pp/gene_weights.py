@@ -147,11 +147,7 @@ def rows_to_one(weights: CellByGene) -> CellByGene:
 
 
 def specific_text(expression: CellByGene, gene_vectors: GeneVectors, *, n_top: int = N_TOP) -> Embedding:
-    """Mean text vector of each cell's most expressed genes, weighted by expression and specificity.
-
-    ``expression``: (cell, gene) log-normalized. ``gene_vectors``: (gene, dim), whitened, in the order of the columns.
-    Returns (cell, dim) centered over the cells, rows of length one.
-    """
+    """Mean whitened vector of each cell's most expressed genes, by expression and specificity; unit, centered rows."""
     weights = specific_weights(expression, specificity=gene_specificity(expression), n_top=n_top)
     pooled = np.asarray(weights @ gene_vectors, dtype=np.float32)
     return unit_rows(pooled - pooled.mean(axis=0))

@@ -54,10 +54,7 @@ def check_name(name: str) -> str:
 
 
 def check_integration(name: str) -> None:
-    """Check that there is an integration of that name and that it is installed, before any work.
-
-    Raises ``UnknownName`` if there is none; ``NotAvailable`` if its package is not installed.
-    """
+    """Check that there is an integration of that name (``UnknownName``) and its package (``NotAvailable``)."""
     if check_name(name) == "harmony":
         require("harmonypy", needed_by='integration="harmony" needs', instead='use integration="none"')
 

@@ -82,10 +82,7 @@ def snn_weights(knn: CellGraph) -> CellGraph:
 
 
 def smooth(features: Embedding, graph: CellGraph, *, n_steps: int = 2) -> Embedding:
-    """Replace each cell by the weighted mean of itself and its neighbors, ``n_steps`` times :cite:`wu2019sgc`.
-
-    ``graph``: non-negative weights without a diagonal; the cell itself enters with weight 1.
-    """
+    """Replace each cell by the mean of itself (weight 1) and its neighbors, ``n_steps`` times :cite:`wu2019sgc`."""
     weights = (graph + sp.identity(graph.shape[0], format="csr")).tocsr()
     totals = np.asarray(weights.sum(axis=1)).ravel()
     weights.data = weights.data / np.repeat(totals, np.diff(weights.indptr))
@@ -279,10 +276,7 @@ def nearest_center(
 def knn_recall(
     embedding: Embedding, graph: CellGraph, *, metric: Literal["cosine", "euclidean"], n_cells: int = 1_000
 ) -> float:
-    """Fraction of the true nearest cells that a kNN graph holds, measured on evenly spaced cells; warns below 0.9.
-
-    ``n_cells``: how many cells are searched exactly, at most. 1 for an exact graph; of equally far cells any counts.
-    """
+    """Fraction of the true nearest cells that a kNN graph holds, measured on evenly spaced cells; warns below 0.9."""
     width = graph.nnz // max(graph.shape[0], 1)
     if width == 0:
         return 1.0

@@ -19,10 +19,7 @@ _ENTRIES: Final = 1 << 18  # stored entries that are summed at once, about: boun
 
 
 def normalize_log1p(counts: CellByGene, *, target_sum: float = 1e4) -> CellByGene:
-    """Scale the counts of every cell to the same total, then log(1 + x), in float32.
-
-    ``counts``: without negative values and duplicate entries. A cell without counts stays all zero.
-    """
+    """Scale the counts of every cell to the same total, then log(1 + x), float32; one without counts stays zero."""
     return _log_scaled(counts, size_factors(counts, target_sum=target_sum))
 
 
@@ -44,9 +41,8 @@ def _log_scaled(counts: CellByGene, scale: Float[np.ndarray, " cell"]) -> CellBy
     for rows in runs_of_rows(counts.indptr):
         values = scaled_entries(counts, scale, rows)
         # beside 1 nothing is lost that float32 would hold, and the logarithm takes a third of the time of log1p
-        logs = (
-            np.log1p(values) if values.min(initial=1.0) < _LEAST_BESIDE_ONE else np.log(np.add(values, 1, out=values))
-        )
+        is_small = values.min(initial=1.0) < _LEAST_BESIDE_ONE
+        logs = np.log1p(values) if is_small else np.log(np.add(values, 1, out=values))
         expression[counts.indptr[rows.start] : counts.indptr[rows.stop]] = logs
     return sp.csr_matrix((expression, counts.indices.copy(), counts.indptr.copy()), shape=counts.shape)
 
@@ -103,11 +99,7 @@ def expression_of(cells: AnyCells, columns: Sequence[int] | Int[np.ndarray, " ge
 def rank_genes(
     expression: CellByGene, *, n_top: int, mean: Float[np.ndarray, " gene"]
 ) -> list[Int[np.ndarray, " gene"]]:
-    """Order the expressed genes of each cell: highest expression first, ties by the rarer gene.
-
-    ``mean``: mean expression of each gene, which says what is rare. Returns for each cell the column indices of at most
-    ``n_top`` genes.
-    """
+    """Columns of the ``n_top`` most expressed genes of each cell, highest first, ties by the gene of lower ``mean``."""
     rarity = np.argsort(np.argsort(mean, kind="stable"), kind="stable")
     ranked = []
     for start, end in zip(expression.indptr[:-1], expression.indptr[1:], strict=True):

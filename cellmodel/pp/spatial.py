@@ -13,11 +13,7 @@ _BLOCK: Final = 2_000  # cells whose neighbors are summed at once: bounds memory
 
 
 def spatial_graph(coordinates: Float[np.ndarray, "cell axis"], *, n_neighbors: int) -> CellGraph:
-    """Link every cell with its nearest others by coordinates, and with those that it is nearest to.
-
-    ``n_neighbors``: that each cell chooses, itself not counted; all others if there are fewer. Returns ones, symmetric,
-    nothing on the diagonal.
-    """
+    """Link every cell with its nearest others by coordinates, and with those that it is nearest to: ones, symmetric."""
     chosen = nearest_by_coordinates(coordinates, n_neighbors=n_neighbors)
     n_cells, width = chosen.shape
     starts = np.arange(0, n_cells * width + 1, width) if width else np.zeros(n_cells + 1, dtype=np.int64)

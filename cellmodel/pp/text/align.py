@@ -128,10 +128,7 @@ def align_cells(cells: Cells, kb: genekb.Store, config: RunConfig) -> GeneAlignm
 def align_if_known(
     names: Sequence[str], kb: genekb.Store | None, config: RunConfig, *, totals: Float[np.ndarray, " gene"]
 ) -> GeneAlignment | None:
-    """Align genes with a store; None without one, and where they are unknown to it but no knowledge is asked for.
-
-    Raises ``AlignmentTooLow`` if too few genes are known to the store, and knowledge is asked for.
-    """
+    """Align genes with a store; None without one, and where they are unknown to it but no knowledge is asked for."""
     if kb is None:
         return None
     try:
@@ -156,11 +153,7 @@ class Whitening:
 
 
 def fit_whitening(gene_vectors: GeneVectors, *, rank: int) -> Whitening:
-    """Fit a whitening map by the eigenvectors of the covariance of the vectors.
-
-    ``gene_vectors``: (gene, dim) vectors of genes that have a text. ``rank``: directions to keep; fewer where the
-    vectors span fewer. Raises ``ValueError`` if there are fewer than two distinct vectors.
-    """
+    """Fit a whitening map of at most ``rank`` directions; ``ValueError`` if all vectors are equal."""
     mean = gene_vectors.mean(axis=0)
     centered = (gene_vectors - mean).astype(np.float64)
     variances, directions = (each[..., ::-1].T for each in np.linalg.eigh(centered.T @ centered))
@@ -177,10 +170,8 @@ def apply_knowledge(vectors: GeneVectors, *, knowledge: Knowledge, seed: int) ->
     """Return the vectors, or a control in their place.
 
     ``shuffled`` gives each gene another gene's vector, which keeps the shape of the cloud; ``random`` draws isotropic
-    Gaussian directions, a stronger control, since text vectors are anisotropic and compress expression badly.
-
-    ``vectors``: (gene, dim) of genes that have a text. ``knowledge``: ``real``, ``shuffled`` or ``random``. Raises
-    ``ValueError`` if ``knowledge`` is ``none``: then there is no text view to make.
+    Gaussian directions, a stronger control, since text vectors are anisotropic and compress expression badly. Raises
+    ``ValueError`` for ``none``: then there is no text view to make.
     """
     if knowledge == "real":
         return vectors

@@ -131,10 +131,7 @@ def _kept(
 
 
 def _unpack(table: "pa.Table", wanted: Int[np.ndarray, " row"], encoder_id: str, dim: int) -> EncodedTexts:
-    """Take rows of a file.
-
-    Raises ``ValueError`` if they are of another encoder, or not finite vectors of its length.
-    """
+    """Take rows of a file; ``ValueError`` if they are of another encoder, or not finite vectors of its length."""
     found = (table.schema.metadata or {}).get(b"encoder_id", b"").decode()
     if found != encoder_id:
         raise ValueError(f"it is of encoder {found!r}, not of {encoder_id!r}")
@@ -246,8 +243,6 @@ def draw_cells(blocks: Iterable[CellByGene], *, n_cells: int, seed: int) -> Int[
 
     The same cells are drawn in the same order however the cells are ordered, and of equal cells one. Cells without
     expression are never drawn.
-
-    ``blocks``: the cells in their order, all at once or some at a time.
     """
     prefix = f"sentences of seed {seed}".encode()
     first: dict[bytes, int] = {}
@@ -266,11 +261,9 @@ def draw_cells(blocks: Iterable[CellByGene], *, n_cells: int, seed: int) -> Int[
 
 
 def encode_sentences(sentences: Sequence[str], reading: SentenceReading) -> tuple[Embedding, ReadSentences]:
-    """Path 2, encoded: the encoder reads each sentence; centered over them, in the whitened space.
+    """Path 2, encoded: the encoder reads each sentence; centered over them, in the whitened space, not normalized.
 
-    Equal sentences are encoded once; an empty one lies at the center.
-
-    Returns (cell, dim) float32, not normalized, and what was read: distinct sentences in the order of the alphabet.
+    Equal sentences are encoded once, in the order of the alphabet; an empty one lies at the center.
     """
     distinct = sorted({sentence for sentence in sentences if sentence})
     read = reading.read(distinct)
@@ -320,13 +313,9 @@ def compare_sentences(
 def read_clusters(
     means: CellByGene, reading: SentenceReading, *, mean: Float[np.ndarray, " gene"]
 ) -> tuple[ClusterSentence, ...]:
-    """Let the encoder read the sentence of each cluster's mean cell.
-
-    ``means``: (cluster, gene) mean cells, of the genes of ``reading``. ``mean``: mean expression of each gene over all
-    cells. Returns nothing where there is one cluster: it is its own center.
-    """
+    """Encode the sentence of each cluster's mean cell; ``mean``: of each gene over all cells."""
     n_clusters = means.shape[0]
-    if n_clusters < 2:  # noqa: PLR2004 - see above
+    if n_clusters < 2:  # noqa: PLR2004 - one cluster is its own center
         return ()
     encoded, _ = encode_sentences(cell_sentences(means, reading.names, n_top=reading.n_top, mean=mean), reading)
     pooled = np.asarray(rank_weights(means, n_top=reading.n_top, mean=mean) @ reading.gene_vectors)
@@ -349,11 +338,9 @@ N_NEIGHBORS: Final = 15  # of each cell, that both sides are asked for
 
 
 def compare_readings(pooled: Mapping[str, Embedding], encoded: Embedding) -> tuple[AgreementRow, ...]:
-    """Measure how alike embeddings place the same cells.
+    """Measure how alike embeddings, each centered, place the same cells.
 
-    ``pooled``: embeddings by name; row *i* of all is cell *i*, of any length and dimension. Each is centered over these
-    cells. ``encoded``: what each is compared with. Returns nothing where there are no more than 16 cells, so that all
-    are neighbors, or no pair of them differs from another.
+    Nothing where there are no more than 16 cells, so that all are neighbors, or no pair of them differs from another.
     """
     if len(encoded) <= N_NEIGHBORS + 1:
         return ()

@@ -138,10 +138,7 @@ def text_view(
 def fit_text_map(
     expression: CellByGene, vectors: GeneVectors, *, has_vector: Bool[np.ndarray, " gene"], whitening: Whitening
 ) -> TextMap:
-    """Fit all of a map but the center, which is zero until the sentences of all cells are pooled.
-
-    ``vectors``: of the genes of ``expression`` that ``has_vector`` marks.
-    """
+    """Fit all of a map but the center, which is zero until the sentences of all cells are pooled."""
     mean, deviation = column_moments(expression)
     whitened = whitening(vectors)
     every = [np.zeros((len(has_vector), given.shape[1]), dtype=np.float32) for given in (whitened, vectors)]
