@@ -29,11 +29,9 @@ def per_cell(counts, total):
     return sp.csr_matrix(sp.diags(total / np.asarray(counts.sum(axis=1)).ravel()) @ counts)
 
 
-def notes_on(matrix, declared_kind="auto"):
+def notes_on(matrix, kind="auto"):
     notes = []
-    decide_kind(
-        inspect_values(matrix), declared_kind=declared_kind, where="X of cells.h5ad", notes=notes, hint=lambda: "",
-    )  # fmt: skip
+    decide_kind(inspect_values(matrix), declared_kind=kind, where="X of cells.h5ad", notes=notes, hint=lambda: "")
     return " ".join(notes)
 
 
@@ -113,12 +111,9 @@ def test_values_that_are_not_finite_are_counted_and_left_out_of_the_range(value)
     assert 0 <= report.maximum <= top
 
 
-def test_one_negative_value_is_scaled():
+def test_one_negative_value_is_scaled_and_nothing_but_zeros_are_counts():
     counts = draw_counts(0)
     counts.data[0] = -0.5
     assert inspect_values(counts).kind == ValueKind.SCALED
-
-
-def test_nothing_but_zeros_are_counts_up_to_zero():
     report = inspect_values(sp.csr_matrix((5, 4), dtype=np.float32))
     assert (report.kind, report.maximum, report.share_zero) == (ValueKind.COUNTS, 0.0, 1.0)

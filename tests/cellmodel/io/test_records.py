@@ -218,17 +218,15 @@ def test_what_is_no_record_of_ours_stands_in_nobodys_way(plain, other, record):
     check_records(cells_from_anndata(adata), key="cellmodel")
 
 
-@pytest.mark.parametrize(
-    "record",
-    [
-        {"cluster_key": "cellmodel"},
-        {"params": {"cluster_key": "cellmodel"}},
-        {"params": {"cluster_key": "", "query": "T lymphocytes"}},
-    ],
-    ids=["names", "evidence", "search"],
-)
+ABOUT_CLUSTERS = {
+    "names": {"cluster_key": "cellmodel"},
+    "evidence": {"params": {"cluster_key": "cellmodel"}},
+    "search": {"params": {"cluster_key": "", "query": "T lymphocytes"}},
+}
+
+
+@pytest.mark.parametrize("record", ABOUT_CLUSTERS.values(), ids=ABOUT_CLUSTERS)
 def test_names_and_evidence_of_another_store_are_found(clustered, other, record):
-    """As they stand in a file whose cells were clustered anew with another store."""
     adata = clustered.copy()
     adata.uns["cellmodel_later"] = record | {"store_id": other.store_id, "encoder_id": "wcp-8-0123"}
     cells = cells_from_anndata(adata)
@@ -276,16 +274,12 @@ def test_a_mismatch_is_told_before_the_species_is_looked_at(clustered, tmp_path,
 
 
 OUT = ("-o", "OUT")
-LONGER = [("attribute", "IN", *OUT), ("annotate", "IN", *OUT), ("search", "IN", "T lymphocytes", *OUT)]
-LONGER += [("classify", "IN", "--reference", "IN", "--label-key", "cellmodel", *OUT)]
+COMMANDS = [("search", "IN", "T lymphocytes"), ("search", "IN", "T lymphocytes", *OUT), ("attribute", "IN", *OUT)]
+COMMANDS += [("annotate", "IN", *OUT), ("classify", "IN", "--reference", "IN", "--label-key", "cellmodel", *OUT)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "args",
-    [("search", "IN", "T lymphocytes"), *(pytest.param(args, marks=pytest.mark.slow) for args in LONGER)],
-    ids=lambda args: " ".join(args[:1] + args[-1:]),
-)
+@pytest.mark.parametrize("args", COMMANDS, ids=lambda args: " ".join(args[:1] + args[-1:]))
 def test_commands_end_with_5_and_one_line_with_both_ids(path, kb, other, home, tmp_path, args):
     before = path.read_bytes()
     places = {"IN": path, "OUT": tmp_path / "later.h5ad"}
