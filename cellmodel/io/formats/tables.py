@@ -2,7 +2,7 @@
 
 import csv
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _SEPARATORS: Final = {",": "commas", "\t": "tabs", ";": "semicolons"}
 _FIELDS: Final = 10_000_000  # that are held as numbers of double precision at a time
+_MISSING: Final = ("", "NA", "N/A", "n/a", "nan", "NaN", "NAN", "null", "NULL", "None", "<NA>", "#N/A")
 
 
 def read_table(path: Path, separator: str, *, transpose: bool) -> "AnnData":
@@ -30,7 +31,11 @@ def read_table(path: Path, separator: str, *, transpose: bool) -> "AnnData":
         _check_header(path, header, separator)
         n_rows = max(1, _FIELDS // len(header))
         try:
-            for rows in pd.read_csv(stream, sep=separator, header=None, converters={0: str}, chunksize=n_rows):
+            missing: Any = {column: _MISSING for column in range(1, len(header) + 1)}  # names may be any text
+            for rows in pd.read_csv(
+                stream, sep=separator, header=None, dtype={0: str}, keep_default_na=False, na_values=missing,
+                chunksize=n_rows,
+            ):  # fmt: skip
                 columns = _column_names(path, header, n_names=rows.shape[1] - 1)
                 numbers = rows.set_index(0).set_axis(columns, axis=1)
                 _check_numbers(path, numbers, separator)

@@ -88,7 +88,7 @@ def read_10x_folder(path: Path) -> "AnnData":
         if form == "coordinate":
             _check_entries(file, n_entries)
         _check_text(file)
-        matrix = sp.csr_matrix(mmread(file).T)
+        matrix = sp.csr_matrix(mmread(file, spmatrix=True).T)
     columns = min(len(row) for row in features)
     names = [row[1] if columns > 1 else row[0] for row in features]
     types = [row[2] for row in features] if columns > 2 else None  # noqa: PLR2004 - id, name, type
