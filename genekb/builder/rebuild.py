@@ -67,9 +67,10 @@ def rebuild(
     Examples
     --------
     >>> import genekb as gk
-    >>> _ = gk.lock("demo", file="genekb.lock")
+    >>> _ = gk.build(name="mine", model="hash-16")
+    >>> _ = gk.lock("mine", file="genekb.lock")
     >>> [kb.manifest.full_name for kb in gk.rebuild("genekb.lock", home="home-of-a-colleague")]
-    ['demo@1']
+    ['mine@1']
     """
     path = existing_lock(file, hint=_HINT)
     return [

@@ -3,7 +3,6 @@
 import pyarrow as pa
 import pytest
 
-import genekb as gk
 from genekb import schema
 from genekb.core.errors import SourceUnusable
 from genekb.genes.resolve import resolve_names
@@ -60,10 +59,9 @@ def test_genes_of_cells_are_no_antibodies_unasked():
     assert resolve(["CD3_TotalSeqB", "CD11c"], use_antibodies=False) == [("unknown", ())] * 2
 
 
-def test_what_an_antibody_is_not_resolved_to_is_explained():
-    kb = gk.open("demo")
-    found = kb.resolve(["CD3", "Rat_IgG2b_k_isotype_Ctrl"], use_antibodies=True)
-    reasons = {loss.name: loss.reason for loss in kb.coverage(found).losses}
+def test_what_an_antibody_is_not_resolved_to_is_explained(demo_kb):
+    found = demo_kb.resolve(["CD3", "Rat_IgG2b_k_isotype_Ctrl"], use_antibodies=True)
+    reasons = {loss.name: loss.reason for loss in demo_kb.coverage(found).losses}
     assert reasons["CD3"] == "protein of several genes: 915, 916, 917"
     assert "isotype control" in reasons["Rat_IgG2b_k_isotype_Ctrl"]
 
@@ -88,15 +86,15 @@ HGNC = (
         ("hgnc.txt", HGNC, {"P07766": 916, "Q8N0Z1-2": 916, "P99999": 0}),
     ],
 )
-def test_probes_and_accessions_are_resolved_by_a_table(tmp_path, file, text, expected):
+def test_probes_and_accessions_are_resolved_by_a_table(demo_kb, tmp_path, file, text, expected):
     (tmp_path / file).write_text(text)
-    found = gk.open("demo").resolve(list(expected), table=tmp_path / file)
+    found = demo_kb.resolve(list(expected), table=tmp_path / file)
     assert dict(zip(found.names, found.gene_ids.tolist(), strict=True)) == expected
     if "1_at" in expected:
         assert found.candidates == {2: (915, 916)}
 
 
-def test_a_table_without_genes_is_refused(tmp_path):
+def test_a_table_without_genes_is_refused(demo_kb, tmp_path):
     (tmp_path / "probes.tsv").write_text("probe\tchromosome\n1_at\t11\n")
     with pytest.raises(SourceUnusable, match="no column of genes"):
-        gk.open("demo").resolve(["1_at"], table=tmp_path / "probes.tsv")
+        demo_kb.resolve(["1_at"], table=tmp_path / "probes.tsv")
