@@ -54,6 +54,6 @@ def test_json_says_it_in_a_field_in_memory_and_out_of_core(cluster, out_of_core)
 
 @pytest.mark.slow
 def test_python_logs_it(noise, caplog):
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="cellmodel"):
         cm.tl.cluster(anndata.read_h5ad(noise), knowledge="none", resolution=1.0)
     assert NOTE in caplog.text

@@ -69,7 +69,7 @@ def test_the_wheel_works_in_an_empty_environment(wheel, tmp_path):
 
 
 def give_it_a_locked_store(folder):
-    """Build and lock a store in this environment, and sync it in the empty one: the same digest, byte by byte."""
+    """Build and lock a store in this environment, and pull it in the empty one: the same digest, byte by byte."""
     config = genekb.BuildConfig(name="demo", models=("hash-64", "wcp-16"))
     built = genekb.open(genekb.build(genekb.read_demo_table(), config, home=folder / "here").folder)
     push_store(built, parse_address(str(folder / "shared")))
@@ -77,7 +77,7 @@ def give_it_a_locked_store(folder):
              for path in (folder / "shared").rglob("*") if path.is_file()}  # fmt: skip
     with serving(files=files) as server:
         write_pins([pin_store(built, url=server.url + "kb")], folder / "genekb.lock")
-        command = [str(folder / "env" / "bin" / "genekb"), "sync", "--json", "--home", str(folder / "there")]
+        command = [str(folder / "env" / "bin" / "genekb"), "pull", "--json", "--home", str(folder / "there")]
         done = subprocess.run(
             command, check=True, capture_output=True, text=True, timeout=300, cwd=folder, env={"HOME": str(folder)}
         )

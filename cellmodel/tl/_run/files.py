@@ -11,6 +11,7 @@ from jaxtyping import Float
 from cellmodel.core.arrays import CellByGene
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import InputStages, Stages
+from cellmodel.core.tools import path_of
 from cellmodel.io.backed import AnyCells, BackedCells, BackedFile, JoinedMatrix, check_in_blocks, open_backed
 from cellmodel.io.cells import Cells, FileRecord, ReadConfig, obs_categories, read_cells
 from cellmodel.io.concat import (
@@ -79,7 +80,7 @@ class CellFiles:
     >>> found = cm.tl.search(cm.tl.CellFiles(["clustered.h5ad"]), "demo", "B lymphocytes")
     """
 
-    paths: Sequence[Path] = ()
+    paths: Sequence[Path] = ()  # text will do, here and below
     _: KW_ONLY
     sheet: Path | None = None
     output: Path | None = None
@@ -89,6 +90,12 @@ class CellFiles:
     out_of_core: str = "auto"
     work_dir: Path | None = None
     command: str = ""
+
+    def __post_init__(self) -> None:
+        """Take paths as text."""
+        object.__setattr__(self, "paths", tuple(map(Path, self.paths)))
+        for name in ("sheet", "output", "work_dir"):
+            object.__setattr__(self, name, path_of(getattr(self, name)))
 
     @property
     def written(self) -> str:
