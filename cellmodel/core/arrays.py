@@ -59,6 +59,11 @@ def unit_rows(embedding: Embedding) -> Embedding:
     return np.divide(embedding, norms, out=np.zeros_like(embedding), where=norms > EPSILON)
 
 
+def axis_signs(axes: Float[np.ndarray, "dim component"]) -> Float[np.ndarray, " component"]:
+    """Signs that make the largest entry of each column positive."""
+    return np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+
+
 def benjamini_hochberg(p_values: Float[np.ndarray, "*family test"]) -> Float[np.ndarray, "*family test"]:
     """Adjust p values along the last axis :cite:`benjamini1995fdr`; importing SciPy's takes half a second."""
     order = np.argsort(p_values, axis=-1)

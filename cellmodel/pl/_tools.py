@@ -4,10 +4,10 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cellmodel.core.config import Values
-from cellmodel.core.tools import tool
+from cellmodel.core.tools import forwards_to, tool
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
 from cellmodel.io.writers import check_targets
 from cellmodel.pl.report.serve import serve_report
@@ -83,6 +83,7 @@ def view(
 
 
 @tool
+@forwards_to(view, "port", "browser")
 def report(
     adata: "AnnData",
     path: str | Path,
@@ -91,12 +92,8 @@ def report(
     sample_key: str | None = None,
     key_added: str = "cellmodel",
     genes: str | Path | Sequence[str] = (),
-    layer: str | None = None,
-    use_raw: bool = False,
-    gene_key: str | None = None,
-    values: Values = "auto",
-    other_store: bool = False,
     overwrite: bool = False,
+    **settings: Any,
 ) -> Path:
     """Write the HTML report of the clusters of cells, whoever made them, and give its path.
 
@@ -117,18 +114,10 @@ def report(
     genes
         Names of genes that can color the map, beside markers, all that the report names, those of cell types and
         variable ones; a file with one a line; or ``all``.
-    layer
-        Layer that holds the values; found by what the matrices hold if None.
-    use_raw
-        Whether the values are those of ``.raw``.
-    gene_key
-        Column of var with the gene names; the index of var if None.
-    values
-        What the values are: ``counts``, ``linear``, ``log1p``; found by what the matrices hold if ``auto``.
-    other_store
-        Whether names and evidence may be of another store than the clusters.
     overwrite
         Whether that file may be replaced.
+    settings
+        Arguments of :func:`view`: where the values are, and ``other_store``.
 
     Raises
     ------
@@ -142,9 +131,9 @@ def report(
     >>> cm.report(adata, "clusters.html").name
     'clusters.html'
     """
-    page = Path(path)
+    page, other_store = Path(path), settings.pop("other_store", False)
     check_targets([Target(page)], overwrite=overwrite)
-    cells = cells_from_anndata(adata, ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values))
+    cells = cells_from_anndata(adata, ReadConfig(**settings))
     report_cells(
         cells,
         page,

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from cellmodel.core.arrays import CellByGene, CellGraph, Embedding, Labels, in_order, row_blocks
+from cellmodel.core.arrays import CellByGene, CellGraph, Embedding, Labels, axis_signs, in_order, row_blocks
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, InputStages, MemoryStages, Stage, Stages
@@ -304,7 +304,7 @@ def fit_components(
     scale = np.ones(n_genes) if weights is None else weights
     scatter = (_summed_products(expression) - n_cells * np.outer(mean, mean)) * np.outer(scale, scale)
     loadings = eigh(scatter, subset_by_index=(n_genes - n_kept, n_genes - 1), overwrite_a=True)[1][:, ::-1]
-    return Components(mean=mean, loadings=scale[:, None] * loadings * _signs(loadings))
+    return Components(mean=mean, loadings=scale[:, None] * loadings * axis_signs(loadings))
 
 
 def _summed_products(expression: CellByGene) -> Float[np.ndarray, "gene gene"]:
@@ -323,11 +323,6 @@ def _summed_products(expression: CellByGene) -> Float[np.ndarray, "gene gene"]:
     return products
 
 
-def _signs(axes: Float[np.ndarray, "dim component"]) -> Float[np.ndarray, " component"]:
-    """Signs that make the largest entry of each column positive."""
-    return np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
-
-
 def principal_components(expression: CellByGene, *, n_components: int = 30) -> Embedding:
     """Scores of cells on their own leading components; see :func:`fit_components`."""
     return fit_components(expression, n_components=n_components)(expression)
@@ -338,4 +333,4 @@ def principal_axes(embedding: Embedding) -> Embedding:
     points = embedding.astype(np.float64)
     points -= points.mean(axis=0)
     axes = np.linalg.eigh(points.T @ points)[1][:, ::-1]
-    return np.asarray(points @ (axes * _signs(axes)), dtype=np.float32)
+    return np.asarray(points @ (axes * axis_signs(axes)), dtype=np.float32)

@@ -41,28 +41,36 @@ __all__ = [
     "sync",
 ]
 
-_MODULES: Final = {
-    "_annotate": ("annotate", "annotate_markers", "map_labels"),
-    "_attribute": ("attribute",),
-    "_chain": ("run",),
-    "_classify": ("classify", "predict"),
-    "_cluster": ("cluster", "embed"),
-    "_compare": ("compare",),
-    "_export": ("cell_type_terms", "export_graph"),
-    "_perturb": ("perturb",),
-    "_run.files": ("CellFiles",),
-    "_samples": ("composition", "markers"),
-    "_search": ("search",),
-    "model.share": ("lock", "pull", "push", "sync"),
+_HOME: Final = {
+    "annotate": "_annotate",
+    "annotate_markers": "_annotate",
+    "map_labels": "_annotate",
+    "attribute": "_attribute",
+    "run": "_chain",
+    "classify": "_classify",
+    "predict": "_classify",
+    "cluster": "_cluster",
+    "embed": "_cluster",
+    "compare": "_compare",
+    "cell_type_terms": "_export",
+    "export_graph": "_export",
+    "perturb": "_perturb",
+    "CellFiles": "_run.files",
+    "composition": "_samples",
+    "markers": "_samples",
+    "search": "_search",
+    "lock": "model.share",
+    "pull": "model.share",
+    "push": "model.share",
+    "sync": "model.share",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import a tool when it is first used: a command imports what it needs."""
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(import_module(f"cellmodel.tl.{module}"), name)
-    raise AttributeError(f"module 'cellmodel.tl' has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'cellmodel.tl' has no attribute {name!r}")
+    return getattr(import_module(f"cellmodel.tl.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:

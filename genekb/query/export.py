@@ -203,10 +203,15 @@ def _write_npz(found: NamedVectors, path: Path) -> None:
         "vectors": found.vectors,
         "symbols": np.array(found.names, dtype=str),
         "gene_ids": np.asarray(found.gene_ids),
-        **{key: np.array(text) for key, text in found.lineage.items()},
     }
+    save_arrays(arrays, path, lineage=found.lineage)
+
+
+def save_arrays(arrays: Mapping[str, Any], path: Path, *, lineage: Mapping[str, str]) -> None:
+    """Write arrays and their lineage, as texts, as ``.npz``; no array needs a pickle."""
+    whole = {**arrays, **{key: np.array(text) for key, text in lineage.items()}}
     with path.open("wb") as stream:
-        np.savez(stream, **arrays)  # no array needs a pickle
+        np.savez(stream, **whole)
 
 
 def _write_json(found: NamedVectors, path: Path, *, start: str = "[", end: str = "]") -> None:

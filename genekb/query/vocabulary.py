@@ -15,7 +15,7 @@ from genekb.files.atomic import write_arrays
 from genekb.files.endings import check_ending
 from genekb.files.replace import Target, check_targets, output
 from genekb.files.tables import read_list, read_text, write_table
-from genekb.query.export import ExportResult, vector_lineage
+from genekb.query.export import ExportResult, save_arrays, vector_lineage
 from genekb.store.reader import Store
 from genekb.store.vectors import GeneVectorSelection
 
@@ -99,7 +99,4 @@ def _write(found: GeneVectorSelection, path: Path, lineage: dict[str, str], *, i
     if not is_npz:
         write_arrays(arrays, path, metadata=lineage)
         return
-    arrays |= {"tokens": np.array(found.symbols, dtype=str)}
-    arrays |= {key: np.array(text) for key, text in lineage.items()}
-    with path.open("wb") as stream:
-        np.savez(stream, **arrays)
+    save_arrays(arrays | {"tokens": np.array(found.symbols, dtype=str)}, path, lineage=lineage)

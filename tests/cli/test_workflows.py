@@ -1,10 +1,7 @@
 """`cellmodel run` as a Nextflow module, as a Snakemake wrapper, and from R: each runs, offline."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import genekb
 from genekb_cellmodel_cli import cellmodel as cli
 from tests.support.batches import two_protocols
 from tests.support.commands import commands_of
+from tests.support.processes import done, has_in_r
 
 ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "artifacts" / "workflows" / "nextflow" / "cellmodel" / "run"
@@ -26,26 +24,6 @@ seu$donor <- rep(c("a", "b"), 350)
 seu$age <- c(NA, seq_len(699))
 """
 CALL = re.compile(r"cellmodel run\b.*?(?:\{log\}|\$\{args\})", re.DOTALL)
-
-
-def shell_environment(folder):
-    """The commands of this environment on the path, nothing of the user's, no network for models."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return os.environ | {"PATH": path, "GENEKB_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1", "HOME": str(folder)}
-
-
-def done(command, folder, **more):
-    found = subprocess.run(
-        command,
-        cwd=folder,
-        env=shell_environment(folder) | more,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert found.returncode == 0, found.stdout + found.stderr
-    return found.stdout
 
 
 def outputs_of_main_nf():
@@ -143,16 +121,9 @@ def test_the_snakemake_wrapper_runs_its_own_test(tmp_path):
     assert "cluster" in (tmp_path / "logs" / "cellmodel_run.log").read_text()
 
 
-def has_seurat():
-    if shutil.which("Rscript") is None:
-        return False
-    asked = ["Rscript", "-e", 'q(status = !all(sapply(c("Seurat", "hdf5r"), requireNamespace, quietly = TRUE)))']
-    return subprocess.run(asked, capture_output=True, check=False, timeout=120).returncode == 0
-
-
 @pytest.mark.slow
 def test_the_page_for_r_runs_from_seurat_and_back(demo_cells, tmp_path):
-    if not has_seurat():
+    if not has_in_r("Seurat", "hdf5r"):
         pytest.skip("needs R with Seurat and hdf5r: apt install r-cran-seurat r-cran-hdf5r")
     from scipy.io import mmwrite
 

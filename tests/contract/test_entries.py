@@ -1,10 +1,7 @@
 """The lines of the pages for users of other tools run as they stand, on the demo's cells and store."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import anndata
@@ -14,6 +11,7 @@ import pytest
 import genekb
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.tl._demo import find_demo_cells
+from tests.support.processes import done, has_in_r, shell_environment
 
 PAGES = sorted((Path(__file__).parents[2] / "docs" / "from").glob("*.md"))
 QUICK = {"genept", "sql"}
@@ -41,19 +39,9 @@ def folder(tmp_path_factory):
     return folder
 
 
-def run_shell(code, folder):
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "GENEKB_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        ["bash", "-euc", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def run_r(blocks, folder):
     """All blocks as one script, in which those for the shell are calls."""
-    asked = ["Rscript", "-e", 'q(status = !requireNamespace("Seurat", quietly = TRUE))']
-    if shutil.which("Rscript") is None or subprocess.run(asked, capture_output=True, check=False).returncode:
+    if not has_in_r("Seurat"):
         pytest.skip("needs R with Seurat: apt install r-cran-seurat")
     cells = anndata.read_h5ad(folder / "cells.h5ad")
     cells = cells[cells.obs["bulk_labels"].isin(["CD19+ B", "CD14+ Monocyte", "CD56+ NK"])]
@@ -64,7 +52,7 @@ def run_r(blocks, folder):
         for language, code in blocks
     ]
     (folder / "page.R").write_text(SEURAT + "".join(lines))
-    run_shell("Rscript page.R", folder)
+    done(["Rscript", "page.R"], folder)
 
 
 @pytest.mark.parametrize(
@@ -75,9 +63,8 @@ def test_the_lines_of_a_page_run(page, folder, monkeypatch, request):
     if "my-model" in page.read_text():
         shutil.copytree(request.getfixturevalue("tiny_model"), folder / "my-model")
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("GENEKB_HOME", str(folder / "home"))
-    monkeypatch.setenv("MPLBACKEND", "agg")
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    for name, text in (shell_environment(folder) | {"MPLBACKEND": "agg"}).items():
+        monkeypatch.setenv(name, text)
     names = {}
     blocks = re.findall(r"```(\w+)\n(.*?)```", page.read_text(), re.DOTALL)
     assert blocks
@@ -85,7 +72,7 @@ def test_the_lines_of_a_page_run(page, folder, monkeypatch, request):
         run_r(blocks, folder)
         return
     run = {
-        "bash": lambda code: run_shell(code, folder),
+        "bash": lambda code: done(["bash", "-euc", code], folder),
         "python": lambda code: exec(code, names),
         "sql": lambda code: duckdb.sql(code).fetchall(),
     }

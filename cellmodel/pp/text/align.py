@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 import genekb
 from cellmodel.core import random as seeding
-from cellmodel.core.arrays import GeneVectors
+from cellmodel.core.arrays import GeneVectors, axis_signs
 from cellmodel.core.config import Knowledge, RunConfig
 from cellmodel.core.errors import AlignmentTooLow
 from cellmodel.io.cells import Cells
@@ -156,13 +156,12 @@ def fit_whitening(gene_vectors: GeneVectors, *, rank: int) -> Whitening:
     """Fit a whitening map of at most ``rank`` directions; ``ValueError`` if all vectors are equal."""
     mean = gene_vectors.mean(axis=0)
     centered = (gene_vectors - mean).astype(np.float64)
-    variances, directions = (each[..., ::-1].T for each in np.linalg.eigh(centered.T @ centered))
-    singular = np.sqrt(np.maximum(variances, 0))
+    variances, axes = np.linalg.eigh(centered.T @ centered)
+    singular, axes = np.sqrt(np.maximum(variances[::-1], 0)), axes[:, ::-1]
     kept = min(rank, int((singular > singular[0] * 1e-6).sum())) if singular[0] > 0 else 0
     if kept == 0:
         raise ValueError(f"{len(gene_vectors)} gene vectors are all equal; at least two distinct texts are needed")
-    signs = np.sign(directions[np.arange(kept), np.abs(directions[:kept]).argmax(axis=1)])
-    components = (directions[:kept] * signs[:, None]).T * (np.sqrt(len(gene_vectors)) / singular[:kept])
+    components = axes[:, :kept] * axis_signs(axes[:, :kept]) * (np.sqrt(len(gene_vectors)) / singular[:kept])
     return Whitening(mean=mean.astype(np.float32), components=components.astype(np.float32))
 
 
