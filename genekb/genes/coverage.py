@@ -111,7 +111,7 @@ def loss_reason(resolution: Resolution, row: int, why: Mapping[int, str]) -> str
     if resolution.status[row] == "number":
         return 'a number, which is a GeneID with keys="gene_id" alone'
     if row in resolution.candidates:
-        kind = {"complex": "protein of several genes"}.get(str(resolution.status[row]), "ambiguous")
+        kind = "protein of several genes" if resolution.status[row] == "complex" else "ambiguous"
         return f"{kind}: " + ", ".join(map(str, resolution.candidates[row][:4]))
     if resolution.is_resolved[row]:
         gene_id = int(resolution.gene_ids[row])
