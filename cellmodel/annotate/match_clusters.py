@@ -296,14 +296,16 @@ def match_profiles(
     profiles = left_shares @ left_vectors
     cosine = profiles @ (right_shares @ right_vectors).T
     known = np.flatnonzero(right_vectors.any(axis=1))
-    permuted = right_vectors.copy()
 
-    def draw() -> tuple[np.ndarray, np.ndarray]:
-        permuted[known] = right_vectors[rng.permutation(known)]
+    def highest(order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        permuted = right_vectors.copy()
+        permuted[known] = right_vectors[order]
         drawn = profiles @ (_shares(right, permuted) @ permuted).T
         return drawn.max(axis=1, keepdims=True), drawn.max(axis=0, keepdims=True)
 
-    p_left, p_right = permutation_p((cosine, cosine), draw, n_permutations=n_permutations)
+    p_left, p_right = permutation_p(
+        (cosine, cosine), highest, draw=lambda: rng.permutation(known), n_permutations=n_permutations
+    )
     return ProfileMatch(cosine=cosine, p_left=p_left, p_right=p_right, left=left_shares, right=right_shares)
 
 

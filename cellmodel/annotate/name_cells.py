@@ -274,11 +274,16 @@ def score_clusters(
     scores, support = weigh_by_place((evidence.both @ standard.T).T, is_of)
     rng = generator(seed, "types")
 
-    def draw() -> tuple[np.ndarray]:
-        permuted = (evidence.both @ standard[:, rng.permutation(standard.shape[1])].T).T
-        return (weigh_by_place(permuted, is_of)[0].max(axis=1),)
+    def highest(order: np.ndarray) -> tuple[np.ndarray]:
+        return (weigh_by_place((evidence.both @ standard[:, order].T).T, is_of)[0].max(axis=1),)
 
-    (p_values,) = permutation_p((scores.max(axis=1),), draw, n_permutations=config.n_permutations, tie=0.0)
+    (p_values,) = permutation_p(
+        (scores.max(axis=1),),
+        highest,
+        draw=lambda: rng.permutation(standard.shape[1]),
+        n_permutations=config.n_permutations,
+        tie=0.0,
+    )
     return ClusterScores(
         evidence=evidence,
         gene_names=gene_names,

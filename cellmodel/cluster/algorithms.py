@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int
 
 from cellmodel.core import random as seeding
-from cellmodel.core.arrays import CellGraph, Embedding, Labels, content_order
+from cellmodel.core.arrays import CellGraph, Embedding, Labels, content_order, in_order, row_ranges
 from cellmodel.core.config import RESOLUTION
 from cellmodel.pp.neighbors import faiss_centers, nearest_center
 
@@ -202,13 +202,18 @@ def confidence(features: Embedding, clusters: Labels) -> Float[np.ndarray, " cel
     if n_clusters == 1:
         return np.ones(len(clusters))
     centers = cluster_means(features, clusters)
-    own = np.linalg.norm(features - centers[clusters], axis=1)
-    nearest = np.full(len(clusters), np.inf)
-    for cluster in range(n_clusters):
-        distance = np.linalg.norm(features - centers[cluster], axis=1)
-        nearest = np.where(clusters == cluster, nearest, np.minimum(nearest, distance))
-    ratio = np.divide(own, nearest, out=np.ones_like(own), where=nearest > 0)
-    return np.asarray(np.clip(1.0 - ratio, 0.0, 1.0))
+
+    def of_block(rows: tuple[int, int]) -> Float[np.ndarray, " cell"]:
+        block, labels = features[slice(*rows)], clusters[slice(*rows)]
+        distances = np.stack([np.linalg.norm(block - center, axis=1) for center in centers], axis=1)
+        cell = np.arange(len(block))
+        own = distances[cell, labels]
+        distances[cell, labels] = np.inf
+        nearest = distances.min(axis=1)
+        ratio = np.divide(own, nearest, out=np.ones_like(own), where=nearest > 0)
+        return np.asarray(np.clip(1.0 - ratio, 0.0, 1.0))
+
+    return np.concatenate(list(in_order(of_block, row_ranges(len(features)))))
 
 
 def coarse_graph(graph: CellGraph, points: Embedding, *, n_micro: int) -> tuple[CellGraph, Labels]:

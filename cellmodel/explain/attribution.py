@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from cellmodel.core.arrays import CellByGene, GeneVectors, Labels
 from cellmodel.core.random import permutation_p
@@ -91,8 +91,7 @@ def test_attribution(
     found = attribute(differences, vectors)
     score = _scores(differences, found, texts)
 
-    def draw() -> tuple[np.ndarray, ...]:
-        order = texts.draw(rng)  # text t is given to gene order[t]
+    def after(order: Int[np.ndarray, " gene"]) -> tuple[np.ndarray, ...]:  # text t is given to gene order[t]
         permuted = differences[order]
         other = attribute(permuted, vectors)
         contributions = np.empty_like(other.contributions)
@@ -101,7 +100,9 @@ def test_attribution(
         return other.distances, contributions, scores, scores.max(axis=0, initial=-np.inf)
 
     statistics = (found.distances, found.contributions, score, score)
-    distance_p, gene_p, p_value, p_adjusted = permutation_p(statistics, draw, n_permutations=n_permutations)
+    distance_p, gene_p, p_value, p_adjusted = permutation_p(
+        statistics, after, draw=lambda: texts.draw(rng), n_permutations=n_permutations
+    )
     return AttributionTest(
         contributions=found.contributions,
         distances=found.distances,

@@ -312,11 +312,13 @@ def score_terms(
     null = texts.moments(weights)
     score = null.score(texts.carriers @ weights)
 
-    def draw() -> tuple[np.ndarray, np.ndarray]:
-        permuted = null.score(texts.carriers @ weights[texts.draw(rng)])
+    def after(order: Int[np.ndarray, " gene"]) -> tuple[np.ndarray, np.ndarray]:
+        permuted = null.score(texts.carriers @ weights[order])
         return permuted, permuted.max(axis=0, initial=-np.inf)
 
-    p_value, p_adjusted = permutation_p((score, score), draw, n_permutations=n_permutations)
+    p_value, p_adjusted = permutation_p(
+        (score, score), after, draw=lambda: texts.draw(rng), n_permutations=n_permutations
+    )
     return TermScores(score=score, p_value=p_value, p_adjusted=p_adjusted)
 
 

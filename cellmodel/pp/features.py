@@ -32,6 +32,7 @@ LOW_DATA_COMPONENTS: Final = 10
 BATCH_CELLS: Final = 30  # of a batch; the variance of genes over fewer says little
 SAME_PLACE: Final = 1e-3  # rounding alone; cells that differ in anything are further apart
 FEW_CELLS: Final = 200  # up to which the low-data mode is proposed
+_DENSE_CELLS: Final = 1_024  # made dense at a time: bounds memory
 _SPARSE_BELOW: Final = 0.12  # fraction of non-zero values up to which sparse products of genes are the faster ones
 
 
@@ -311,11 +312,14 @@ def _summed_products(expression: CellByGene) -> Float[np.ndarray, "gene gene"]:
     """Sum the products of all pairs of genes over the cells, block by block."""
 
     def of_block(block: CellByGene) -> Float[np.ndarray, "gene gene"]:
-        values = block.astype(np.float64)
-        if values.nnz < _SPARSE_BELOW * np.prod(values.shape):
+        if block.nnz < _SPARSE_BELOW * np.prod(block.shape):
+            values = block.astype(np.float64)
             return (values.T @ values).toarray()
-        dense = values.toarray()
-        return dense.T @ dense
+        total = np.zeros((block.shape[1], block.shape[1]))
+        for start in range(0, block.shape[0], _DENSE_CELLS):
+            dense = block[start : start + _DENSE_CELLS].toarray().astype(np.float64)
+            total += dense.T @ dense
+        return total
 
     products = np.zeros((expression.shape[1], expression.shape[1]))
     for of_genes in in_order(of_block, row_blocks(expression)):

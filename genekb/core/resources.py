@@ -1,9 +1,11 @@
 """Memory limits, permissions, interrupts: what stops a process, and is no damage of a file."""
 
+import ctypes
 import math
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ except ImportError:  # Windows has no limits of a process
     resource = None  # type: ignore[assignment]  # asked for before each use
 
 _UNITS: Final = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
+_ARENA_MAX: Final = -8  # of glibc's malloc.h
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?", re.IGNORECASE)
 _CGROUP: Final = Path("/sys/fs/cgroup/memory.max")  # of a container
 
@@ -54,6 +57,8 @@ def limit_memory(n_bytes: int | None = None) -> None:
     """Limit the data (``RLIMIT_DATA``, not mapped files) of this process and its children, to the machine's if None."""
     if resource is None:
         return
+    if sys.platform == "linux":  # one heap for all threads: what one frees another takes
+        getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)(_ARENA_MAX, 1)
     wanted = n_bytes or available_memory()
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))

@@ -67,11 +67,13 @@ def check_footer(path: Path, *, n_rows: int | None = None) -> None:
 def read_parquet(path: Path, *, columns: Sequence[str] | None = None) -> pa.Table:
     """Read columns of a file, all if None; ``ValueError`` where they decompress beyond the limits."""
     check_footer(path)
+    pa.default_memory_pool().release_unused()  # what Arrow keeps of work before, and of decoding, is as much as a table
     with pq.ParquetFile(path, memory_map=True) as file:
         names = file.schema_arrow.names if columns is None else list(columns)
         n_rows = min(max_decompressed(path.stat().st_size) // _BYTES_A_ROW, _ROWS_A_BATCH)
         batches = list(bounded(path, file.iter_batches(batch_size=max(n_rows, 1), columns=names)))
         schema = pa.schema([file.schema_arrow.field(name) for name in names])
+    pa.default_memory_pool().release_unused()
     return pa.Table.from_batches(batches, None if batches else schema).select(names)
 
 

@@ -286,16 +286,16 @@ def cite(sentence: str, sections: Iterable[Section]) -> str:
 
 
 def text_sections(
-    genes: pa.Table, texts: pa.Table, annotations: pa.Table, *, licences: Sequence[str]
-) -> dict[str, list[Section]]:
-    """Sections of each text; none at all where the store has no texts of functions, so that all are NCBI's."""
-    table = annotations.filter(pc.is_in(annotations["vocabulary"], strings(list(FUNCTION_VOCABULARIES))))
-    functions: dict[int, list[Section]] = {}
-    for gene, source, text in zip(*(table[name].to_pylist() for name in ("gene_id", "evidence", "term")), strict=True):
-        functions.setdefault(gene, []).append((source or "annotations", text))
-    if not functions:
-        return {}
-    summaries = dict(zip(genes["gene_id"].to_pylist(), genes["summary"].to_pylist(), strict=True))
-    pairs = zip(texts["text"].to_pylist(), texts["gene_id"].to_pylist(), strict=True)
+    text: str, *, genes: pa.Table, texts: pa.Table, annotations: pa.Table, licences: Sequence[str]
+) -> list[Section]:
+    """Sections of a text; none where the store has no texts of functions, so that all are NCBI's, or not the text."""
+    row = pc.index(texts["text"], text).as_py()
+    functions = annotations.filter(pc.is_in(annotations["vocabulary"], strings(list(FUNCTION_VOCABULARIES))))
+    if row < 0 or not functions.num_rows:
+        return []
+    gene = texts["gene_id"][row]
+    summary = genes["summary"].filter(pc.equal(genes["gene_id"], gene)).to_pylist()
     own = "NCBI" if any(licence.startswith("NCBI Gene") for licence in licences) else "summary"
-    return {text: [(own, summaries.get(gene) or ""), *functions.get(gene, [])] for text, gene in pairs}
+    of_gene = functions.filter(pc.equal(functions["gene_id"], gene))
+    found = zip(of_gene["evidence"].to_pylist(), of_gene["term"].to_pylist(), strict=True)
+    return [(own, "".join(filter(None, summary))), *((source or "annotations", term) for source, term in found)]

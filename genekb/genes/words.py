@@ -43,7 +43,7 @@ class TextWords:
     vocabulary: tuple[str, ...]  # distinct words in lower case, and perhaps some that none of the texts has
     words: NDArray[np.int32]  # (word,) number in the vocabulary
     starts_clause: NDArray[np.bool_]  # (word,) whether it is the first of its clause
-    sentences: IntArray  # (word,) its sentence, counted over all texts
+    sentences: NDArray[np.int32]  # (word,) its sentence, counted over all texts
     sentence_ids: NDArray[np.int32]  # (sentence,) the same number where sentences are the same, letter for letter
     texts: IntArray  # (sentence,) its text
 
@@ -58,7 +58,7 @@ class TextWords:
         is_word = ~(is_end | (codes == marks.get(CLAUSE_END, -1)))
         starts = np.ones(len(codes), dtype=bool)
         starts[1:] = ~is_word[:-1]
-        before = np.cumsum(is_end) - is_end
+        before = np.cumsum(is_end, dtype=np.int32) - is_end
         lengths = numbers(pc.list_value_length(ids))
         return cls(
             vocabulary=tuple(vocabulary),

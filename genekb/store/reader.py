@@ -76,6 +76,7 @@ class Store:
             check_files(folder, self.manifest, only_size=True)
         self._table = lru_cache(maxsize=None)(self._read_table)
         self._vector_table = lru_cache(maxsize=None)(self._open_vectors)
+        self._sections = lru_cache(maxsize=None)(self._sections_of)
         self._resolved = lru_cache(maxsize=4)(self._resolve)  # a run asks for the genes of the cells at each step
 
     @property
@@ -249,11 +250,11 @@ class Store:
 
     def cite(self, text: str, sentence: str) -> str:
         """Add to a sentence of a text of this store its source, ``[UniProt]``, where texts have more than NCBI's."""
-        return cite(sentence, self._sections.get(text, ()))
+        return cite(sentence, self._sections(text))
 
-    @cached_property
-    def _sections(self) -> dict[str, list[Section]]:
-        return text_sections(*map(self.table, ("genes", "texts", "annotations")), licences=self.manifest.licences)
+    def _sections_of(self, text: str) -> list[Section]:
+        tables = {name: self.table(name) for name in ("genes", "texts", "annotations")}
+        return text_sections(text, **tables, licences=self.manifest.licences)
 
     def words(self, texts: Sequence[str]) -> TextWords:
         """Words of texts; those of this store's texts are stored, others are split now."""

@@ -203,10 +203,16 @@ def _rank(
     scores = (reading.weights @ standard.T)[0]
     rng = generator(seed, "search")
 
-    def draw() -> tuple[np.ndarray]:
-        return ((reading.weights @ standard[:, rng.permutation(standard.shape[1])].T).max(axis=1),)
+    def highest(order: np.ndarray) -> tuple[np.ndarray]:
+        return ((reading.weights @ standard[:, order].T).max(axis=1),)
 
-    (p_values,) = permutation_p((scores,), draw, n_permutations=search.n_permutations, tie=0.0)
+    (p_values,) = permutation_p(
+        (scores,),
+        highest,
+        draw=lambda: rng.permutation(standard.shape[1]),
+        n_permutations=search.n_permutations,
+        tie=0.0,
+    )
     genes, sizes = _genes(standard, reading, known, n=search.n_genes), np.bincount(grouped.labels).tolist()
     return tuple(
         FoundCluster(

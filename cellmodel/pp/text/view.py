@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 import genekb
-from cellmodel.core.arrays import EPSILON, CellByGene, Embedding, GeneVectors, row_ranges, unit_rows
+from cellmodel.core.arrays import EPSILON, CellByGene, Embedding, GeneVectors, in_order, row_ranges, unit_rows
 from cellmodel.core.config import Knowledge, RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, MemoryStages
@@ -160,8 +160,10 @@ def _keep_paths(expression: CellByGene, text_map: TextMap, config: RunConfig, ar
     shape = (n_cells, text_map.gene_vectors.shape[1])
     path1, path2, z = (arrays.create(name, shape=shape, dtype=np.float32) for name in ("path1", "path2", "z"))
     ranges = row_ranges(n_cells)
-    for start, end in ranges:
-        path1[start:end], path2[start:end] = text_map.paths(expression[start:end], n_top=n_top)
+    starts = range(0, n_cells, _BLOCK)
+    paths = in_order(lambda start: text_map.paths(expression[start : start + _BLOCK], n_top=n_top), starts)
+    for start, found in zip(starts, paths, strict=True):
+        path1[start : start + _BLOCK], path2[start : start + _BLOCK] = found
     center = sum(path2[start:end].sum(axis=0, dtype=np.float64) for start, end in ranges) / n_cells
     center = np.asarray(center, dtype=np.float32)
     for start, end in ranges:
