@@ -20,6 +20,7 @@ _BLOCK: Final = 10_000  # rows that are searched at once: bounds memory
 _SORTED: Final = 1_024  # rows of which the distances to all candidates are taken at once, for the same reason
 _COUNTED: Final = 2_000  # rows whose shared neighbors are counted at once, which takes most of the memory
 _PROBES, _CANDIDATES = 40, 4  # inverted file: lists that are searched, and points for each that is wanted
+_LARGE, _LONGEST_LIST = 1_000_000, 1_000  # points from which on both are doubled, and a list has so many in the mean
 _SEARCHED: Final = 100_000  # points that are searched for at once, for the same reason
 _TRAINED_PER_LIST, _TRAINING_ROUNDS = 32, 10
 _WIDTH_STEP = 8  # faiss adds up this many dimensions at once, and a remainder one by one
@@ -190,26 +191,28 @@ def exact_search(
 def approximate_search(
     points: Float[np.ndarray, "cell dim"], *, n_neighbors: int
 ) -> tuple[Float[np.ndarray, "cell neighbor"], Int[np.ndarray, "cell neighbor"]]:
-    """Find most of what :func:`exact_search` finds for all points among themselves, in time n to the power 1.5.
+    """Find most of what :func:`exact_search` finds for all points among themselves.
 
     An inverted file: points are compared with those of the k-means lists nearest to them, by products of 4 bits a
-    dimension :cite:`andre2017quickadc`, and the distances to the nearest by these are taken in double precision. Unlike
-    a graph built by threads it is the same on every run. Rows that the lists leave short are searched exactly.
+    dimension :cite:`andre2017quickadc`, and the distances to the nearest by these are taken in double precision. Time
+    grows as n to the power 1.5 up to a million points, then in proportion. Unlike a graph built by threads it is the
+    same on every run. Rows that the lists leave short are searched exactly.
     """
     import faiss
 
     n_padded = -points.shape[1] % _WIDTH_STEP
     order = content_order(points)  # of points that products do not tell apart, the first are taken
     vectors = np.pad(points.astype(np.float32)[order], ((0, 0), (0, n_padded)))
-    n_lists, width = round(len(vectors) ** 0.5), vectors.shape[1]
+    n_lists, width = max(round(len(vectors) ** 0.5), len(vectors) // _LONGEST_LIST), vectors.shape[1]
     quantizer = faiss.IndexFlatL2(width)
     quantizer.add(faiss_centers(vectors, n_clusters=n_lists))
     index = faiss.IndexIVFPQFastScan(quantizer, width, n_lists, width, 4)
     with _one_thread():
         index.train(_spread(vectors, _TRAINED_PER_LIST * n_lists))
     index.add(vectors)
-    index.nprobe = min(_PROBES, n_lists)
-    n_candidates = min(_CANDIDATES * n_neighbors, len(vectors))
+    times = 2 if len(vectors) > _LARGE else 1
+    index.nprobe = min(times * _PROBES, n_lists)
+    n_candidates = min(times * _CANDIDATES * n_neighbors, len(vectors))
     neighbors, squared = (np.empty((len(vectors), n_neighbors), dtype) for dtype in (np.int64, np.float64))
     for start in range(0, len(vectors), _SEARCHED):
         rows = order[start : start + _SEARCHED]

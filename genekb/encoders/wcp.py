@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
 from itertools import chain, pairwise
@@ -181,19 +182,15 @@ def choose_terms(documents: Iterable[Sequence[str]], *, min_texts: int, max_term
 
 def count_terms(documents: Iterable[Sequence[str]], columns: Mapping[str, int], *, log: bool = True) -> sp.csr_matrix:
     """(document, term) counts, or 1 + log of them, of each term; ``columns``: column of each known term."""
-    indices: list[int] = []
-    counts: list[float] = []
-    ends = [0]
-    for terms in documents:
-        found = Counter(column for term in terms if (column := columns.get(term)) is not None)
-        for column in sorted(found):
-            indices.append(column)
-            counts.append(found[column])
-        ends.append(len(indices))
-    data = np.array(counts, dtype=np.float64)
-    data = (1 + np.log(data) if log else data).astype(np.float32)
-    shape = (len(ends) - 1, len(columns))
-    return sp.csr_matrix((data, np.array(indices, dtype=np.int32), np.array(ends, dtype=np.int64)), shape=shape)
+    known = [[column for column in map(columns.get, terms) if column is not None] for terms in documents]
+    shape = (len(known), len(columns))
+    rows = np.repeat(np.arange(len(known)), list(map(len, known)))
+    places = rows * shape[1] + np.fromiter(chain.from_iterable(known), dtype=np.int64, count=len(rows))
+    distinct, counts = np.unique(places, return_counts=True)
+    rows, indices = np.divmod(distinct, max(shape[1], 1))
+    data = (1 + np.log(counts) if log else counts).astype(np.float32)
+    ends = np.searchsorted(rows, np.arange(len(known) + 1))
+    return sp.csr_matrix((data, indices.astype(np.int32), ends), shape=shape)
 
 
 def columns_of(vocabulary: Iterable[str]) -> dict[str, int]:
@@ -227,11 +224,10 @@ def fit_wcp(corpus: Sequence[str], *, name: str, dim: int = DIM) -> WcpEncoder:
         raise ValueError("a wcp encoder is fitted on the store's texts, and there is none")
     documents = [content_words(text) for text in texts]
     with threadpool_limits(limits=1):  # rounding depends on the number of threads, and the recipe on rounding
-        views = {
-            "words": _fit_words(documents, dim=_DIMS["words"]),
-            "characters": _fit_characters(documents, dim=_DIMS["characters"]),
-            "contexts": _fit_contexts(documents, dim=_DIMS["contexts"]),
-        }
+        with ThreadPoolExecutor(2) as pool:  # most of the work is done outside Python; three would need much memory
+            fits = zip(VIEWS, (_fit_words, _fit_characters, _fit_contexts), strict=True)
+            fitting = {view: pool.submit(fit, documents, dim=_DIMS[view]) for view, fit in fits}
+            views = {view: found.result() for view, found in fitting.items()}
         joined = _embed_all(documents, views)
         weights = np.concatenate([np.full(view.codes.shape[1], WEIGHTS[key] ** 0.5) for key, view in views.items()])
         directions, _ = leading_directions(joined * weights.astype(np.float32), dim)

@@ -15,6 +15,8 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from genekb.core.resources import release_unused
+
 MAX_EXPANSION: Final = 200  # bytes in memory for each byte on disk
 FREE_BYTES: Final = 1 << 26  # 64 MB: what any file may decompress to
 MAX_JSON_BYTES: Final = 1 << 26
@@ -67,13 +69,13 @@ def check_footer(path: Path, *, n_rows: int | None = None) -> None:
 def read_parquet(path: Path, *, columns: Sequence[str] | None = None) -> pa.Table:
     """Read columns of a file, all if None; ``ValueError`` where they decompress beyond the limits."""
     check_footer(path)
-    pa.default_memory_pool().release_unused()  # what Arrow keeps of work before, and of decoding, is as much as a table
+    release_unused()  # what Arrow keeps of work before, and of decoding, is as much as a table
     with pq.ParquetFile(path, memory_map=True) as file:
         names = file.schema_arrow.names if columns is None else list(columns)
         n_rows = min(max_decompressed(path.stat().st_size) // _BYTES_A_ROW, _ROWS_A_BATCH)
         batches = list(bounded(path, file.iter_batches(batch_size=max(n_rows, 1), columns=names)))
         schema = pa.schema([file.schema_arrow.field(name) for name in names])
-    pa.default_memory_pool().release_unused()
+    release_unused()
     return pa.Table.from_batches(batches, None if batches else schema).select(names)
 
 

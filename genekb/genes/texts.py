@@ -285,17 +285,24 @@ def cite(sentence: str, sections: Iterable[Section]) -> str:
     return f"{sentence} [{source}]" if source else sentence
 
 
+def gene_functions(annotations: pa.Table) -> pa.Table:
+    """Rows of annotations that are texts of functions."""
+    return annotations.filter(pc.is_in(annotations["vocabulary"], strings(list(FUNCTION_VOCABULARIES))))
+
+
 def text_sections(
-    text: str, *, genes: pa.Table, texts: pa.Table, annotations: pa.Table, licences: Sequence[str]
+    text: str, *, genes: pa.Table, texts: pa.Table, functions: pa.Table, licences: Sequence[str]
 ) -> list[Section]:
     """Sections of a text; none where the store has no texts of functions, so that all are NCBI's, or not the text."""
-    row = pc.index(texts["text"], text).as_py()
-    functions = annotations.filter(pc.is_in(annotations["vocabulary"], strings(list(FUNCTION_VOCABULARIES))))
-    if row < 0 or not functions.num_rows:
+    row = pc.index(texts["text"], text).as_py() if functions.num_rows else -1
+    if row < 0:
         return []
-    gene = texts["gene_id"][row]
-    summary = genes["summary"].filter(pc.equal(genes["gene_id"], gene)).to_pylist()
+    gene = texts["gene_id"][row].as_py()
     own = "NCBI" if any(licence.startswith("NCBI Gene") for licence in licences) else "summary"
+    at = pc.index(genes["gene_id"], gene).as_py()
     of_gene = functions.filter(pc.equal(functions["gene_id"], gene))
     found = zip(of_gene["evidence"].to_pylist(), of_gene["term"].to_pylist(), strict=True)
-    return [(own, "".join(filter(None, summary))), *((source or "annotations", term) for source, term in found)]
+    return [
+        (own, (genes["summary"][at].as_py() if at >= 0 else "") or ""),
+        *((source or "annotations", term) for source, term in found),
+    ]

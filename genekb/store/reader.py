@@ -20,7 +20,7 @@ from genekb.genes.coverage import Coverage, explain_missing_texts, measure_cover
 from genekb.genes.identifiers import resolve_by_table
 from genekb.genes.resolve import Resolution, resolve_names
 from genekb.genes.species import check_species, count_other_case
-from genekb.genes.texts import Section, cite, find_template, text_sections
+from genekb.genes.texts import Section, cite, find_template, gene_functions, text_sections
 from genekb.genes.words import TextWords, split_texts
 from genekb.schema import FloatArray, IntArray
 from genekb.store.files import absent_encoders, check_files, read_columns, read_origin, recall_place
@@ -253,8 +253,12 @@ class Store:
         return cite(sentence, self._sections(text))
 
     def _sections_of(self, text: str) -> list[Section]:
-        tables = {name: self.table(name) for name in ("genes", "texts", "annotations")}
-        return text_sections(text, **tables, licences=self.manifest.licences)
+        tables = {name: self.table(name) for name in ("genes", "texts")}
+        return text_sections(text, **tables, functions=self._functions, licences=self.manifest.licences)
+
+    @cached_property
+    def _functions(self) -> pa.Table:
+        return gene_functions(self.table("annotations"))
 
     def words(self, texts: Sequence[str]) -> TextWords:
         """Words of texts; those of this store's texts are stored, others are split now."""

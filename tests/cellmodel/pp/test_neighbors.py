@@ -2,6 +2,7 @@
 
 import logging
 
+import faiss
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -50,6 +51,16 @@ def test_permuting_the_points_permutes_what_the_inverted_lists_find():
     points, order = many_blobs(1), np.random.default_rng(0).permutation(3000)
     straight, permuted = (approximate_search(each, n_neighbors=10)[1] for each in (points, points[order]))
     assert np.array_equal(order[permuted], straight[order])
+
+
+def test_threads_change_nothing_in_what_the_inverted_lists_find(monkeypatch):
+    found, before = [], faiss.omp_get_max_threads()
+    for n_threads in (1, 2):
+        monkeypatch.setenv("OMP_NUM_THREADS", str(n_threads))
+        faiss.omp_set_num_threads(n_threads)
+        found.append(approximate_search(many_blobs(5, n_dims=20), n_neighbors=10))
+    faiss.omp_set_num_threads(before)
+    assert all(one.tobytes() == other.tobytes() for one, other in zip(*found, strict=True))
 
 
 def test_rows_that_the_lists_leave_short_are_filled():
