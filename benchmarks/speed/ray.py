@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.lib.protocol import build_stores, data_folder
 from benchmarks.speed.frame import Figure, main, shell, time_command
 
-N_CELLS = 5_000  # of a file
+N_CELLS = 20_000  # of a file
 
 
 def engines(address: str) -> dict[str, tuple[object, ...]]:
@@ -36,20 +36,10 @@ def encoded(folder: Path, address: str, n_genes: int) -> Iterator[Figure]:
     source = ("--source", data_folder() / "ncbi" / "2022-11", "--taxon", "human", "--only-genes", folder / "genes.txt")
     digests = set()
     for number, (engine, options) in enumerate(engines(address).items()):
-        words = (
-            "build",
-            *source,
-            "--model",
-            "minilm",
-            "--name",
-            f"e{number}",
-            "--home",
-            folder / "home",
-            "--threads",
-            1,
-        )
+        home = folder / f"home{number}"
+        words = ("build", *source, "--model", "minilm", "--name", "human", "--home", home, "--threads", 1)
         taken = time_command(shell("genekb", *words, *options))
-        digests.add(open_store(f"e{number}", home=folder / "home").manifest.digest)
+        digests.add(open_store("human", home=home).manifest.digest)
         yield Figure(what=f"build, {n_genes:,} texts by MiniLM: {engine}", unit="s", value=taken.seconds)
     yield Figure(what="other digests than the local one", unit="", value=len(digests) - 1, limit=0)
 

@@ -89,13 +89,16 @@ def smooth(features: Embedding, graph: CellGraph, *, n_steps: int = 2) -> Embedd
     weights = (graph + sp.identity(graph.shape[0], format="csr")).tocsr()
     totals = np.asarray(weights.sum(axis=1)).ravel()
     weights.data = weights.data / np.repeat(totals, np.diff(weights.indptr))
-    smoothed = features.astype(np.float64)
+    smoothed, ranges = features.astype(np.float64), row_ranges(len(features))
 
     def averaged(rows: tuple[int, int]) -> Embedding:
         return weights[slice(*rows)] @ smoothed
 
     for _ in range(n_steps):
-        smoothed = np.concatenate(list(in_order(averaged, row_ranges(len(features)))))
+        found = np.empty_like(smoothed)
+        for (start, end), block in zip(ranges, in_order(averaged, ranges), strict=True):
+            found[start:end] = block
+        smoothed = found
     return smoothed.astype(features.dtype)
 
 

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from scipy.special import erf
 
 from cellmodel.core import random as seeding
-from cellmodel.core.arrays import EPSILON, Embedding, content_order, unit_rows
+from cellmodel.core.arrays import EPSILON, Embedding, content_order, one_thread, unit_rows
 from cellmodel.nn.train import (
     BLOCK_CELLS,
     AdamW,
@@ -65,8 +65,6 @@ def represent(views: CellViews, seed: int, *, off: frozenset[str] = frozenset())
 
     Both views are read in row blocks and may be memory-mapped. The number of steps does not grow with the cells.
     """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
-
     if views.text is None or len(views.text) < 2:  # noqa: PLR2004 - a contrast needs two cells
         return Representation(z=views.smoothed, z_expr=views.smoothed, z_text=None, features=views.smoothed)
     order = content_order(views.smoothed)  # so that nothing depends on the positions of the cells
@@ -76,7 +74,7 @@ def represent(views: CellViews, seed: int, *, off: frozenset[str] = frozenset())
     weights = draw_weights(
         seeding.generator(seed, "alignment"), expression_dim=views.smoothed.shape[1], text_dim=views.text.shape[1]
     )
-    with threadpool_limits(limits=1):  # the last bits depend on the number of threads
+    with one_thread():
         history = train_heads(
             weights,
             without(TERMS, off),
@@ -127,7 +125,8 @@ def _joint(weights: Mapping[str, np.ndarray], expression: _Sorted, text: _Sorted
     z = np.empty((len(expression), len(weights["text.weight"])), dtype=np.float32)
     for start in range(0, len(z), BLOCK_CELLS):
         rows = np.arange(start, min(start + BLOCK_CELLS, len(z)))
-        first, second = (unit_rows(side) for side in project(weights, expression[rows], text[rows]))
+        with one_thread():
+            first, second = (unit_rows(side) for side in project(weights, expression[rows], text[rows]))
         z[expression.order[rows]] = unit_rows(first + second)
     return z
 

@@ -224,10 +224,10 @@ def fit_wcp(corpus: Sequence[str], *, name: str, dim: int = DIM) -> WcpEncoder:
         raise ValueError("a wcp encoder is fitted on the store's texts, and there is none")
     documents = [content_words(text) for text in texts]
     with threadpool_limits(limits=1):  # rounding depends on the number of threads, and the recipe on rounding
-        with ThreadPoolExecutor(2) as pool:  # most of the work is done outside Python; three would need much memory
-            fits = zip(VIEWS, (_fit_words, _fit_characters, _fit_contexts), strict=True)
-            fitting = {view: pool.submit(fit, documents, dim=_DIMS[view]) for view, fit in fits}
-            views = {view: found.result() for view, found in fitting.items()}
+        with ThreadPoolExecutor(2) as pool:  # most of the work is done outside Python; the largest in memory comes last
+            fits = {"words": _fit_words, "contexts": _fit_contexts, "characters": _fit_characters}
+            fitting = {view: pool.submit(fit, documents, dim=_DIMS[view]) for view, fit in fits.items()}
+            views = {view: fitting[view].result() for view in VIEWS}
         joined = _embed_all(documents, views)
         weights = np.concatenate([np.full(view.codes.shape[1], WEIGHTS[key] ** 0.5) for key, view in views.items()])
         directions, _ = leading_directions(joined * weights.astype(np.float32), dim)

@@ -1,15 +1,17 @@
 """Terms of genes for annotation encoders: GO with its ancestors, papers, interactions, gene groups, gene sets."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from genekb.core.errors import SourceUnusable
+from genekb.core.resources import release_unused
 from genekb.files.limits import check_gzip
 from genekb.genes.taxa import REFERENCE_TAXON, find_taxon
 from genekb.schema import integers, strings
@@ -77,7 +79,8 @@ def add_gene_terms(tables: SourceTables, paths: Sequence[Path]) -> SourceTables:
         kept = [each.filter(pc.is_in(each["vocabulary"], strings(vocabularies))) for each in annotated]
         if sum(map(len, kept)):
             pairs = pa.concat_tables([each.select(["gene_id", "term_id"]).cast(_PAIRS) for each in kept])
-            found[name] = _distinct(*_with_ancestors(pairs, parents if name == "go" else {}))
+            found[name] = _with_ancestors(pairs, parents if name == "go" else {})
+    release_unused()  # of the rows that were grouped
     return replace(tables, terms=found, files=tuple(files), licence="; ".join(licences))
 
 
@@ -115,13 +118,13 @@ def _by_orthologs(rows: pa.Table, orthologs: pa.Table) -> pa.Table:
     columns = rows.column_names
     rows = rows.rename_columns(["ortholog_gene_id", *columns[1:]])
     joined = pairs.join(rows, keys="ortholog_gene_id", join_type="inner", use_threads=False).select(columns)
-    return joined.group_by(columns, use_threads=False).aggregate([]).sort_by([(name, "ascending") for name in columns])
+    return _distinct(joined)
 
 
-def _distinct(gene_ids: Iterable[int], terms: Iterable[str]) -> pa.Table:
-    """Pairs of gene and term, each once, in order."""
-    pairs = sorted(set(zip(gene_ids, terms, strict=True)))
-    return pa.table({"gene_id": integers([gene for gene, _ in pairs]), "term": strings([term for _, term in pairs])})
+def _distinct(rows: pa.Table) -> pa.Table:
+    """Rows, each once, in order."""
+    columns = rows.column_names
+    return rows.group_by(columns, use_threads=False).aggregate([]).sort_by([(name, "ascending") for name in columns])
 
 
 def _read_go(path: Path, tables: SourceTables) -> tuple[pa.Table, SourceFile]:
@@ -147,8 +150,8 @@ def _read_parents(path: Path, tables: SourceTables) -> tuple[dict[str, list[str]
     return parents, describe_file(path, n_rows_read=len(stanzas), n_rows_kept=len(parents))
 
 
-def _with_ancestors(pairs: pa.Table, parents: Mapping[str, Sequence[str]]) -> tuple[list[int], list[str]]:
-    """Give each gene the ancestors of its terms, too."""
+def _with_ancestors(pairs: pa.Table, parents: Mapping[str, Sequence[str]]) -> pa.Table:
+    """Give each gene its terms and their ancestors, each once."""
     closures: dict[str, frozenset[str]] = {}
 
     def closure(term: str) -> frozenset[str]:
@@ -156,9 +159,10 @@ def _with_ancestors(pairs: pa.Table, parents: Mapping[str, Sequence[str]]) -> tu
             closures[term] = frozenset([term]).union(*map(closure, parents.get(term, ())))
         return closures[term]
 
-    own = zip(pairs["gene_id"].to_pylist(), pairs["term_id"].to_pylist(), strict=True)
-    listed = [(gene_id, each) for gene_id, term in own for each in closure(term)]
-    return [gene_id for gene_id, _ in listed], [term for _, term in listed]
+    spread = [(term, each) for term in pairs["term_id"].unique().to_pylist() for each in closure(term)]
+    own, ancestors = (strings([pair[side] for pair in spread]) for side in (0, 1))
+    found = pairs.join(pa.table({"term_id": own, "term": ancestors}), "term_id", join_type="inner")
+    return _distinct(found.select(["gene_id", "term"]))
 
 
 def _read_papers(path: Path, tables: SourceTables) -> tuple[pa.Table, SourceFile]:
@@ -170,8 +174,8 @@ def _read_papers(path: Path, tables: SourceTables) -> tuple[pa.Table, SourceFile
         pc.and_(pc.greater_equal(n_genes, PAPER_GENES[0]), pc.less_equal(n_genes, PAPER_GENES[1]))
     )
     kept = rows.filter(pc.is_in(rows["PubMed_ID"], papers))
-    gene_ids = kept["GeneID"].cast(pa.int64()).to_pylist()
-    return _distinct(gene_ids, kept["PubMed_ID"].to_pylist()), replace(file, n_rows_kept=kept.num_rows)
+    found = pa.table({"gene_id": kept["GeneID"].cast(pa.int64()), "term": kept["PubMed_ID"]})
+    return _distinct(found), replace(file, n_rows_kept=kept.num_rows)
 
 
 def _read_links(path: Path, tables: SourceTables) -> tuple[pa.Table, SourceFile]:
@@ -183,11 +187,13 @@ def _read_links(path: Path, tables: SourceTables) -> tuple[pa.Table, SourceFile]
             "pairs of genes, .tsv with a header and two columns"
         )
     rows, file = read_rows(path, columns)
-    left, right = (current_gene_ids(rows[column].fill_null("").to_pylist(), tables) for column in columns[:2])
-    pairs = [(one, other) for one, other in zip(left, right, strict=True) if one and other and one != other]
-    both = [*pairs, *((other, one) for one, other in pairs), *((gene, gene) for pair in pairs for gene in pair)]
-    table = _distinct([gene for gene, _ in both], [str(other) for _, other in both])
-    return table, replace(file, n_rows_kept=len(pairs))
+    sides = (current_gene_ids(rows[column].fill_null("").to_pylist(), tables) for column in columns[:2])
+    left, right = map(np.array, sides)
+    is_pair = (left > 0) & (right > 0) & (left != right)
+    left, right = left[is_pair], right[is_pair]
+    others = integers(np.concatenate([right, left, left, right])).cast(pa.string())
+    pairs = pa.table({"gene_id": integers(np.concatenate([left, right, left, right])), "term": others})
+    return _distinct(pairs), replace(file, n_rows_kept=len(left))
 
 
 def _read_gmt(path: Path, tables: SourceTables) -> tuple[pa.Table, SourceFile]:
@@ -198,8 +204,8 @@ def _read_gmt(path: Path, tables: SourceTables) -> tuple[pa.Table, SourceFile]:
         raise damaged(path, str(error)[:100]) from error
     listed = [(name, gene) for name, _, *genes in (each for each in sets if len(each) > 2) for gene in genes]  # noqa: PLR2004
     gene_ids = current_gene_ids([gene for _, gene in listed], tables)
-    pairs = [(gene_id, name) for gene_id, (name, _) in zip(gene_ids, listed, strict=True) if gene_id]
-    table = _distinct([gene for gene, _ in pairs], [name for _, name in pairs])
+    found = pa.table({"gene_id": integers(gene_ids), "term": strings([name for name, _ in listed])})
+    table = _distinct(found.filter(pc.greater(found["gene_id"], 0)))
     return table, describe_file(path, n_rows_read=len(sets), n_rows_kept=len(set(table["term"].to_pylist())))
 
 

@@ -14,7 +14,16 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 import genekb
-from cellmodel.core.arrays import EPSILON, CellByGene, Embedding, GeneVectors, in_order, row_ranges, unit_rows
+from cellmodel.core.arrays import (
+    EPSILON,
+    CellByGene,
+    Embedding,
+    GeneVectors,
+    in_order,
+    one_thread,
+    row_ranges,
+    unit_rows,
+)
 from cellmodel.core.config import Knowledge, RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, MemoryStages
@@ -116,9 +125,10 @@ def text_view(
             f'{alignment.lineage.store_id}, 2 are needed; build the store for more genes, or use knowledge="none"'
         )
     vectors = apply_knowledge(alignment.vectors[top_genes[has_vector]], knowledge=knowledge, seed=config.seed)
-    whitening = fit_whitening(vectors, rank=settings.rank)
-    text_map = fit_text_map(expression, vectors, has_vector=has_vector, whitening=whitening)
-    stored = stages.run("text", lambda arrays: _keep_paths(expression, text_map, config, arrays))
+    with one_thread():
+        whitening = fit_whitening(vectors, rank=settings.rank)
+        text_map = fit_text_map(expression, vectors, has_vector=has_vector, whitening=whitening)
+        stored = stages.run("text", lambda arrays: _keep_paths(expression, text_map, config, arrays))
     path1, path2, z = (np.asarray(stored.arrays[name]) for name in ("path1", "path2", "z"))
     text_map = replace(text_map, center=np.array(stored.arrays["center"]))
     view = TextView(z=z, paths=(path1, path2), text_map=text_map, whitening=whitening)
