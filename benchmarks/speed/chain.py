@@ -17,12 +17,12 @@ from benchmarks.speed.frame import Figure, main, shell, time_command
 
 SMALL, LARGE = "pbmc3k.h5ad", "kang_ctrl_stim_12261_hvg.h5ad"
 N_CELLS = {SMALL: "2,700 cells x 32,738 genes", LARGE: "12,261 cells x 1,287 genes"}
-RUN_S = {SMALL: 15.0, LARGE: 25.0}
+RUN_S = {SMALL: 10.0, LARGE: 18.0}
 SINGLE = {  # command on clustered cells → its words before the output, its ending, seconds
-    "annotate": ("{cells} --kb {store} --key-added again", ".h5ad", 4.0),
-    "attribute": ("{cells} --kb {store} --key-added again", ".h5ad", 4.0),
-    "search": ("{cells} cytotoxic --kb {store}", ".h5ad", 4.0),
-    "report": ("{cells}", ".html", 4.0),
+    "annotate": ("{cells} --kb {store} --key-added again", ".h5ad", 3.0),
+    "attribute": ("{cells} --kb {store} --key-added again", ".h5ad", 3.0),
+    "search": ("{cells} cytotoxic --kb {store}", ".h5ad", 3.0),
+    "report": ("{cells}", ".html", 3.0),
     "plot": ("{cells} --kind dotplot", ".svg", 3.0),
 }
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from typing import Any, Final, Literal
 
 import pyarrow as pa
@@ -285,24 +285,23 @@ def cite(sentence: str, sections: Iterable[Section]) -> str:
     return f"{sentence} [{source}]" if source else sentence
 
 
-def gene_functions(annotations: pa.Table) -> pa.Table:
-    """Rows of annotations that are texts of functions."""
-    return annotations.filter(pc.is_in(annotations["vocabulary"], strings(list(FUNCTION_VOCABULARIES))))
-
-
 def text_sections(
-    text: str, *, genes: pa.Table, texts: pa.Table, functions: pa.Table, licences: Sequence[str]
-) -> list[Section]:
-    """Sections of a text; none where the store has no texts of functions, so that all are NCBI's, or not the text."""
-    row = pc.index(texts["text"], text).as_py() if functions.num_rows else -1
-    if row < 0:
-        return []
-    gene = texts["gene_id"][row].as_py()
+    genes: pa.Table, texts: pa.Table, annotations: pa.Table, *, licences: Sequence[str]
+) -> Callable[[str], list[Section]]:
+    """Give a function from a text to its sections: none of any where no texts are of functions, so all are NCBI's."""
+    functions = annotations.filter(pc.is_in(annotations["vocabulary"], strings(list(FUNCTION_VOCABULARIES))))
     own = "NCBI" if any(licence.startswith("NCBI Gene") for licence in licences) else "summary"
-    at = pc.index(genes["gene_id"], gene).as_py()
-    of_gene = functions.filter(pc.equal(functions["gene_id"], gene))
-    found = zip(of_gene["evidence"].to_pylist(), of_gene["term"].to_pylist(), strict=True)
-    return [
-        (own, (genes["summary"][at].as_py() if at >= 0 else "") or ""),
-        *((source or "annotations", term) for source, term in found),
-    ]
+
+    @cache
+    def of_text(text: str) -> list[Section]:
+        row = pc.index(texts["text"], text).as_py() if functions.num_rows else -1
+        if row < 0:
+            return []
+        gene = texts["gene_id"][row].as_py()
+        at = pc.index(genes["gene_id"], gene).as_py()
+        of_gene = functions.filter(pc.equal(functions["gene_id"], gene))
+        found = zip(of_gene["evidence"].to_pylist(), of_gene["term"].to_pylist(), strict=True)
+        summary = genes["summary"][at].as_py() if at >= 0 else ""
+        return [(own, summary or ""), *((source or "annotations", term) for source, term in found)]
+
+    return of_text

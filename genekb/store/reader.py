@@ -20,7 +20,7 @@ from genekb.genes.coverage import Coverage, explain_missing_texts, measure_cover
 from genekb.genes.identifiers import resolve_by_table
 from genekb.genes.resolve import Resolution, resolve_names
 from genekb.genes.species import check_species, count_other_case
-from genekb.genes.texts import Section, cite, find_template, gene_functions, text_sections
+from genekb.genes.texts import Section, cite, find_template, text_sections
 from genekb.genes.words import TextWords, split_texts
 from genekb.schema import FloatArray, IntArray
 from genekb.store.files import absent_encoders, check_files, read_columns, read_origin, recall_place
@@ -76,7 +76,6 @@ class Store:
             check_files(folder, self.manifest, only_size=True)
         self._table = lru_cache(maxsize=None)(self._read_table)
         self._vector_table = lru_cache(maxsize=None)(self._open_vectors)
-        self._sections = lru_cache(maxsize=None)(self._sections_of)
         self._resolved = lru_cache(maxsize=4)(self._resolve)  # a run asks for the genes of the cells at each step
 
     @property
@@ -252,13 +251,9 @@ class Store:
         """Add to a sentence of a text of this store its source, ``[UniProt]``, where texts have more than NCBI's."""
         return cite(sentence, self._sections(text))
 
-    def _sections_of(self, text: str) -> list[Section]:
-        tables = {name: self.table(name) for name in ("genes", "texts")}
-        return text_sections(text, **tables, functions=self._functions, licences=self.manifest.licences)
-
     @cached_property
-    def _functions(self) -> pa.Table:
-        return gene_functions(self.table("annotations"))
+    def _sections(self) -> Callable[[str], list[Section]]:
+        return text_sections(*map(self.table, ("genes", "texts", "annotations")), licences=self.manifest.licences)
 
     def words(self, texts: Sequence[str]) -> TextWords:
         """Words of texts; those of this store's texts are stored, others are split now."""

@@ -40,6 +40,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
 
 
 def build(
+    context: typer.Context,
     engine: options.Engine,
     arguments: Arguments = arguments_of("genekb.build", "engine", **_SPECIAL),
     lock: Annotated[
@@ -62,7 +63,7 @@ def build(
     from genekb.encoders.imported.terms import with_best
 
     if lock is not None:
-        _rebuild(lock, arguments, engine, dry_run=dry_run, json=json)
+        _rebuild(lock, arguments, engine, context, json=json)
         return
     started = time.perf_counter()
     running = engine.config()
@@ -89,12 +90,15 @@ def build(
     print_record(describe_build(result) | seconds, json=json)
 
 
-def _rebuild(lock: Path, arguments: Arguments, engine: options.Engine, *, dry_run: bool, json: bool) -> None:
+def _rebuild(lock: Path, arguments: Arguments, engine: options.Engine, context: typer.Context, *, json: bool) -> None:
     from genekb.builder.rebuild import rebuild
 
-    if dry_run or arguments["only_genes"] or arguments["name"]:
-        raise typer.BadParameter("--lock FILE says what is built: leave out --name, --only-genes and --dry-run")
     settings = arguments.take("source", "home", "device", "threads", "online", "base_url", "trust_remote_code")
+    source_of = context.get_parameter_source
+    given = [name for name in (*arguments, "dry_run") if getattr(source_of(name), "name", "") == "COMMANDLINE"]
+    if given:
+        options_given = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise typer.BadParameter(f"--lock FILE says what is built: leave out {options_given}")
     made = [
         {"store": kb.manifest.full_name, "digest": kb.manifest.digest, "path": str(kb.folder)}
         for kb in rebuild(lock, engine=engine.config(), **settings)
