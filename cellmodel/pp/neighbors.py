@@ -204,7 +204,7 @@ def approximate_search(
     import faiss
 
     n_padded = -points.shape[1] % _WIDTH_STEP
-    order = content_order(points)  # of points that products do not tell apart, the first are taken
+    order = content_order(points)  # of points at the same distance by products, the first are taken
     vectors = np.pad(points.astype(np.float32)[order], ((0, 0), (0, n_padded)))
     n_lists, width = max(round(len(vectors) ** 0.5), len(vectors) // _LONGEST_LIST), vectors.shape[1]
     quantizer = faiss.IndexFlatL2(width)
