@@ -7,15 +7,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
 from cellmodel.core import random as seeding
-from cellmodel.core.arrays import CellGraph, Embedding, Labels, content_order, in_order, row_ranges
+from cellmodel.core.arrays import CellGraph, Embedding, Labels, content_order, in_order, one_openmp_thread, row_ranges
 from cellmodel.core.config import RESOLUTION
 from cellmodel.pp.neighbors import faiss_centers, nearest_center
 
@@ -39,18 +38,9 @@ def _deterministic_kmeans() -> Iterator[None]:
     """Fit k-means by one thread: the order in which several add up the centers would change the last bits."""
     from sklearn.exceptions import ConvergenceWarning
 
-    with _thread_pools().limit(limits=1, user_api="openmp"), warnings.catch_warnings():
+    with one_openmp_thread(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Number of distinct clusters", category=ConvergenceWarning)
         yield
-
-
-@cache
-def _thread_pools() -> Any:
-    """Find the thread pools of this process, once: that takes as long as a small k-means."""
-    import sklearn.cluster  # noqa: F401 - its pools have to be there
-    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # ships no types
-
-    return ThreadpoolController()
 
 
 def _fill_up(features: Embedding, clusters: Labels, *, n_clusters: int) -> Labels:

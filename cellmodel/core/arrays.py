@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from itertools import pairwise
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -111,9 +112,21 @@ def n_threads() -> int:
 
 def one_thread() -> Any:
     """Limit BLAS to one thread within a ``with`` block, where the last bits of products depend on their number."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
+    return _thread_pools().limit(limits=1, user_api="blas")
 
-    return threadpool_limits(limits=1, user_api="blas")
+
+def one_openmp_thread() -> Any:
+    """Limit scikit-learn to one thread within a ``with`` block of this thread: several order ties differently."""
+    return _thread_pools().limit(limits=1, user_api="openmp")
+
+
+@cache
+def _thread_pools() -> Any:
+    """Find the thread pools of this process, once: that takes as long as a small k-means."""
+    import sklearn.cluster  # noqa: F401 - its pools, and those of SciPy, have to be there
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # ships no types
+
+    return ThreadpoolController()
 
 
 def in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

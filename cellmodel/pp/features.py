@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from cellmodel.core.arrays import CellByGene, CellGraph, Embedding, Labels, axis_signs, in_order, row_blocks
+from cellmodel.core.arrays import CellByGene, CellGraph, Embedding, Labels, axis_signs, in_order, one_thread, row_blocks
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, InputStages, MemoryStages, Stage, Stages
@@ -303,8 +303,9 @@ def fit_components(
     n_kept = min(n_components, n_genes, max(n_cells - 1, 1))
     mean = column_moments(expression)[0]
     scale = np.ones(n_genes) if weights is None else weights
-    scatter = (_summed_products(expression) - n_cells * np.outer(mean, mean)) * np.outer(scale, scale)
-    loadings = eigh(scatter, subset_by_index=(n_genes - n_kept, n_genes - 1), overwrite_a=True)[1][:, ::-1]
+    with one_thread():
+        scatter = (_summed_products(expression) - n_cells * np.outer(mean, mean)) * np.outer(scale, scale)
+        loadings = eigh(scatter, subset_by_index=(n_genes - n_kept, n_genes - 1), overwrite_a=True)[1][:, ::-1]
     return Components(mean=mean, loadings=scale[:, None] * loadings * axis_signs(loadings))
 
 

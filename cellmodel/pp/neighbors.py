@@ -10,13 +10,22 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from cellmodel.core.arrays import CellGraph, Embedding, content_order, in_order, row_ranges
+from cellmodel.core.arrays import (
+    CellGraph,
+    Embedding,
+    content_order,
+    in_order,
+    one_openmp_thread,
+    one_thread,
+    row_ranges,
+)
 from cellmodel.core.config import GraphConfig
 
 log = logging.getLogger(__name__)
 
 LEAST_RECALL: Final = 0.9  # below it a warning is given
 _BLOCK: Final = 10_000  # rows that are searched at once: bounds memory
+_QUERIES: Final = 2_048  # rows that a thread searches for at once
 _SORTED: Final = 1_024  # rows of which the distances to all candidates are taken at once, for the same reason
 _COUNTED: Final = 2_000  # rows whose shared neighbors are counted at once, which takes most of the memory
 _PROBES, _CANDIDATES = 40, 4  # inverted file: lists that are searched, and points for each that is wanted
@@ -187,8 +196,16 @@ def exact_search(
     from sklearn.neighbors import NearestNeighbors
 
     index = NearestNeighbors(n_neighbors=n_neighbors, algorithm="brute", metric="sqeuclidean").fit(points)
-    squared, neighbors = index.kneighbors(queries)
-    return squared, neighbors.astype(np.int64)
+
+    def search(rows: slice) -> tuple[Float[np.ndarray, "query neighbor"], Int[np.ndarray, "query neighbor"]]:
+        with one_openmp_thread():
+            squared, neighbors = index.kneighbors(queries[rows])
+        return squared, neighbors.astype(np.int64)
+
+    ranges = (slice(at, at + _QUERIES) for at in range(0, len(queries), _QUERIES))
+    with one_thread():
+        blocks = list(in_order(search, ranges))
+    return np.concatenate([squared for squared, _ in blocks]), np.concatenate([near for _, near in blocks])
 
 
 def approximate_search(
