@@ -20,7 +20,7 @@ from cellmodel.annotate.label_transfer import (
 from cellmodel.annotate.shared_genes import TextMatch
 from cellmodel.core.arrays import unit_rows
 from cellmodel.core.config import RunConfig
-from cellmodel.core.errors import InputUnusable, SlotTaken
+from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.writers import WriteConfig
@@ -76,14 +76,11 @@ def test_missing_and_unassigned_labels_are_none(reference):
     assert [TYPES[code] for code in known.codes] == adata.obs["type"][3:].tolist()
 
 
-def test_a_column_that_names_no_classes_is_refused(reference):
+def test_a_column_of_one_class_is_refused(reference):
     adata = reference.copy()
     adata.obs["one"] = "B"
-    cells = cells_from_anndata(adata)
-    with pytest.raises(InputUnusable, match=r"no column 'kind' in obs \(it has: type, one\)"):
-        read_labels(cells, "kind")
     with pytest.raises(InputUnusable, match=r"'one' of .* names 1 class in 90 labeled cells, 2 are needed"):
-        read_labels(cells, "one")
+        read_labels(cells_from_anndata(adata), "one")
 
 
 @pytest.mark.parametrize("genes_by", ["ids", "text"])
@@ -122,7 +119,8 @@ def test_one_labeled_cell_a_class_leaves_none_to_hold_out(query, reference, kb, 
     few = reference.copy()
     few.obs["type"] = [kind if row in first else None for row, kind in enumerate(reference.obs["type"])]
     with caplog.at_level("INFO"):
-        assert carried(query, few, kb).limit == 0.5
+        found = carried(query, few, kb)
+    assert (found.limit, found.n_unlabeled) == (0.5, 87)
     assert "too few labeled cells to find a limit of confidence" in caplog.text
 
 
@@ -131,14 +129,6 @@ def test_labels_of_the_query_are_never_read(query, reference, kb):
     shuffled.obs["type"] = query.obs["type"].to_numpy()[::-1]
     first, second = (carried(each, reference, kb) for each in (query, shuffled))
     np.testing.assert_array_equal(first.prediction.probabilities, second.prediction.probabilities)
-
-
-def test_unlabeled_cells_of_the_reference_give_no_label(query, reference, kb):
-    adata = reference.copy()
-    adata.obs["type"] = [kind if row % 2 else None for row, kind in enumerate(adata.obs["type"])]
-    found = carried(query, adata, kb)
-    assert found.n_unlabeled == 45
-    assert np.mean(np.array(found.labels) == query.obs["type"].to_numpy()) > 0.95
 
 
 def test_tl_classify_writes_its_slots_and_nothing_else(query, reference, kb):
@@ -152,8 +142,6 @@ def test_tl_classify_writes_its_slots_and_nothing_else(query, reference, kb):
     np.testing.assert_array_equal(result.obs["given"], np.where(sure, likeliest, "unassigned"))
     np.testing.assert_allclose(result.obs["given_confidence"], probabilities.max(axis=1))
     pd.testing.assert_frame_equal(reference.obs, before)
-    with pytest.raises(SlotTaken, match="given"):
-        cm.tl.classify(result, reference, kb, label_key="type", key_added="given")
 
 
 def test_a_file_is_written_beside_its_inputs_and_never_over_them(query, reference, kb, tmp_path):
@@ -175,9 +163,6 @@ def test_a_file_is_written_beside_its_inputs_and_never_over_them(query, referenc
         transferred(paths["reference"])
 
 
-N_GENES, N_EACH = 90, 30
-
-
 @pytest.mark.slow
 def test_weights_are_those_of_optimal_transport():
     ot, rng = pytest.importorskip("ot"), np.random.default_rng(0)
@@ -189,33 +174,21 @@ def test_weights_are_those_of_optimal_transport():
     np.testing.assert_allclose(weights, 25 * plan, atol=0.01)
 
 
-@pytest.fixture
-def match():
-    """Three types with thirty genes each; those of the query in another order, with texts near to what they are."""
+def test_types_are_found_by_genes_that_are_alike_in_text_alone():
     rng = np.random.default_rng(1)
-    types, order = np.repeat([0, 1, 2], N_EACH), rng.permutation(N_GENES)
-    own = np.repeat([0, 1, 2], N_GENES // 3)
-
-    def cells():
-        return ((types[:, None] == own[None, :]) * 2.0 + rng.normal(size=(len(types), N_GENES))).astype(np.float32)
-
-    vectors = unit_rows(rng.normal(size=(N_GENES, 40)))
-    others = unit_rows(vectors + 0.15 * rng.normal(size=vectors.shape))
-    query = cells()
-    return types, TextMatch(
-        reference=cells(),
-        query=query[:, order],
-        query_features=query @ rng.normal(size=(N_GENES, 10)).astype(np.float32),
-        reference_vectors=vectors,
-        query_vectors=others[order],
+    types, order = np.repeat([0, 1, 2], 30), rng.permutation(90)  # as many genes as cells are of each type
+    reference, query = (
+        ((types[:, None] == types) * 2.0 + rng.normal(size=(90, 90))).astype(np.float32) for _ in range(2)
     )
-
-
-def test_types_are_found_by_genes_that_are_alike_in_text_alone(match):
-    types, cells = match
-    found = classify_by_text(cells, labeled=np.arange(len(types)), classes=types, seed=0)
-    assert found.shape == (len(types), 3)
+    vectors = unit_rows(rng.normal(size=(90, 40)))
+    cells = TextMatch(
+        reference=reference,
+        query=query[:, order],
+        query_features=query @ rng.normal(size=(90, 10)).astype(np.float32),
+        reference_vectors=vectors,
+        query_vectors=unit_rows(vectors + 0.15 * rng.normal(size=vectors.shape))[order],
+    )
+    found, again = (classify_by_text(cells, labeled=np.arange(90), classes=types, seed=0) for _ in range(2))
+    np.testing.assert_array_equal(found, again)
     np.testing.assert_allclose(found.sum(axis=1), 1.0)
     assert np.mean(found.argmax(axis=1) == types) > 0.9
-    again = classify_by_text(cells, labeled=np.arange(len(types)), classes=types, seed=0)
-    np.testing.assert_array_equal(found, again)
