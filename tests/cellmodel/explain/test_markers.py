@@ -1,6 +1,7 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from scipy.stats import ttest_ind
 from cellmodel.explain.markers import MarkerTable, rank_markers
 
 N_CELLS, N_GENES = 60, 12
+NAMES = [f"g{gene}" for gene in range(50)]
 
 
 def log_expression(seed: int, *, n_cells: int = N_CELLS, n_genes: int = N_GENES) -> sp.csr_matrix:
@@ -26,8 +28,8 @@ def three_clusters(seed: int, *, n_cells: int = N_CELLS) -> np.ndarray:
 
 
 def rank_all(expression: sp.csr_matrix, clusters: np.ndarray) -> tuple[MarkerTable, ...]:
-    names = [f"g{gene}" for gene in range(expression.shape[1])]
-    return rank_markers(expression, clusters, gene_names=names, n_top=expression.shape[1])
+    n_genes = expression.shape[1]
+    return rank_markers(expression, clusters, gene_names=NAMES[:n_genes], n_top=n_genes)
 
 
 def by_gene(table: MarkerTable, field: str) -> np.ndarray:
@@ -78,26 +80,15 @@ def test_t_and_p_agree_with_scanpy_to_single_precision():
 
         expression, clusters = log_expression(2, n_cells=200, n_genes=50), three_clusters(2, n_cells=200)
         cells = AnnData(expression.copy())
-        cells.var_names = [f"g{gene}" for gene in range(50)]
-        cells.obs["cluster"] = clusters.astype(str)
-        cells.obs["cluster"] = cells.obs["cluster"].astype("category")
+        cells.var_names = NAMES
+        cells.obs["cluster"] = pd.Categorical(clusters.astype(str))
         sc.tl.rank_genes_groups(cells, "cluster", method="t-test")
         frames = [sc.get.rank_genes_groups_df(cells, str(cluster)).set_index("names") for cluster in range(3)]
     for table, frame in zip(rank_all(expression, clusters), frames, strict=True):
-        theirs = frame.loc[[f"g{gene}" for gene in range(50)]]
+        theirs = frame.loc[NAMES]
         np.testing.assert_allclose(by_gene(table, "t"), theirs["scores"], rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(by_gene(table, "p_value"), theirs["pvals"], rtol=1e-4)
         np.testing.assert_allclose(by_gene(table, "p_adjusted"), theirs["pvals_adj"], rtol=1e-4)
-
-
-def test_planted_marker_comes_first_and_absent_gene_last():
-    expression, clusters = log_expression(3).tolil(), three_clusters(3)
-    expression[clusters == 1, 4] = 3.0 + 0.1 * np.arange(np.sum(clusters == 1))
-    expression[clusters != 1, 4] = 0
-    table = rank_all(expression.tocsr(), clusters)[1]
-    first = table.markers[0]
-    assert (first.gene, first.name, first.fraction_in, first.fraction_out, first.mean_out) == (4, "g4", 1.0, 0.0, 0.0)
-    assert first.p_adjusted < 1e-6
 
 
 def test_constant_genes_have_no_t_unless_the_constants_differ():
@@ -115,7 +106,7 @@ def test_constant_genes_have_no_t_unless_the_constants_differ():
     assert rising.t < 0
 
 
-def test_cluster_of_one_cell_is_not_tested_but_ordered_by_fold_change():
+def test_cluster_of_one_cell_is_not_tested_nor_is_its_rest_but_ordered_by_fold_change():
     expression = log_expression(4)
     clusters = np.r_[2, np.arange(N_CELLS - 1) % 2]
     table = rank_all(expression, clusters)[2]
@@ -125,12 +116,7 @@ def test_cluster_of_one_cell_is_not_tested_but_ordered_by_fold_change():
     assert changes == sorted(changes, reverse=True)
     assert changes[0] > 0
     assert np.isfinite(numbers((table,))).all()
-
-
-def test_rest_of_one_cell_is_not_tested():
-    tables = rank_all(log_expression(4), np.r_[1, np.zeros(N_CELLS - 1, np.int64)])
-    assert [table.is_tested for table in tables] == [False, False]
-    assert np.isfinite(numbers(tables)).all()
+    assert not any(table.is_tested for table in rank_all(expression, np.r_[1, np.zeros(N_CELLS - 1, np.int64)]))
 
 
 def test_single_cluster_has_no_markers():
@@ -182,33 +168,16 @@ def test_input_is_left_alone_and_stored_zeros_do_not_count():
 
 def test_only_the_top_is_kept():
     expression, clusters = log_expression(8), three_clusters(8)
-    every = rank_all(expression, clusters)
-    names = [f"g{gene}" for gene in range(N_GENES)]
-    for table, full in zip(rank_markers(expression, clusters, gene_names=names, n_top=3), every, strict=True):
-        assert table.markers == full.markers[:3]
+    top = rank_markers(expression, clusters, gene_names=NAMES[:N_GENES], n_top=3)
+    assert [table.markers for table in top] == [table.markers[:3] for table in rank_all(expression, clusters)]
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"gene_names": ["a"]}, "1 gene names for 12 genes"),
-        ({"n_top": 0}, "n_top must be >= 1, got 0"),
-    ],
-)
-def test_unusable_input_is_refused(change, message):
-    arguments = {
-        "expression": log_expression(9),
-        "clusters": three_clusters(9),
-        "gene_names": [f"g{gene}" for gene in range(N_GENES)],
-        "n_top": 5,
-    } | change
-    with pytest.raises(ValueError, match=message):
-        rank_markers(
-            arguments["expression"],
-            arguments["clusters"],
-            gene_names=arguments["gene_names"],
-            n_top=arguments["n_top"],
-        )
+def test_unusable_input_is_refused():
+    expression, clusters = log_expression(9), three_clusters(9)
+    with pytest.raises(ValueError, match="1 gene names for 12 genes"):
+        rank_markers(expression, clusters, gene_names=["a"], n_top=5)
+    with pytest.raises(ValueError, match="n_top must be >= 1, got 0"):
+        rank_markers(expression, clusters, gene_names=NAMES[:N_GENES], n_top=0)
 
 
 def test_a_specific_gene_leads_one_that_all_cells_express_much():

@@ -10,7 +10,7 @@ from cellmodel.explain import attribution
 from cellmodel.explain.attribution import AttributionTest, theme_weights
 from cellmodel.explain.enrichment import GeneSet
 from cellmodel.explain.terms import permutation_of_texts
-from cellmodel.explain.words import choose_themes, named_terms
+from cellmodel.explain.words import NamedTerms, Theme, choose_themes, named_terms
 
 N_GENES, PER_THEME = 160, 8
 TOPICS = ("Platelet aggregation.", "Antigen presentation.")
@@ -34,31 +34,31 @@ def planted(seed: int, *, theme: bool = True) -> tuple[np.ndarray, np.ndarray, l
     return differences, vectors, texts
 
 
+def terms_of(seed: int = 0, *, theme: bool = True, gene_sets: tuple[GeneSet, ...] = ()) -> NamedTerms:
+    return named_terms(planted(seed, theme=theme)[2], gene_ids=range(N_GENES), gene_sets=gene_sets)
+
+
 @cache
-def attribution_of(seed: int = 0, *, theme: bool = True, n_permutations: int = 60, run: int = 0) -> AttributionTest:
-    differences, vectors, texts = planted(seed, theme=theme)
-    presence = named_terms(texts, gene_ids=range(N_GENES), gene_sets=()).presence
-    permuted_texts = permutation_of_texts(presence)
-    return attribution.test_attribution(
-        differences, vectors, texts=permuted_texts, n_permutations=n_permutations, rng=generator(run, "deals")
+def attribution_of(
+    seed: int = 0, *, theme: bool = True, n_permutations: int = 60, run: int = 0, gene_sets: tuple[GeneSet, ...] = ()
+) -> AttributionTest:
+    differences, vectors, _ = planted(seed, theme=theme)
+    texts, rng = (
+        permutation_of_texts(terms_of(seed, theme=theme, gene_sets=gene_sets).presence),
+        generator(run, "deals"),
     )
+    return attribution.test_attribution(differences, vectors, texts=texts, n_permutations=n_permutations, rng=rng)
 
 
-def themes_of(seed: int = 0, gene_sets: tuple[GeneSet, ...] = ()):
-    differences, vectors, texts = planted(seed)
-    terms = named_terms(texts, gene_ids=range(N_GENES), gene_sets=gene_sets)
-    found = attribution.test_attribution(
-        differences, vectors, texts=permutation_of_texts(terms.presence), n_permutations=60, rng=generator(0, "deals")
-    )
-    return choose_themes(found, differences, terms=terms, gene_names=NAMES, n_themes=3), found
+def themes_of(*gene_sets: GeneSet) -> tuple[tuple[Theme, ...], ...]:
+    found, terms = attribution_of(gene_sets=gene_sets), terms_of(gene_sets=gene_sets)
+    return choose_themes(found, planted(0)[0], terms=terms, gene_names=NAMES, n_themes=3)
 
 
 def test_planted_themes_come_first_with_their_genes_shares_and_sentences():
-    themes, found = themes_of()
-    for group, (name, sentence) in enumerate(
-        zip(("platelet aggregation", "antigen presentation"), TOPICS, strict=True)
-    ):
-        top = themes[group][0]
+    found = attribution_of()
+    for group, (sentence, (top, *_)) in enumerate(zip(TOPICS, themes_of(), strict=True)):
+        name = sentence.lower().rstrip(".")
         genes = range(group * PER_THEME, (group + 1) * PER_THEME)
         assert top.term == name
         assert set(name.split()) <= set(top.also)
@@ -74,7 +74,7 @@ def test_gene_sets_name_themes_beside_texts_and_join_those_of_the_same_genes():
     same = GeneSet(source="go_process", set_id="GO:1", name="platelet activation", gene_ids=frozenset(range(PER_THEME)))
     tiny = GeneSet(source="go_process", set_id="GO:2", name="tiny", gene_ids=frozenset({0, 1, 9999}))
     other = GeneSet(source="go_process", set_id="GO:3", name="half", gene_ids=frozenset(range(8, 12)))
-    (first, second), _ = themes_of(gene_sets=(same, tiny, other))
+    first, second = themes_of(same, tiny, other)
     assert "platelet activation" in (first[0].term, *first[0].also)
     assert "half" in (second[0].term, *second[0].also)
     every = {term for themes in (first, second) for theme in themes for term in (theme.term, *theme.also)}
@@ -92,10 +92,9 @@ def test_theme_named_by_a_gene_set_gives_the_set_as_its_evidence():
 
 
 def test_scores_weights_and_p_values_follow_a_slow_second_way():
-    differences, vectors, texts = planted(3)
-    terms = named_terms(texts, gene_ids=range(N_GENES), gene_sets=())
+    differences, vectors, _ = planted(3)
     found = attribution_of(3)
-    permuted, rng = permutation_of_texts(terms.presence), generator(0, "deals")
+    permuted, rng = permutation_of_texts(terms_of(3).presence), generator(0, "deals")
 
     def distance_and_parts(of_gene):
         step = sum(differences[gene, 0] * vectors[of_gene[gene]].astype(float) for gene in range(N_GENES))
