@@ -8,11 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+import cellmodel as cm
 import genekb
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.enrichment import GeneSet, enrich, read_gmt, stored_gene_sets
+from cellmodel.io.formats.anndata import read_anndata
+from cellmodel.tl._demo import find_demo_cells
 from genekb import schema
 
+KILLING = ("GNLY", "GZMB", "NKG7", "PRF1")
 ALL = {"min_shared": 1, "max_p": 1.0, "n_sets": 100}
 
 
@@ -57,10 +61,10 @@ def test_weak_small_and_huge_sets_are_left_out():
 
 @pytest.fixture(scope="module")
 def kb(tmp_path_factory):
-    """The demo store with GO terms for three genes, and a sentence about one, which is no gene set."""
+    """The demo store with GO terms of a few genes, and a sentence about one, which is no gene set."""
     source = genekb.read_demo_table()
     ids = dict(zip(source.genes["symbol"].to_pylist(), source.genes["gene_id"].to_pylist(), strict=True))
-    rows = [("GO:2", "killing", "GNLY"), ("GO:1", "binding", "CD3D"), ("GO:2", "killing", "PRF1")]
+    rows = [("GO:1", "binding", "CD3D"), *(("GO:2", "killing", gene) for gene in KILLING)]
     table = [
         {"gene_id": ids[gene], "vocabulary": "go_process", "term_id": term, "term": name, "evidence": "IDA"}
         for term, name, gene in rows
@@ -71,14 +75,16 @@ def kb(tmp_path_factory):
     return genekb.open(genekb.build(source, config, home=tmp_path_factory.mktemp("home")).folder)
 
 
-def test_sets_of_a_store_are_its_terms_with_their_genes(kb):
-    found = stored_gene_sets(kb)
-    ids = kb.resolve(["CD3D", "GNLY", "PRF1"]).gene_ids.tolist()
-    assert [(one.source, one.set_id, one.name) for one in found] == [
-        ("go_process", "GO:1", "binding"),
-        ("go_process", "GO:2", "killing"),
+def test_sets_of_a_store_are_its_terms_with_their_genes_and_are_tested_in_cells(kb):
+    cd3d, *killing = kb.resolve(["CD3D", *KILLING]).gene_ids.tolist()
+    assert [(one.source, one.set_id, one.name, set(one.gene_ids)) for one in stored_gene_sets(kb)] == [
+        ("go_process", "GO:1", "binding", {cd3d}),
+        ("go_process", "GO:2", "killing", set(killing)),
     ]
-    assert [one.gene_ids for one in found] == [frozenset(ids[:1]), frozenset(ids[1:])]
+    adata = read_anndata(find_demo_cells()).raw.to_adata()
+    cm.tl.attribute(adata, kb, cluster_key="bulk_labels", permutations=5)
+    enriched = adata.uns["cellmodel_attribution"]["enrichment"].query("cluster == 'CD56+ NK'").iloc[0]
+    assert enriched[["set", "set_id", "source", "n_shared"]].tolist() == ["killing", "GO:2", "go_process", 4]
 
 
 def test_gmt_names_are_resolved_by_the_store(kb, tmp_path, caplog):

@@ -1,40 +1,27 @@
 """`cellmodel attribute`, from file to file: what it tells of real cells, what it writes, and what it refuses."""
 
 import csv
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
+import pandas as pd
 import pytest
 
 import cellmodel as cm
 import genekb
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable, SlotTaken
-from cellmodel.explain.evidence import AttributeConfig, attribute_clusters
-from cellmodel.explain.groups import clustered
-from cellmodel.io.cells import ReadConfig, cells_from_anndata
+from cellmodel.explain.evidence import AttributeConfig
+from cellmodel.io.cells import ReadConfig
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.writers import WriteConfig
 from cellmodel.tl._attribute import AttributeJob
 from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run.task import run_on_file
-from genekb import schema
 from tests.support.in_process import call, call_json
 
 GMT = "KILLING\tby hand\tGNLY\tPRF1\tGZMB\tNKG7\nNOTHING\tby hand\tACTB\tTUBB\tGAPDH\n"
 GMT += "=RUN()\x1b[2J\tby hand\tGNLY\tPRF1\tNKG7\n"
-
-
-@pytest.fixture(scope="module")
-def home(demo_home):
-    return demo_home
-
-
-@pytest.fixture(scope="module")
-def kb(demo_kb):
-    return demo_kb
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +35,11 @@ def cells(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(home, kb, cells, tmp_path_factory):
+def run(demo_home, cells, tmp_path_factory):
     """What the command told and wrote."""
     folder = tmp_path_factory.mktemp("out")
     (folder / "sets.gmt").write_text(GMT)
-    args = ["attribute", cells, "--kb", "demo", "--home", home, "--cluster-key", "bulk_labels"]
+    args = ["attribute", cells, "--kb", "demo", "--home", demo_home, "--cluster-key", "bulk_labels"]
     args += ["--gmt", folder / "sets.gmt", "--permutations", 50]
     told = call_json("cellmodel", *args, "-o", folder / "o.h5ad", "--tables", folder / "tables")
     return folder, args, {group["cluster"]: group for group in told["groups"]}
@@ -84,24 +71,21 @@ def test_known_populations_are_told_by_their_genes_themes_and_sets(run):
             assert any(word[:4] in gene["sentence"].lower() for word in theme["term"].split(" "))
 
 
-def test_markers_of_a_group_are_named_by_a_phrase_of_their_texts_or_not_at_all(run, kb):
+def test_markers_of_a_group_are_named_by_a_phrase_of_their_texts_or_not_at_all(run, demo_kb):
     folder, _, told = run
+    texts = dict(zip(*(demo_kb.table("texts")[key].to_pylist() for key in ("gene_id", "text")), strict=True))
     rows = rows_of(folder, "names")
-    assert {row["cluster"] for row in rows} == told.keys()
-    named = {cluster: group["name"] for cluster, group in told.items() if group["name"]["name"]}
-    assert "CD56+ NK" in named
-    texts = dict(zip(*(kb.table("texts")[key].to_pylist() for key in ("gene_id", "text")), strict=True))
+    assert {(row["cluster"], row["name"], row["reason"]) for row in rows} == {
+        (cluster, group["name"]["name"], group["name"]["reason"]) for cluster, group in told.items()
+    }
+    assert told["CD56+ NK"]["name"]["name"]
     for cluster, group in told.items():
-        own = [row for row in rows if row["cluster"] == cluster]
-        assert {row["name"] for row in own} == {group["name"]["name"]}
-        assert {row["reason"] for row in own} == {group["name"]["reason"]}
-    for cluster, found in named.items():
-        assert found["p_value"] <= 0.05
-        markers = {marker["name"] for marker in told[cluster]["markers"]}
-        genes = [row for row in rows if row["cluster"] == cluster]
-        assert [row["gene"] for row in genes] == [gene["name"] for gene in found["theme"]]
-        assert markers & {row["gene"] for row in genes}
-        assert all(row["sentence"] in texts[int(row["gene_id"])] for row in genes)
+        if group["name"]["name"]:
+            assert group["name"]["p_value"] <= 0.05
+            genes = [row for row in rows if row["cluster"] == cluster]
+            assert [row["gene"] for row in genes] == [gene["name"] for gene in group["name"]["theme"]]
+            assert {marker["name"] for marker in group["markers"]} & {row["gene"] for row in genes}
+            assert all(row["sentence"] in texts[int(row["gene_id"])] for row in genes)
 
 
 def test_tables_hold_every_contribution_so_that_they_add_up_to_the_distance(run):
@@ -116,10 +100,10 @@ def test_tables_hold_every_contribution_so_that_they_add_up_to_the_distance(run)
         assert all(0 < float(row["p_value"]) <= 1 for row in rows)
 
 
-def test_the_slot_holds_the_tables_and_what_made_them(run, kb):
+def test_the_slot_holds_the_tables_and_what_made_them(run, demo_kb):
     folder, _, told = run
     slot = read_anndata(folder / "o.h5ad").uns["cellmodel_attribution"]
-    assert (slot["store_id"], slot["params"]["cluster_key"]) == (kb.store_id, "bulk_labels")
+    assert (slot["store_id"], slot["params"]["cluster_key"]) == (demo_kb.store_id, "bulk_labels")
     assert slot["gene_sets"] == {"sets.gmt": 3}
     assert slot["groups"].set_index("cluster")["distance"].to_dict() == pytest.approx(
         {cluster: group["distance"] for cluster, group in told.items()}
@@ -139,35 +123,28 @@ def test_the_same_command_twice_gives_the_same_bytes(run):
         assert path.read_bytes() == (folder / "tables2" / path.name).read_bytes()
 
 
-def test_markers_do_not_depend_on_the_other_cells_where_two_clusters_are_compared(cells, kb):
+def test_markers_do_not_depend_on_the_other_cells_where_two_clusters_are_compared(cells, demo_kb):
     adata = read_anndata(cells)
-    pair = ("CD19+ B", "CD14+ Monocyte")
-    choice = AttributeConfig(cluster_key="bulk_labels", between=pair, n_permutations=5)
-    both = adata[adata.obs["bulk_labels"].isin(pair)].copy()
-    found = [
-        attribute_clusters(
-            clustered(cells_from_anndata(one), kb, RunConfig(), cluster_key="bulk_labels"),
-            kb,
-            config=RunConfig(),
-            choice=choice,
-        )
-        for one in (adata, both)
-    ]
-    for first, second in zip(found[0].groups, found[1].groups, strict=True):
-        assert first.contrast == second.contrast
-        assert [marker.name for marker in first.markers[:10]] == [marker.name for marker in second.markers[:10]]
-    assert found[0].groups[0].distance == pytest.approx(found[0].groups[1].distance)  # the same step, both ways
-    assert {"CD79A", "CD79B"} <= {marker.name for marker in found[0].groups[0].markers[:20]}
+    options = {"cluster_key": "bulk_labels", "between": ("CD19+ B", "CD14+ Monocyte"), "permutations": 5, "copy": True}
+    pair = adata[adata.obs["bulk_labels"].isin(options["between"])].copy()
+    among_all, alone = (cm.tl.attribute(one, demo_kb, **options).uns["cellmodel_attribution"] for one in (adata, pair))
+    keys = ["cluster", "against", "n_cells", "n_against"]
+    pd.testing.assert_frame_equal(among_all["groups"][keys], alone["groups"][keys])
+    top, top_alone = (slot["markers"].groupby("cluster").head(10)["gene"].tolist() for slot in (among_all, alone))
+    assert top == top_alone
+    assert np.ptp(among_all["groups"]["distance"]) < 1e-6  # the same step, both ways
+    of_b = among_all["markers"].query("cluster == 'CD19+ B'")["gene"]
+    assert {"CD79A", "CD79B"} <= set(of_b[:20])
 
 
-def test_a_planted_difference_between_conditions_is_found_in_its_cluster(cells, kb):
+def test_a_planted_difference_between_conditions_is_found_in_its_cluster(cells, demo_kb):
     adata = read_anndata(cells)
     stimulated = ((adata.obs["stim"] == "stimulated") & (adata.obs["bulk_labels"] == "CD19+ B")).to_numpy()
     values = adata.X.tolil()
     for gene in ("CD3D", "CD3E", "CD3G"):
         values[np.flatnonzero(stimulated), adata.var_names.get_loc(gene)] = 3.0
     adata.X = values.tocsr()
-    cm.tl.attribute(adata, kb, cluster_key="bulk_labels", condition_key="stim")
+    cm.tl.attribute(adata, demo_kb, cluster_key="bulk_labels", condition_key="stim")
     slot = adata.uns["cellmodel_attribution_conditions"]
     rows = slot["contributions"].query("cluster == 'CD19+ B' and condition == 'stimulated' and against == 'control'")
     assert set(rows["gene"][:3]) == {"CD3D", "CD3E", "CD3G"}
@@ -175,39 +152,22 @@ def test_a_planted_difference_between_conditions_is_found_in_its_cluster(cells, 
     assert theme["gene"] in {"CD3D", "CD3E", "CD3G"}
     assert theme["p_value"] <= 0.05
     with pytest.raises(SlotTaken, match="use overwrite=True"):
-        cm.tl.attribute(adata, kb, cluster_key="bulk_labels", condition_key="stim")
-
-
-def test_go_terms_of_the_store_are_tested_and_name_themes(cells, tmp_path_factory):
-    source = genekb.read_demo_table()
-    ids = dict(zip(source.genes["symbol"].to_pylist(), source.genes["gene_id"].to_pylist(), strict=True))
-    killing = {"vocabulary": "go_process", "term_id": "GO:0001906", "term": "cell killing", "evidence": ""}
-    terms = [killing | {"gene_id": ids[gene]} for gene in ("GNLY", "PRF1", "GZMB", "NKG7")]
-    source = replace(source, annotations=pa.Table.from_pylist(terms, schema=schema.ANNOTATIONS))
-    config = genekb.BuildConfig(name="go", models=("wcp-32",))
-    kb = genekb.open(genekb.build(source, config, home=tmp_path_factory.mktemp("go")).folder)
-    adata = cm.tl.attribute(read_anndata(cells), kb, cluster_key="bulk_labels", copy=True)
-    slot = adata.uns["cellmodel_attribution"]
-    enriched = slot["enrichment"].query("cluster == 'CD56+ NK'").iloc[0]
-    assert (enriched["set"], enriched["set_id"], enriched["source"]) == ("cell killing", "GO:0001906", "go_process")
-    assert enriched["n_shared"] == len(terms)
+        cm.tl.attribute(adata, demo_kb, cluster_key="bulk_labels", condition_key="stim")
 
 
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"cluster_key": "labels"}, "no column 'labels' in obs"),
         ({"between": ("CD19+ B", "CD56 NK")}, r"there is no cluster 'CD56 NK' .* did you mean 'CD56\+ NK'"),
         ({"condition_key": "stin"}, "no column 'stin' in obs"),
-        ({"condition_key": "stim", "cluster": "B"}, "there is no cluster 'B'"),
         ({"gmt": (Path("absent.gmt"),)}, "absent.gmt cannot be read as a GMT file"),
     ],
 )
-def test_what_cannot_be_used_is_refused_before_any_output(cells, kb, tmp_path, change, why):
+def test_what_cannot_be_used_is_refused_before_any_output(cells, demo_kb, tmp_path, change, why):
     choice = AttributeConfig(**{"cluster_key": "bulk_labels"} | change)
     write = WriteConfig(output=tmp_path / "o.h5ad", key_added="attribution")
     with pytest.raises(InputUnusable, match=why):
-        run_on_file(cells, AttributeJob(kb, RunConfig(), choice=choice), read=ReadConfig(), write=write)
+        run_on_file(cells, AttributeJob(demo_kb, RunConfig(), choice=choice), read=ReadConfig(), write=write)
     assert not (tmp_path / "o.h5ad").exists()
 
 
@@ -218,17 +178,17 @@ def test_what_cannot_be_used_is_refused_before_any_output(cells, kb, tmp_path, c
         (["--gmt", "yeast.gmt"], 3, "error: 0 of the 2 gene names of yeast.gmt"),
     ],
 )
-def test_errors_of_the_command_are_one_line(home, kb, cells, tmp_path, monkeypatch, change, code, why):
+def test_errors_of_the_command_are_one_line(demo_home, cells, tmp_path, monkeypatch, change, code, why):
     monkeypatch.chdir(tmp_path)
     Path("yeast.gmt").write_text("T\tna\tYAL001C\tYAL002W\n")
-    args = ["attribute", cells, "--kb", "demo", "--home", home, "--cluster-key", "bulk_labels", "-o", "o.h5ad"]
+    args = ["attribute", cells, "--kb", "demo", "--home", demo_home, "--cluster-key", "bulk_labels", "-o", "o.h5ad"]
     found, _, err = call("cellmodel", *args, *change)
     assert (found, why in " ".join(err.replace("│", " ").split())) == (code, True), err
     assert "Traceback" not in err
     assert not Path("o.h5ad").exists()
 
 
-def test_what_exists_is_not_replaced_unasked(run, cells, kb):
+def test_what_exists_is_not_replaced_unasked(run, cells, demo_kb):
     folder, _, _ = run
     choice = AttributeConfig(cluster_key="bulk_labels")
     for output, tables, why in (
@@ -238,7 +198,7 @@ def test_what_exists_is_not_replaced_unasked(run, cells, kb):
         ("new.h5ad", folder / "absent" / "tables", "absent is not a folder"),
     ):
         write = WriteConfig(output=folder / output, key_added="attribution")
-        task = AttributeJob(kb, RunConfig(), choice=choice, tables=tables)
+        task = AttributeJob(demo_kb, RunConfig(), choice=choice, tables=tables)
         with pytest.raises(InputUnusable, match=why):
             run_on_file(cells, task, read=ReadConfig(), write=write)
     assert not (folder / "new.h5ad").exists()

@@ -80,21 +80,20 @@ def test_without_a_change_p_values_are_not_too_small():
     assert np.mean(np.concatenate(p_values) <= 0.05) <= 0.07
 
 
-def test_one_sample_a_side_has_shares_and_no_p_values():
-    found = compare(np.array([[30, 70], [60, 40]]), replicates(2))
-    assert "one sample on a side" in found.reason
+@pytest.mark.parametrize(
+    ("n_cells", "reason", "shares", "ratios"),
+    [
+        ([[30, 70], [60, 40]], "one sample on a side", [0.6, 0.4], [2.0, 4 / 7]),
+        (np.repeat([[30, 50, 20], [10, 60, 30]], 4, axis=0), "do not vary within", [0.1, 0.6, 0.3], [1 / 3, 1.2, 1.5]),
+    ],
+    ids=["one a side", "copies"],
+)
+def test_one_sample_a_side_and_copies_of_it_have_shares_and_no_p_values(n_cells, reason, shares, ratios):
+    found = compare(np.array(n_cells), replicates(len(n_cells)))
+    assert reason in found.reason
     assert np.isnan(found.p_value).all()
-    np.testing.assert_allclose(found.mean, [0.6, 0.4])
-    table = composition_frame([found])
-    assert table["ratio"].tolist() == pytest.approx([2.0, 4 / 7])
-
-
-def test_samples_that_are_copies_have_shares_and_no_p_values():
-    n_cells = np.repeat([[30, 50, 20], [10, 60, 30]], 4, axis=0)
-    found = compare(n_cells, replicates(8))
-    assert "samples do not vary within a condition" in found.reason
-    assert np.isnan(found.p_value).all()
-    np.testing.assert_allclose(found.mean, [0.1, 0.6, 0.3])
+    np.testing.assert_allclose(found.mean, shares)
+    np.testing.assert_allclose(composition_frame([found])["ratio"], ratios)
 
 
 def test_an_absent_cluster_and_a_small_sample_are_left_out():

@@ -12,6 +12,7 @@ from cellmodel.tl._demo import find_demo_cells
 from tests.support.in_process import call, call_json
 
 RAISED = ["LYZ", "CST3", "AIF1"]
+OPTIONS = {"cluster_key": "bulk_labels", "sample_key": "donor", "condition_key": "stim", "copy": True}
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +33,11 @@ def adata():
 
 @pytest.fixture(scope="module")
 def attributed(adata, demo_kb):
-    options = {"cluster_key": "bulk_labels", "sample_key": "donor", "condition_key": "stim", "copy": True}
-    return cm.tl.attribute(adata, demo_kb, **options).uns["cellmodel_attribution_conditions"]
+    return cm.tl.attribute(adata, demo_kb, **OPTIONS).uns["cellmodel_attribution_conditions"]
 
 
 def test_markers_are_those_of_the_tests(adata, attributed):
-    options = {"cluster_key": "bulk_labels", "sample_key": "donor", "condition_key": "stim", "copy": True}
-    tested = cm.tl.markers(adata, **options).uns["cellmodel_conditions"]["markers"]
+    tested = cm.tl.markers(adata, **OPTIONS).uns["cellmodel_conditions"]["markers"]
     tested = tested[tested["cluster"] == "CD19+ B"].set_index("gene")
     table = attributed["markers"]
     own = table[(table["cluster"] == "CD19+ B") & (table["condition"] == "stim")]
@@ -49,9 +48,8 @@ def test_markers_are_those_of_the_tests(adata, attributed):
 
 
 def test_the_reverse_comparison_has_the_other_signs(attributed):
-    table = attributed["markers"]
-    nk = table[table["cluster"] == "CD19+ B"]
-    up, down = (nk[nk["condition"] == condition].set_index("gene")["t"] for condition in ("stim", "ctrl"))
+    table = attributed["markers"].query("cluster == 'CD19+ B'")
+    up, down = (table[table["condition"] == condition].set_index("gene")["t"] for condition in ("stim", "ctrl"))
     both = up.index.intersection(down.index)
     np.testing.assert_allclose(up[both], -down[both])
     assert set(attributed["groups"]["against"]) == {"stim", "ctrl"}
@@ -66,16 +64,14 @@ def test_contributions_add_up_to_the_distance(attributed):
 
 def test_differences_are_between_means_of_samples():
     rng = np.random.default_rng(0)
-    expression = sp.csr_matrix(rng.exponential(size=(50, 4)))
+    dense = rng.exponential(size=(50, 4))
     clusters, samples = rng.integers(0, 2, 50), rng.integers(0, 3, 50)
-    found = standard_differences(expression, clusters, samples=samples)
-    dense = expression.toarray()
-    means = [
-        np.mean([dense[(clusters == side) & (samples == sample)].mean(axis=0) for sample in range(3)], axis=0)
-        for side in (0, 1)
-    ]
-    np.testing.assert_allclose(found[:, 1], (means[1] - means[0]) / dense.std(axis=0))
-    np.testing.assert_allclose(found[:, 0], -found[:, 1])
+    found = standard_differences(sp.csr_matrix(dense), clusters, samples=samples)
+    of_sample = np.array([
+        [dense[(clusters == side) & (samples == sample)].mean(axis=0) for sample in range(3)] for side in (0, 1)
+    ])  # fmt: skip
+    step = (of_sample[1] - of_sample[0]).mean(axis=0) / dense.std(axis=0)
+    np.testing.assert_allclose(found, np.column_stack([-step, step]))
 
 
 def test_clusters_are_explained_inside_each_sample(adata, demo_kb):
@@ -102,10 +98,8 @@ def test_the_command_prints_notes_and_refuses_what_does_not_go_together(adata, d
 
 def test_one_sample_a_side_has_themes_and_no_significant_markers(adata, demo_kb):
     two = adata[adata.obs["donor"].isin(["d0", "d1"])].copy()
-    options = {"cluster_key": "bulk_labels", "sample_key": "donor", "condition_key": "stim", "copy": True}
-    found = cm.tl.attribute(two, demo_kb, **options).uns["cellmodel_attribution_conditions"]
+    found = cm.tl.attribute(two, demo_kb, **OPTIONS).uns["cellmodel_attribution_conditions"]
     assert found["markers"]["p_value"].isna().all()
     assert any("so no p values" in note for note in found["notes"])
-    apart = {"cluster_key": "bulk_labels", "sample_key": "stim", "condition_key": "bulk_labels", "copy": True}
     with pytest.raises(InputUnusable, match="nothing can be compared in AnnData in memory"):
-        cm.tl.attribute(adata, demo_kb, **apart)
+        cm.tl.attribute(adata, demo_kb, **OPTIONS | {"sample_key": "stim", "condition_key": "bulk_labels"})

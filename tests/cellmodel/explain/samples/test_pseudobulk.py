@@ -14,9 +14,10 @@ def counts():
     return np.random.default_rng(0).poisson(0.7, (60, 5)).astype(np.float32)
 
 
-def libraries(values, n_cells=(10, 10, 10, 10), *, is_counts=True):
+def libraries(values, *, is_counts=True):
     values = np.asarray(values, dtype=np.float64)
-    return Libraries(values=values, n_expressing=values, n_cells=np.array(n_cells), is_counts=is_counts)
+    n_cells = np.full(values.shape[1], 10)
+    return Libraries(values=values, n_expressing=values, n_cells=n_cells, is_counts=is_counts)
 
 
 def test_sums_are_those_of_a_loop(counts):
@@ -52,18 +53,17 @@ def test_equal_libraries_have_factors_of_one():
     np.testing.assert_allclose(tmm_factors(values, values.sum(axis=0)), 1.0)
 
 
-def test_a_gene_needs_ten_counts_in_as_many_libraries_as_a_side_has():
-    values = np.array([[10, 10, 0, 0], [10, 0, 0, 0], [9, 9, 9, 9], [0, 0, 10, 10]])
+@pytest.mark.parametrize(
+    ("n_a_side", "n_enough"),
+    [(2, 2), (15, 14)],  # of 15: 10 and .7 of the other 5, 13.5
+)
+def test_a_gene_needs_ten_counts_in_as_many_libraries_as_a_side_has_or_of_many_in_a_share(n_a_side, n_enough):
+    side, filled = np.repeat([True, False], n_a_side), np.arange(2 * n_a_side)
+    values = np.array([
+        10 * (filled < n_enough), 10 * (filled < n_enough - 1), np.full(len(side), 9), 10 * (filled >= n_a_side)
+    ])  # fmt: skip
     filler = 1000 - values.sum(axis=0)  # all libraries are of one size
-    assert libraries([*values, filler]).expressed(SIDE).tolist() == [True, False, False, True, True]
-
-
-def test_of_many_replicates_a_share_is_enough_rounded_up():
-    side = np.repeat([True, False], 15)  # 10 and .7 of the other 5: 13.5
-    values = np.zeros((2, 30))
-    values[0, :14] = values[1, :13] = 10
-    filler = 1000 - values.sum(axis=0)
-    assert libraries([*values, filler]).expressed(side).tolist() == [True, False, True]
+    assert libraries([*values, filler]).expressed(side).tolist() == [True, False, False, True, True]
 
 
 def test_a_library_of_the_smaller_side_decides_what_is_enough():
