@@ -66,13 +66,6 @@ def clustered(plain, kb):
     return clustered_with(plain, kb)
 
 
-@pytest.fixture
-def path(clustered, tmp_path):
-    """A file of clustered cells."""
-    clustered.write_h5ad(tmp_path / "out.h5ad")
-    return tmp_path / "out.h5ad"
-
-
 def jobs(adata, **settings):
     """Every function that explains, names or carries over what a file holds."""
     return {
@@ -101,14 +94,6 @@ def test_the_same_store_by_name_release_digest_or_path_is_the_same(clustered, kb
     for reference in ("demo", "demo@1", kb.manifest.digest, kb.manifest.digest[:8], kb.folder):
         given = genekb.open(reference, home=home)
         assert check_lineage(cells, given, RunConfig(), key="cellmodel") is None
-
-
-@pytest.mark.slow
-def test_a_store_of_the_same_name_and_other_texts_is_another(clustered, kb, tmp_path):
-    namesake = build(tmp_path, "demo", "wcp-8", template=find_template("names"))
-    assert namesake.store_id.partition(":")[0] == kb.store_id.partition(":")[0]
-    with pytest.raises(LineageMismatch, match=f"{kb.store_id}, {namesake.store_id} was given"):
-        tl.search(clustered, namesake, query="T lymphocytes")
 
 
 @pytest.mark.parametrize("job", ["attribute", "annotate", "search"])
@@ -144,16 +129,12 @@ def test_a_store_that_gained_an_encoder_breaks_no_result(clustered, kb, longer, 
 
 
 @pytest.mark.slow
-def test_files_are_compared_with_a_store_that_gained_an_encoder(kb, longer, files):
-    assert compared(files, kb, longer, names="aa")["clusters_from"] == [None, None]
-
-
-@pytest.mark.slow
-def test_other_vectors_of_an_encoder_of_the_same_name_are_refused(clustered, kb, tmp_path):
-    precise = build(tmp_path, "demo", "wcp-8", vector_dtype="float32")
-    assert precise.encoder_id() == kb.encoder_id()
-    with pytest.raises(LineageMismatch, match=f"{kb.store_id}, {precise.store_id} was given"):
-        tl.search(clustered, precise, query="T lymphocytes")
+@pytest.mark.parametrize("settings", [{"template": find_template("names")}, {"vector_dtype": "float32"}], ids=str)
+def test_other_texts_or_vectors_under_the_same_names_are_another_store(clustered, kb, tmp_path, settings):
+    namesake = build(tmp_path, "demo", "wcp-8", **settings)
+    assert namesake.store_id.partition(":")[0] == kb.store_id.partition(":")[0]
+    with pytest.raises(LineageMismatch, match=f"{kb.store_id}, {namesake.store_id} was given"):
+        tl.search(clustered, namesake, query="T lymphocytes")
 
 
 @pytest.mark.slow
@@ -273,35 +254,22 @@ def test_a_mismatch_is_told_before_the_species_is_looked_at(clustered, tmp_path,
         tl.annotate(clustered, store, other_store=True)
 
 
-OUT = ("-o", "OUT")
-COMMANDS = [("search", "IN", "T lymphocytes"), ("search", "IN", "T lymphocytes", *OUT), ("attribute", "IN", *OUT)]
-COMMANDS += [("annotate", "IN", *OUT), ("classify", "IN", "--reference", "IN", "--label-key", "cellmodel", *OUT)]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("args", COMMANDS, ids=lambda args: " ".join(args[:1] + args[-1:]))
-def test_commands_end_with_5_and_one_line_with_both_ids(path, kb, other, home, tmp_path, args):
+def test_a_command_ends_with_5_and_the_way_out_that_it_tells_works(clustered, kb, other, home, tmp_path):
+    clustered.write_h5ad(path := tmp_path / "out.h5ad")
     before = path.read_bytes()
-    places = {"IN": path, "OUT": tmp_path / "later.h5ad"}
-    command = [places.get(part, part) for part in args]
-    code, out, err = call("cellmodel", *command, "--kb", "other", "--home", home)
+    search = ("search", path, "T lymphocytes", "--home", home)
+    code, out, err = call("cellmodel", *search, "--kb", "other", "-o", tmp_path / "found.h5ad")
     assert (code, out) == (5, "")
     (line,) = [line for line in err.splitlines() if line.startswith("cellmodel: error: ")]
-    assert kb.store_id in line
-    assert other.store_id in line
-    assert "--other-store" in line
-    assert not (tmp_path / "later.h5ad").exists()
+    assert all(told in line for told in (kb.store_id, other.store_id, "--other-store"))
+    assert not (tmp_path / "found.h5ad").exists()
     assert path.read_bytes() == before
-
-
-@pytest.mark.slow
-def test_the_way_out_that_the_command_tells_works(path, kb, other, home, tmp_path):
-    search = ("search", path, "T lymphocytes", "--home", home)
     assert call_json("cellmodel", *search, "--kb", kb.manifest.digest[:16])["store_id"] == kb.store_id
     told = call_json("cellmodel", *search, "--kb", "other", "--other-store", "-o", tmp_path / "found.h5ad")
-    assert (told["store_id"], told["clusters_from"]["store_id"]) == (other.store_id, kb.store_id)
     stored = read_anndata(tmp_path / "found.h5ad").uns["cellmodel_search"]
-    assert (stored["store_id"], stored["clusters_from"]["store_id"]) == (other.store_id, kb.store_id)
+    for record in (told, stored):
+        assert (record["store_id"], record["clusters_from"]["store_id"]) == (other.store_id, kb.store_id)
     code, _, err = call("cellmodel", "report", tmp_path / "found.h5ad", "-o", tmp_path / "r.html")
     assert code == 0, err
     assert f"clusters made with {kb.store_id}" in (tmp_path / "r.html").read_text()
@@ -336,11 +304,19 @@ def test_either_file_with_a_store_that_is_not_its_own_is_refused_before_anything
     assert not (tmp_path / "out.tsv").exists()
 
 
-def test_each_file_with_its_own_store_is_compared(files, kb, other):
-    found = compared(files, kb, other)
-    assert found["store_ids"] == [kb.store_id, other.store_id]
-    assert found["clusters_from"] == [None, None]
-    assert len(found["pairs"]) == 9
+@pytest.mark.parametrize(
+    ("second", "arguments"),
+    [
+        ("other", {}),
+        ("kb", {"cluster_key": "bulk_labels"}),
+        pytest.param("longer", {"names": "aa"}, marks=pytest.mark.slow),
+    ],
+    ids=["each with its own store", "clusters from elsewhere", "a store that gained an encoder"],
+)
+def test_files_that_fit_their_stores_are_compared(files, kb, request, second, arguments):
+    kb_b = request.getfixturevalue(second)
+    found = compared(files, kb, kb_b, **arguments)
+    assert (found["store_ids"], found["clusters_from"]) == ([kb.store_id, kb_b.store_id], [None, None])
 
 
 def test_a_difference_that_is_meant_is_told_with_the_result(files, kb, other, caplog):
@@ -348,10 +324,6 @@ def test_a_difference_that_is_meant_is_told_with_the_result(files, kb, other, ca
     assert found["clusters_from"][0] is None
     assert (found["clusters_from"][1]["store_id"], found["store_ids"][1]) == (other.store_id, kb.store_id)
     assert other.store_id in caplog.text
-
-
-def test_clusters_from_elsewhere_are_compared_with_any_store(files, kb):
-    assert compared(files, kb, kb, cluster_key="bulk_labels")["clusters_from"] == [None, None]
 
 
 def test_in_a_comparison_an_encoder_counts_where_the_store_chose_it(files, kb):
