@@ -77,23 +77,21 @@ def test_equal_names_are_kept_in_the_order_of_the_first_set_with_repeated_and_un
     assert (by_name.names, by_name.n_resolved, by_name.species) == (tuple(names), (), ())
 
 
-def test_of_several_columns_of_a_gene_that_with_the_highest_total_is_taken(stores):
-    names = [*symbols(range(60)), "OLDHUM100", "HUM100"]
-    for higher in (60, 61):
-        totals = np.ones(62)
-        totals[higher] = 5
-        found = match_genes([table("a", names, totals), table("b", [*symbols(range(60)), "1100"])], stores["human"])
-        assert found.names[-1] == "HUM100"
-        assert found.columns[0][-1] == higher
-
-
-def test_a_column_of_an_older_symbol_is_taken_where_it_holds_the_counts(stores):
-    names = [*symbols(range(60)), "HUM100", "OLDHUM100"]
-    other = table("b", [*symbols(range(60)), "HUM100"])
-    for totals, column in ((np.ones(62), 60), (np.r_[np.ones(60), 0, 5], 61)):
-        found = match_genes([table("a", names, totals), other], stores["human"])
-        assert found.names == other.names
-        assert found.columns[0].tolist() == [*range(60), column]
+@pytest.mark.parametrize(
+    ("columns", "totals", "other", "chosen"),
+    [
+        (["OLDHUM100", "HUM100"], [5, 1], "1100", 0),
+        (["OLDHUM100", "HUM100"], [1, 5], "1100", 1),
+        (["HUM100", "OLDHUM100"], [1, 1], "HUM100", 0),
+        (["HUM100", "OLDHUM100"], [0, 5], "HUM100", 1),
+    ],
+)
+def test_of_several_columns_of_a_gene_that_with_the_highest_total_is_taken(stores, columns, totals, other, chosen):
+    shared = symbols(range(60))
+    sets = [table("a", [*shared, *columns], np.r_[np.ones(60), totals]), table("b", [*shared, other])]
+    found = match_genes(sets, stores["human"])
+    assert found.names == (*shared, "HUM100")
+    assert found.columns[0].tolist() == [*range(60), 60 + chosen]
 
 
 def test_two_species_are_matched_by_orthologues_of_a_store_of_both_or_of_the_other(stores):

@@ -113,37 +113,29 @@ def test_the_shipped_adapter_knows_markers_from_housekeeping():
 
 
 @pytest.fixture(scope="module")
-def kb(demo_kb):
-    return demo_kb
-
-
-@pytest.fixture(scope="module")
 def cells():
     return cells_from_anndata(read_anndata(find_demo_cells()).raw.to_adata()[:120].copy())
 
 
-def test_knowledge_reaches_the_weights_and_none_leaves_the_own_statistic(cells, kb):
+def test_knowledge_reaches_the_weights_and_none_leaves_the_own_statistic(cells, demo_kb):
     made = {
-        knowledge: prepare(cells, kb, RunConfig(low_data=True, knowledge=knowledge)).features
+        knowledge: prepare(cells, demo_kb, RunConfig(low_data=True, knowledge=knowledge)).features
         for knowledge in ("real", "shuffled", "random", "none")
     }
     assert all(features.pcs.shape == (120, LOW_DATA_COMPONENTS) for features in made.values())
     bare = made["none"].gene_weights
-    own = own_informativeness(made["none"].expression, _plain_pcs(cells))
+    plain_pcs = prepare(cells, None, RunConfig(knowledge="none")).features.pcs
+    own = own_informativeness(made["none"].expression, plain_pcs)
     np.testing.assert_allclose(bare, information_weights(own, None), rtol=1e-6)
     for knowledge in ("real", "shuffled", "random"):
         assert np.abs(np.log(made[knowledge].gene_weights / bare)).mean() > 0.05
-    assert prepare(cells, kb, RunConfig()).features.gene_weights is None
-
-
-def _plain_pcs(cells):
-    return prepare(cells, None, RunConfig(knowledge="none")).features.pcs
+    assert prepare(cells, demo_kb, RunConfig()).features.gene_weights is None
 
 
 @pytest.mark.slow
-def test_a_model_fitted_to_few_cells_places_them_where_they_were(cells, kb):
-    result = run(cells, kb, RunConfig(low_data=True, n_words=0, n_clusters=4))
-    found = predict(fit_model(cells, result), cells, kb)
+def test_a_model_fitted_to_few_cells_places_them_where_they_were(cells, demo_kb):
+    result = run(cells, demo_kb, RunConfig(low_data=True, n_words=0, n_clusters=4))
+    found = predict(fit_model(cells, result), cells, demo_kb)
     assert (found.labels == result.labels).mean() > 0.9
 
 
@@ -158,22 +150,15 @@ def test_the_command_has_the_mode(tmp_path, cells):
 EXPRESSION = sp.csr_matrix(np.array([[5.0, 1, 0, 2], [5, 0, 3, 0], [5, 4, 0, 0], [5, 0, 0, 0]]))
 
 
-def test_a_gene_of_every_cell_has_no_specificity():
-    expected = [0, math.log(5 / 3), math.log(5 / 2), math.log(5 / 2)]
-    np.testing.assert_allclose(gene_specificity(EXPRESSION), expected)
-
-
 def test_weights_are_expression_times_specificity_and_sum_to_one():
     specificity = gene_specificity(EXPRESSION)
+    np.testing.assert_allclose(specificity, [0, math.log(5 / 3), math.log(5 / 2), math.log(5 / 2)])
     weights = specific_weights(EXPRESSION, specificity=specificity).toarray()
     raw = EXPRESSION.toarray() * specificity
     np.testing.assert_allclose(weights[:3], raw[:3] / raw[:3].sum(axis=1, keepdims=True))
     assert not weights[3].any()  # nothing of its own
-
-
-def test_only_the_top_genes_are_read():
-    weights = specific_weights(EXPRESSION, specificity=np.ones(4), n_top=1).toarray()
-    np.testing.assert_allclose(weights, np.eye(4)[[0, 0, 0, 0]])
+    top = specific_weights(EXPRESSION, specificity=np.ones(4), n_top=1).toarray()
+    np.testing.assert_allclose(top, np.eye(4)[[0, 0, 0, 0]])
 
 
 def test_text_does_not_move_with_the_vector_of_a_housekeeping_gene():

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 
 import genekb
 from cellmodel.core.config import RunConfig, SemanticsConfig
-from cellmodel.io.cells import cells_from_anndata
+from cellmodel.io.cells import cells_from_anndata, read_cells
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.pl.report.collect.frames import report_data
 from cellmodel.pp.text.align import fit_whitening
@@ -24,10 +24,8 @@ from cellmodel.pp.text.sentences import (
     encode_sentences,
     read_clusters,
 )
-from cellmodel.tl._cluster import ClusterJob
 from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run.pipeline import run
-from cellmodel.tl._run.task import run_on_cells
 from tests.support.in_process import call_json
 
 NAMES = tuple("ABCDEFGHI")
@@ -171,8 +169,10 @@ def run_with(adata, kb, sentences, **changes):
     return run(cells_from_anndata(adata.copy()), kb, config)
 
 
-def test_sampled_changes_no_cell_and_tells_what_encoded_tells(adata, kb):
-    pooled, sampled, encoded = (run_with(adata, kb, sentences) for sentences in ("pooled", "sampled", "encoded"))
+def test_sampled_changes_no_cell_and_tells_what_encoded_tells_and_nothing_is_encoded_twice(adata, kb):
+    pooled, encoded, again, sampled = (
+        run_with(adata, kb, sentences) for sentences in ("pooled", "encoded", "encoded", "sampled")
+    )
     assert pooled.sentences is None
     assert sampled.representation.z.tobytes() == pooled.representation.z.tobytes()
     np.testing.assert_array_equal(sampled.labels, pooled.labels)
@@ -181,15 +181,11 @@ def test_sampled_changes_no_cell_and_tells_what_encoded_tells(adata, kb):
     assert not sampled.text.sentences_encoded
     for one, other in zip(sampled.sentences.agreement, encoded.sentences.agreement, strict=True):
         assert one.similarity == pytest.approx(other.similarity, abs=1e-3)
+    assert encoded.sentences.n_encoded == encoded.sentences.n_sentences > 0
+    assert again.sentences == replace(encoded.sentences, n_encoded=0)
+    assert again.representation.z.tobytes() == encoded.representation.z.tobytes()
     assert [row.pooled for row in sampled.sentences.agreement] == ["real", "shuffled genes", "shuffled cells"]
     assert [row.cluster for row in sampled.sentences.clusters] == [0, 1, 2, 3]
-
-
-def test_a_second_run_encodes_nothing_and_gives_the_same_bytes(adata, kb):
-    first, second = (run_with(adata, kb, "encoded") for _ in range(2))
-    assert first.sentences.n_encoded == first.sentences.n_sentences > 0
-    assert second.sentences == replace(first.sentences, n_encoded=0)
-    assert first.representation.z.tobytes() == second.representation.z.tobytes()
 
 
 @pytest.mark.slow
@@ -210,25 +206,18 @@ def test_controls_of_knowledge_are_pooled_and_it_is_said(adata, kb, caplog):
     assert "sentences hold no shuffled texts" in caplog.text
 
 
-def test_the_report_tells_agreement_beside_its_controls(adata, kb):
-    cells = cells_from_anndata(adata.copy())
-    config = RunConfig(recipe="genept-s", n_clusters=3, semantics=SemanticsConfig(sentences="sampled"))
-    result = run_on_cells(cells, ClusterJob(kb, config), key_added="cellmodel").result
-    told = report_data(cells, cluster_key="cellmodel").provenance
-    for row in result.sentences.agreement:
-        assert f"{row.similarity:.2f}" in told[f"sentences, pooled ({row.pooled}) beside encoded"]
-    assert told["sentences read"].startswith(str(result.sentences.n_sentences))
-
-
-def test_the_command_tells_agreement_and_keeps_it_in_the_file(adata, kb, tmp_path):
+def test_the_command_tells_agreement_and_keeps_it_in_the_file_and_the_report_shows_it(adata, kb, tmp_path):
     adata.write_h5ad(tmp_path / "cells.h5ad")
     options = ("--kb", kb.folder, "--recipe", "genept-s", "--n-clusters", "3", "--sentences", "sampled", "--json")
-    told = call_json("cellmodel", "cluster", tmp_path / "cells.h5ad", *options, "-o", tmp_path / "out.h5ad")[
-        "sentences"
-    ]
-    kept = read_anndata(tmp_path / "out.h5ad").uns["cellmodel"]["sentences"]
+    found = call_json("cellmodel", "cluster", tmp_path / "cells.h5ad", *options, "-o", tmp_path / "out.h5ad")
+    told, cells = found["sentences"], read_cells(tmp_path / "out.h5ad")
+    kept = cells.adata.uns["cellmodel"]["sentences"]
     assert told["n_encoded"] == told["n_sentences"] == kept["n_encoded"] > 0
     assert json.loads(kept["agreement"].to_json(orient="records", double_precision=15)) == [
         pytest.approx(row) for row in told["agreement"]
     ]
     assert kept["clusters"]["genes"].tolist() == [" ".join(row["genes"]) for row in told["clusters"]]
+    shown = report_data(cells, cluster_key="cellmodel").provenance
+    for row in told["agreement"]:
+        assert f"{row['similarity']:.2f}" in shown[f"sentences, pooled ({row['pooled']}) beside encoded"]
+    assert shown["sentences read"].startswith(str(told["n_sentences"]))

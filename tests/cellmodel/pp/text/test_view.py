@@ -33,15 +33,6 @@ def test_path_1_is_the_mean_of_vectors_weighted_by_z_scores(seed):
     np.testing.assert_allclose(fitted_map(expression, vectors).paths(expression, n_top=5)[0], expected, atol=1e-4)
 
 
-def test_path_1_is_linear_in_the_vectors():
-    expression, vectors = random_cells(1)
-    other = vectors[::-1].copy()
-    both, one, two = (
-        fitted_map(expression, given).paths(expression, n_top=5)[0] for given in (vectors + other, vectors, other)
-    )
-    np.testing.assert_allclose(both, one + two, atol=1e-4)
-
-
 @settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 12))
 def test_ranks_go_from_the_highest_expression_and_ties_to_the_rarer_gene(seed, n_top):
