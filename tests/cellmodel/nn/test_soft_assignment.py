@@ -28,19 +28,11 @@ def test_soft_assignment_is_the_student_t_formula(scale):
     np.testing.assert_allclose(log_soft_assignment(z, centers, scale=scale).exp().numpy(), expected)
 
 
-@settings(deadline=None)
-@given(seed=st.integers(0, 2**31 - 1), sharpness=st.floats(0.1, 20))
-def test_the_divergence_is_never_negative_and_zero_at_its_target(seed, sharpness):
-    log_q = torch.log_softmax(sharpness * draw(6, 3, seed=seed), dim=1)
-    p = torch.softmax(draw(6, 3, seed=seed + 1), dim=1)
-    assert float(assignment_divergence(p, log_q)) >= 0
-    assert float(assignment_divergence(log_q.exp(), log_q)) == pytest.approx(0, abs=1e-12)
-
-
 def test_the_divergence_is_the_double_loop():
     p, log_q = torch.softmax(draw(5, 3), dim=1), torch.log_softmax(draw(5, 3, seed=1), dim=1)
     total = sum(float(p[i, c] * (p[i, c].log() - log_q[i, c])) for i in range(5) for c in range(3))
     assert float(assignment_divergence(p, log_q)) == pytest.approx(total / 5)
+    assert float(assignment_divergence(log_q.exp(), log_q)) == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("sharpness", [1.0, 5.0])
@@ -76,10 +68,11 @@ def test_rows_of_the_target_are_one_and_columns_their_masses(seed, smoothing):
     assert float((target.p.sum(dim=0) - masses).abs().max()) <= 20 * 1e-4
 
 
-def test_an_empty_cluster_without_smoothing_is_refused():
+def test_an_empty_cluster_without_smoothing_and_masses_that_do_not_fit_are_refused():
     log_q = torch.log_softmax(2 * draw(20, 4, seed=44414), dim=1)
-    with pytest.raises(ValueError, match=r"masses must be > 0 and sum to 20 .*got \[6\.0, 4\.0, 10\.0, 0\.0\]"):
-        sinkhorn_target(log_q, cluster_masses(log_q, smoothing=0.0), sharpness=2.0)
+    for masses in (cluster_masses(log_q, smoothing=0.0), torch.full((4,), 4.0)):
+        with pytest.raises(ValueError, match=r"masses must be > 0 and sum to 20 .*got \[[46]\.0, 4\.0, "):
+            sinkhorn_target(log_q, masses, sharpness=2.0)
 
 
 def test_a_sharp_assignment_does_not_underflow():
@@ -115,11 +108,6 @@ def test_masses_far_from_the_assignment_are_reached():
 def test_assignments_and_targets_keep_the_precision_they_are_given():
     log_q = torch.log_softmax(draw(6, 2).float(), dim=1)
     assert sinkhorn_target(log_q, cluster_masses(log_q, smoothing=0.5), sharpness=2.0).p.dtype == torch.float32
-
-
-def test_masses_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="sum to 4"):
-        sinkhorn_target(torch.zeros(4, 2), torch.tensor([1.0, 1.0]), sharpness=1.0)
 
 
 def test_masses_run_from_the_clusters_own_to_equal_ones():

@@ -39,20 +39,15 @@ def train(seed=0, **config):
     return model, before, history
 
 
-def test_the_loss_falls_and_every_parameter_moves():
-    model, before, history = train()
+def test_the_loss_falls_every_parameter_gets_a_gradient_and_the_global_stream_stays():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    model, before, history = train(weight_decay=0.0)
+    assert torch.equal(torch.rand(3), expected)
     assert history[-1]["align"] < 0.7 * history[0]["align"]
     for (name, after), start in zip(model.named_parameters(), before, strict=True):
         assert not torch.equal(after, start), name
-
-
-def test_every_parameter_gets_a_gradient():
-    views = data()
-    model = Aligner(expression_dim=5, text_dim=6, joint_dim=4)
-    torch.stack(list(objective(forward, TERMS)(model, views).values())).sum().backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.abs().sum() > 0, name
 
 
 def test_same_seed_same_bits_other_seed_other_history():
@@ -61,14 +56,6 @@ def test_same_seed_same_bits_other_seed_other_history():
     for a, b in zip(first[0].parameters(), second[0].parameters(), strict=True):
         assert torch.equal(a, b)
     assert first[2] != third[2]
-
-
-def test_a_run_leaves_the_global_stream_as_it_was():
-    torch.manual_seed(7)
-    expected = torch.rand(3)
-    torch.manual_seed(7)
-    train()
-    assert torch.equal(torch.rand(3), expected)
 
 
 class Counted:
