@@ -162,16 +162,13 @@ def test_confidence_is_one_for_one_cluster_and_falls_towards_a_border():
 COARSE = {"whole_up_to": 100, "n_micro": 60}
 
 
-def groups(seed=0, *, sizes=(300, 200, 100, 40)):
-    rng = np.random.default_rng(seed)
-    truth = np.repeat(np.arange(len(sizes)), sizes)
-    points = 8 * rng.standard_normal((len(sizes), 6))[truth] + rng.standard_normal((len(truth), 6))
-    points = points.astype(np.float32)
+def groups(seed):
+    points, truth = blobs(seed, sizes=(300, 200, 100, 40))
     return points, truth, snn_of(points)
 
 
 def test_weights_of_micro_clusters_are_sums_of_those_of_their_cells():
-    points, _, graph = groups()
+    points, _, graph = groups(0)
     merged, micro = coarse_graph(graph, points, n_micro=25)
     expected = np.zeros(merged.shape)
     np.add.at(expected, (micro[graph.nonzero()[0]], micro[graph.nonzero()[1]]), graph[graph.nonzero()].A1)
@@ -195,7 +192,7 @@ def test_leiden_on_micro_clusters_finds_the_groups_that_leiden_on_cells_finds():
 
 
 def test_few_cells_are_clustered_as_they_are():
-    points, _, graph = groups(3, sizes=(60, 40, 20))
+    points, _, graph = groups(3)
     order = content_order(points)
     ordered = graph[order][:, order]
     alone = communities(graph, points, resolution=1.0, seed=5)

@@ -32,20 +32,14 @@ def test_normalizing_equals_the_definition_and_leaves_zeros_and_the_input(counts
     assert np.array_equal(expression.toarray() == 0, counts.toarray() == 0)
 
 
-@given(counts=strategies.counts(), factor=st.integers(2, 9))
-def test_depth_of_a_cell_does_not_matter(counts, factor):
-    np.testing.assert_allclose(normalize_log1p(counts * factor).toarray(), normalize_log1p(counts).toarray(), rtol=1e-5)
-
-
 @given(counts=strategies.counts(), min_cells=st.integers(0, 5))
-def test_detected_genes_are_counted_by_cells_above_zero(counts, min_cells):
-    expected = [sum(value > 0 for value in column) >= min_cells for column in counts.toarray().T]
-    assert detected_genes(counts, min_cells=min_cells).tolist() == expected
-
-
-def test_a_stored_zero_does_not_count_as_detected():
-    counts = sp.csr_matrix((np.array([0.0, 1.0, 2.0]), np.array([0, 1, 1]), np.array([0, 2, 3])), shape=(2, 2))
-    assert detected_genes(counts, min_cells=1).tolist() == [False, True]
+def test_detected_genes_are_counted_by_cells_above_zero_stored_or_not(counts, min_cells):
+    dense = counts.toarray()
+    expected = [sum(value > 0 for value in column) >= min_cells for column in dense.T]
+    stored = sp.csr_matrix(np.ones(dense.shape))
+    stored.data[:] = dense.ravel()
+    for matrix in (counts, stored):
+        assert detected_genes(matrix, min_cells=min_cells).tolist() == expected
 
 
 @pytest.mark.parametrize(("seed", "n_top"), [(0, 50), (1, 200), (2, 5), (3, 399)])
@@ -71,15 +65,6 @@ def test_highly_variable_does_not_see_the_order_of_genes_or_cells(order, seed):
     assert sorted(order[column] for column in permuted) == chosen.tolist()
 
 
-def test_highly_variable_finds_the_genes_that_differ_between_groups():
-    rng = np.random.default_rng(0)
-    mean = np.tile(rng.uniform(3, 6, 3000), (200, 1))
-    mean[:100, 40:60] *= 1.8  # the mean over all cells stays what it was
-    mean[100:, 40:60] *= 0.2
-    chosen = highly_variable(normalize_log1p(sp.csr_matrix(rng.poisson(mean))), n_top=20)
-    assert chosen.tolist() == list(range(40, 60))
-
-
 def test_no_more_genes_than_asked_for_are_all_kept_and_genes_that_do_not_vary_are_refused():
     same = sp.csr_matrix(np.tile([1.0, 0.0, 2.0], (5, 1)))
     assert highly_variable(same, n_top=3).tolist() == [0, 1, 2]
@@ -92,20 +77,11 @@ def test_leading_components_equal_the_full_svd(shape):
     rng = np.random.default_rng(0)
     dense = rng.random((shape[0], 5)) @ (rng.random((5, shape[1])) * [[16], [8], [4], [2], [1]]) + 3
     dense += 0.01 * rng.random(shape)
-    scores = principal_components(sp.csr_matrix(dense), n_components=4)
+    scores, again = (principal_components(sp.csr_matrix(dense), n_components=4) for _ in range(2))
+    assert scores.tobytes() == again.tobytes()
     expected = oracles.principal_components_by_full_svd(dense, 4)
     signs = np.sign((scores * expected).sum(axis=0))
     np.testing.assert_allclose(scores * signs, expected, atol=1e-3)
-
-
-def test_components_are_centered_uncorrelated_and_in_falling_order_and_the_same_every_time():
-    expression = normalize_log1p(poisson_counts(0))
-    scores = principal_components(expression, n_components=10).astype(float)
-    covariance = scores.T @ scores
-    np.testing.assert_allclose(scores.mean(axis=0), 0, atol=1e-5)
-    np.testing.assert_allclose(covariance - np.diag(np.diag(covariance)), 0, atol=1e-3 * covariance[0, 0])
-    assert (np.diff(np.diag(covariance)) <= 0).all()
-    assert principal_components(expression, n_components=10).astype(float).tobytes() == scores.tobytes()
 
 
 @settings(deadline=None)

@@ -24,14 +24,6 @@ def test_it_is_that_of_the_definition_whatever_the_block(monkeypatch, block):
     assert got[4] == 0.0
 
 
-def test_a_gene_that_follows_the_tissue_is_near_one_and_noise_near_zero():
-    places = np.column_stack(np.divmod(np.arange(400), 20)).astype(float)
-    values = np.column_stack([places[:, 0], np.random.default_rng(0).random(400)])
-    found = morans_i(sp.csr_matrix(values), spatial_graph(places, n_neighbors=4))
-    assert found[0] > 0.9
-    assert abs(found[1]) < 0.1
-
-
 def test_likeness_is_near_one_for_regions_and_near_zero_for_cells_that_are_mixed_or_apart():
     places = np.column_stack(np.divmod(np.arange(400), 20)).astype(float)
     graph, rng = spatial_graph(places, n_neighbors=4), np.random.default_rng(0)

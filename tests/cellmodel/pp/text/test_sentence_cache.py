@@ -80,18 +80,20 @@ def test_a_killed_run_goes_on_with_the_batches_that_it_had(encoder, expected, tm
     assert found.vectors.tobytes() == expected.tobytes()
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "no parquet"])
+DAMAGES = {
+    "cut": lambda content: content[: len(content) // 2],
+    "a bit changed": lambda content: (
+        content[: (at := len(content) // 2)] + bytes([content[at] ^ 1]) + content[at + 1 :]
+    ),
+    "no parquet": lambda _: b"sentences",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_file_is_told_and_read_again(encoder, expected, tmp_path, caplog, damage):
     read_sentences(SENTENCES, encoder, folder=tmp_path)
     path = sorted(tmp_path.iterdir())[0]
-    content = bytearray(path.read_bytes())
-    if damage == "cut":
-        content = content[: len(content) // 2]
-    elif damage == "changed":
-        content[len(content) // 2] ^= 1  # one bit of a vector
-    else:
-        content = bytearray(b"sentences")
-    path.write_bytes(content)
+    path.write_bytes(damage(path.read_bytes()))
     found = read_sentences(SENTENCES, encoder, folder=tmp_path)
     assert "is damaged" in caplog.text
     assert found.vectors.tobytes() == expected.tobytes()
