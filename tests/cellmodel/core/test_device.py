@@ -10,13 +10,12 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import NotAvailable
 from cellmodel.nn.train import TrainConfig, device_used, find_device
 from cellmodel.recipes import graph_training, lowsample, scllm_dsc, scrcl, scsiameseclu
-from cellmodel.recipes import scsiameseclu as augmented_views
 from cellmodel.recipes.registry import find_recipe
 from tests.support.elsewhere import Elsewhere, second_device
 from tests.support.views import grouped_views
 
 TRAINED = ("lowsample", "scllm-dsc", "scrcl", "scrcl-text", "scsiameseclu")
-CHOOSERS = (augmented_views, lowsample, scllm_dsc, scrcl)
+CHOOSERS = (lowsample, scllm_dsc, scrcl, scsiameseclu)
 
 
 @pytest.fixture(scope="module")

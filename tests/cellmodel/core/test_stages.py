@@ -27,11 +27,17 @@ def fail(arrays):
     raise ValueError("half-way")
 
 
-def test_a_stage_that_is_done_is_read_and_not_made_again(tmp_path):
+@pytest.fixture
+def work(tmp_path):
+    """Folder of a run of which one stage is done."""
     first = Stages(tmp_path / "work", key={"seed": 0})
     first.run("numbers", write_numbers)
     first.release()
-    again = Stages(tmp_path / "work", key={"seed": 0}).run("numbers", fail)
+    return first.folder
+
+
+def test_a_stage_that_is_done_is_read_and_not_made_again(work):
+    again = Stages(work, key={"seed": 0}).run("numbers", fail)
     assert again.record == {"total": 15.0}
     assert isinstance(again.arrays["values"], np.memmap)
     np.testing.assert_array_equal(again.arrays["values"], [[0, 1], [2, 3], [4, 5]])
@@ -60,20 +66,14 @@ def test_a_stage_that_stops_half_way_is_made_again(tmp_path):
     assert stages.run("numbers", write_numbers).arrays["values"].shape == (3, 2)
 
 
-def test_stages_of_another_run_are_dropped(tmp_path):
-    first = Stages(tmp_path / "work", key={"seed": 0})
-    first.run("numbers", write_numbers)
-    first.release()
-    other = Stages(tmp_path / "work", key={"seed": 1})
+def test_stages_of_another_run_are_dropped(work):
+    other = Stages(work, key={"seed": 1})
     assert {path.name for path in other.folder.iterdir()} == {KEY, LOCK}
     assert json.loads((other.folder / KEY).read_text()) == {"seed": 1}
 
 
-@pytest.mark.parametrize("work", ['Stages(folder, key={"seed": 1})', 'Stages(folder, key={"seed": 0}).remove()'])
-def test_stages_whose_removal_was_killed_are_not_taken_for_whole(tmp_path, work):
-    first = Stages(tmp_path / "work", key={"seed": 0})
-    first.run("numbers", write_numbers)
-    first.release()
+@pytest.mark.parametrize("removal", ['Stages(folder, key={"seed": 1})', 'Stages(folder, key={"seed": 0}).remove()'])
+def test_stages_whose_removal_was_killed_are_not_taken_for_whole(work, removal):
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
@@ -82,13 +82,13 @@ def test_stages_whose_removal_was_killed_are_not_taken_for_whole(tmp_path, work)
         "def once(*args, **settings):\n"
         "    unlink(*args, **settings); os.kill(os.getpid(), signal.SIGKILL)\n"
         "os.unlink = once\n"
-        f"{work}\n"
+        f"{removal}\n"
     )
     environment = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[3]))
-    killed = subprocess.run([sys.executable, "-c", code, tmp_path / "work"], env=environment, check=False)
+    killed = subprocess.run([sys.executable, "-c", code, work], env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
     with pytest.raises(ValueError, match="half-way"):
-        Stages(tmp_path / "work", key={"seed": 0}).run("numbers", fail)
+        Stages(work, key={"seed": 0}).run("numbers", fail)
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path):
