@@ -25,7 +25,6 @@ from cellmodel.pp.gene_weights import (
 from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run.pipeline import prepare, run
 from cellmodel.tl.model.fitted import fit_model, predict
-from tests.support.in_process import call_json
 
 
 @pytest.fixture(scope="module")
@@ -137,14 +136,6 @@ def test_a_model_fitted_to_few_cells_places_them_where_they_were(cells, demo_kb)
     result = run(cells, demo_kb, RunConfig(low_data=True, n_words=0, n_clusters=4))
     found = predict(fit_model(cells, result), cells, demo_kb)
     assert (found.labels == result.labels).mean() > 0.9
-
-
-@pytest.mark.slow
-def test_the_command_has_the_mode(tmp_path, cells):
-    cells.adata.write_h5ad(tmp_path / "few.h5ad")
-    args = ["cluster", tmp_path / "few.h5ad", "--knowledge", "none", "--n-clusters", "4", "--low-data"]
-    assert call_json("cellmodel", *args, "-o", tmp_path / "out.h5ad")["n_clusters"] == 4
-    assert read_anndata(tmp_path / "out.h5ad").uns["cellmodel"]["params"]["low_data"]
 
 
 EXPRESSION = sp.csr_matrix(np.array([[5.0, 1, 0, 2], [5, 0, 3, 0], [5, 4, 0, 0], [5, 0, 0, 0]]))
