@@ -145,22 +145,19 @@ def test_tl_classify_writes_its_slots_and_nothing_else(query, reference, kb):
 
 
 def test_a_file_is_written_beside_its_inputs_and_never_over_them(query, reference, kb, tmp_path):
-    paths = {"query": tmp_path / "q.h5ad", "reference": tmp_path / "r.h5ad"}
-    query.write_h5ad(paths["query"])
-    reference.write_h5ad(paths["reference"])
+    query.write_h5ad(tmp_path / "q.h5ad")
+    reference.write_h5ad(tmp_path / "r.h5ad")
+    task = TransferJob(kb, RunConfig(), reference=tmp_path / "r.h5ad", transfer=TransferConfig(label_key="type"))
 
-    def transferred(output):
-        transfer = TransferConfig(label_key="type")
-        task = TransferJob(kb, RunConfig(), reference=paths["reference"], transfer=transfer)
-        write = WriteConfig(output=output, key_added="given", overwrite=True)
-        return run_on_file(paths["query"], task, read=ReadConfig(), write=write)
+    def transferred(name):
+        write = WriteConfig(output=tmp_path / name, key_added="given", overwrite=True)
+        return run_on_file(tmp_path / "q.h5ad", task, read=ReadConfig(), write=write)
 
-    found = transferred(tmp_path / "out.h5ad")
-    written = read_anndata(tmp_path / "out.h5ad")
+    found, written = transferred("out.h5ad"), read_anndata(tmp_path / "out.h5ad")
     assert written.obs["given"].astype(str).tolist() == list(found.labels)
     assert written.uns["given"]["reference"] == "r.h5ad"
     with pytest.raises(InputUnusable, match="is an input"):
-        transferred(paths["reference"])
+        transferred("r.h5ad")
 
 
 @pytest.mark.slow

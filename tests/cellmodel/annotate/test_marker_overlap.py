@@ -16,7 +16,6 @@ from cellmodel.io.cells import ReadConfig
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.writers import WriteConfig
 from cellmodel.tl._annotate import OverlapJob
-from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run.task import run_on_file
 from tests.support.in_process import call_json
 
@@ -101,10 +100,9 @@ CELL_PANEL = {
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    cells = read_anndata(find_demo_cells()).raw.to_adata()
+def path(demo_cells, tmp_path_factory):
     where = tmp_path_factory.mktemp("cells") / "cells.h5ad"
-    cells.write_h5ad(where)
+    demo_cells().write_h5ad(where)
     return where
 
 

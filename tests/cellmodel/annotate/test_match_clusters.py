@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from scipy.stats import false_discovery_control, hypergeom
+from scipy.stats import false_discovery_control, hypergeom, ttest_ind
 
 from cellmodel.annotate.match_clusters import (
     UNMATCHED,
@@ -16,7 +16,6 @@ from cellmodel.annotate.shared_genes import ComparedSide
 from cellmodel.core.random import generator
 
 N_GENES, PER_TYPE, N_CELLS, DIM = 120, 12, 40, 12
-TYPES = ("t0", "t1", "t2", "t3")
 CONFIG = CompareConfig(n_permutations=60, rank=10, n_profile_genes=30)
 
 
@@ -80,8 +79,6 @@ def test_overlap_is_tested_as_scipy_tests_it(matched):
 
 
 def brute_markers(one):
-    from scipy.stats import ttest_ind
-
     dense, found = one.expression.toarray().astype(float), {}
     for row, name in enumerate(one.clusters):
         t, p = ttest_ind(dense[one.labels == row], dense[one.labels != row], equal_var=False)

@@ -25,9 +25,7 @@ from cellmodel.annotate.levels import cell_mix, hold_cells, is_mixed, level_name
 from cellmodel.annotate.name_cells import TypeChoice, TypeNaming, contrast_relatives, name_by_types, name_each
 from cellmodel.core.config import GraphConfig
 from cellmodel.core.errors import InputUnusable
-from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.pp.neighbors import knn_graph, snn_weights
-from cellmodel.tl._demo import find_demo_cells
 
 N_GENES = 80
 NAMES = [f"g{gene}" for gene in range(N_GENES)]
@@ -216,9 +214,9 @@ def test_a_gene_of_many_types_weighs_less_than_one_of_few(stores):
     assert found[0, 1] / found[0, 0] == pytest.approx(few / many)
 
 
-def test_annotate_in_memory_names_clusters_and_leaves_cells_without_one_alone(demo_kb):
+def test_annotate_in_memory_names_clusters_and_leaves_cells_without_one_alone(demo_cells, demo_kb):
     kb = demo_kb
-    adata = read_anndata(find_demo_cells()).raw.to_adata()
+    adata = demo_cells()
     adata.obs["group"] = adata.obs["bulk_labels"].astype(object)
     adata.obs.iloc[:50, adata.obs.columns.get_loc("group")] = None
     types = [CellType(name="B", genes=("CD79A", "CD79B", "MS4A1")), CellType(name="T", genes=("CD3D", "CD3E", "CD3G"))]
@@ -238,9 +236,9 @@ def test_annotate_in_memory_names_clusters_and_leaves_cells_without_one_alone(de
     assert set(broad.obs["cellmodel_name_cell"].dropna()) <= {"B cell", "T cell", "unassigned"}
 
 
-def test_each_level_of_the_tree_gets_the_group_that_its_names_share(demo_kb, tmp_path):
+def test_each_level_of_the_tree_gets_the_group_that_its_names_share(demo_cells, demo_kb, tmp_path):
     kb = demo_kb
-    adata = read_anndata(find_demo_cells()).raw.to_adata()
+    adata = demo_cells()
     cm.tl.cluster(adata, kb, recipe="pca-kmeans", n_clusters=6)
     cm.tl.annotate(adata, kb)
     adata.write_h5ad(tmp_path / "named.h5ad")

@@ -13,8 +13,6 @@ from cellmodel.annotate.search.queries import content_words, random_queries, typ
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import cells_from_anndata
-from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.tl._demo import find_demo_cells
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +21,8 @@ def kb(demo_store):
 
 
 @pytest.fixture(scope="module")
-def adata():
-    return read_anndata(find_demo_cells()).raw.to_adata()
+def adata(demo_cells):
+    return demo_cells()
 
 
 def search(adata, kb, **settings):

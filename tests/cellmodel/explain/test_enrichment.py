@@ -12,8 +12,6 @@ import cellmodel as cm
 import genekb
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.enrichment import GeneSet, enrich, read_gmt, stored_gene_sets
-from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.tl._demo import find_demo_cells
 from genekb import schema
 
 KILLING = ("GNLY", "GZMB", "NKG7", "PRF1")
@@ -75,13 +73,13 @@ def kb(tmp_path_factory):
     return genekb.open(genekb.build(source, config, home=tmp_path_factory.mktemp("home")).folder)
 
 
-def test_sets_of_a_store_are_its_terms_with_their_genes_and_are_tested_in_cells(kb):
+def test_sets_of_a_store_are_its_terms_with_their_genes_and_are_tested_in_cells(kb, demo_cells):
     cd3d, *killing = kb.resolve(["CD3D", *KILLING]).gene_ids.tolist()
     assert [(one.source, one.set_id, one.name, set(one.gene_ids)) for one in stored_gene_sets(kb)] == [
         ("go_process", "GO:1", "binding", {cd3d}),
         ("go_process", "GO:2", "killing", set(killing)),
     ]
-    adata = read_anndata(find_demo_cells()).raw.to_adata()
+    adata = demo_cells()
     cm.tl.attribute(adata, kb, cluster_key="bulk_labels", permutations=5)
     enriched = adata.uns["cellmodel_attribution"]["enrichment"].query("cluster == 'CD56+ NK'").iloc[0]
     assert enriched[["set", "set_id", "source", "n_shared"]].tolist() == ["killing", "GO:2", "go_process", 4]

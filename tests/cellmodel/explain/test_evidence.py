@@ -16,7 +16,6 @@ from cellmodel.io.cells import ReadConfig
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.writers import WriteConfig
 from cellmodel.tl._attribute import AttributeJob
-from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run.task import run_on_file
 from tests.support.in_process import call, call_json
 
@@ -25,9 +24,9 @@ GMT += "=RUN()\x1b[2J\tby hand\tGNLY\tPRF1\tNKG7\n"
 
 
 @pytest.fixture(scope="module")
-def cells(tmp_path_factory):
+def cells(demo_cells, tmp_path_factory):
     """Demo cells with their types, and a condition in which one gene of T cells differs."""
-    adata = read_anndata(find_demo_cells()).raw.to_adata()
+    adata = demo_cells()
     adata.obs["stim"] = np.where(np.arange(adata.n_obs) % 2, "stimulated", "control")
     path = tmp_path_factory.mktemp("cells") / "cells.h5ad"
     adata.write_h5ad(path)
@@ -171,21 +170,12 @@ def test_what_cannot_be_used_is_refused_before_any_output(cells, demo_kb, tmp_pa
     assert not (tmp_path / "o.h5ad").exists()
 
 
-@pytest.mark.parametrize(
-    ("change", "code", "why"),
-    [
-        (["--cluster", "CD19+ B"], 2, "name their column too"),
-        (["--gmt", "yeast.gmt"], 3, "error: 0 of the 2 gene names of yeast.gmt"),
-    ],
-)
-def test_errors_of_the_command_are_one_line(demo_home, cells, tmp_path, monkeypatch, change, code, why):
-    monkeypatch.chdir(tmp_path)
-    Path("yeast.gmt").write_text("T\tna\tYAL001C\tYAL002W\n")
-    args = ["attribute", cells, "--kb", "demo", "--home", demo_home, "--cluster-key", "bulk_labels", "-o", "o.h5ad"]
-    found, _, err = call("cellmodel", *args, *change)
-    assert (found, why in " ".join(err.replace("│", " ").split())) == (code, True), err
+def test_a_cluster_without_the_column_of_conditions_is_wrong_usage_in_one_line(demo_home, cells, tmp_path):
+    args = ["attribute", cells, "--kb", "demo", "--home", demo_home, "--cluster-key", "bulk_labels"]
+    code, _, err = call("cellmodel", *args, "-o", tmp_path / "o.h5ad", "--cluster", "CD19+ B")
+    assert (code, "name their column too" in " ".join(err.replace("│", " ").split())) == (2, True), err
     assert "Traceback" not in err
-    assert not Path("o.h5ad").exists()
+    assert not (tmp_path / "o.h5ad").exists()
 
 
 def test_what_exists_is_not_replaced_unasked(run, cells, demo_kb):

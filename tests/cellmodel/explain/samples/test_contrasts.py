@@ -7,8 +7,6 @@ import scipy.sparse as sp
 import cellmodel as cm
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.attribution import standard_differences
-from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.tl._demo import find_demo_cells
 from tests.support.in_process import call, call_json
 
 RAISED = ["LYZ", "CST3", "AIF1"]
@@ -16,9 +14,9 @@ OPTIONS = {"cluster_key": "bulk_labels", "sample_key": "donor", "condition_key":
 
 
 @pytest.fixture(scope="module")
-def adata():
+def adata(demo_cells):
     """Demo cells of six donors, three of them stimulated: a few genes of two types are higher there."""
-    adata = read_anndata(find_demo_cells()).raw.to_adata()
+    adata = demo_cells()
     donor = np.arange(adata.n_obs) % 6
     adata.obs["donor"] = [f"d{number}" for number in donor]
     adata.obs["stim"] = np.where(donor % 2, "stim", "ctrl")
