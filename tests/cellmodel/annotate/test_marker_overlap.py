@@ -12,11 +12,7 @@ from cellmodel.annotate.candidates import read_panel
 from cellmodel.annotate.marker_overlap import display_name, name_clusters
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.markers import rank_markers
-from cellmodel.io.cells import ReadConfig
 from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.io.writers import WriteConfig
-from cellmodel.tl._annotate import OverlapJob
-from cellmodel.tl._run.task import run_on_file
 from tests.support.in_process import call_json
 
 GENES = [f"g{gene}" for gene in range(100)]
@@ -99,13 +95,6 @@ CELL_PANEL = {
 }
 
 
-@pytest.fixture(scope="module")
-def path(demo_cells, tmp_path_factory):
-    where = tmp_path_factory.mktemp("cells") / "cells.h5ad"
-    demo_cells().write_h5ad(where)
-    return where
-
-
 def test_a_panel_is_read_from_json_and_from_a_table(tmp_path):
     (tmp_path / "panel.json").write_text(json.dumps(CELL_PANEL))
     lines = [f"{name}\t{gene}" for name, genes in CELL_PANEL.items() for gene in genes]
@@ -129,9 +118,12 @@ def test_what_is_no_panel_is_refused_in_one_line(tmp_path, name, text, why):
         read_panel(tmp_path / name)
 
 
-def test_known_populations_get_their_names(path, tmp_path):
+def test_known_populations_get_their_names_and_cells_without_a_cluster_get_none(demo_cells, tmp_path):
+    cells = demo_cells()
+    cells.obs.iloc[:50, cells.obs.columns.get_loc("bulk_labels")] = None
+    cells.write_h5ad(tmp_path / "cells.h5ad")
     (tmp_path / "panel.json").write_text(json.dumps(CELL_PANEL))
-    args = ["annotate", path, "--markers", tmp_path / "panel.json", "--cluster-key", "bulk_labels"]
+    args = ["annotate", tmp_path / "cells.h5ad", "--markers", tmp_path / "panel.json", "--cluster-key", "bulk_labels"]
     told = call_json("cellmodel", *args, "-o", tmp_path / "named.h5ad")
     name_of = {row["cluster"]: row["name"] for row in told["clusters"]}
     assert name_of["CD19+ B"] == "B cell"
@@ -139,20 +131,7 @@ def test_known_populations_get_their_names(path, tmp_path):
     assert name_of["CD14+ Monocyte"] == "monocyte"
     assert "neuron" not in name_of.values()
     written = read_anndata(tmp_path / "named.h5ad")
-    assert (written.obs["cellmodel_name"].astype(str) == written.obs["bulk_labels"].astype(str).map(name_of)).all()
+    expected = cells.obs["bulk_labels"].astype(object).map(name_of)
+    assert written.obs["cellmodel_name"].astype(object).equals(expected)
+    assert expected.isna().sum() == 50
     assert set(written.uns["cellmodel_name"]["names"]["cluster"]) == set(name_of)
-
-
-def test_cells_without_a_cluster_get_no_name(path, tmp_path):
-    (tmp_path / "panel.json").write_text(json.dumps(CELL_PANEL))
-    cells = read_anndata(path)
-    labels = cells.obs["bulk_labels"]
-    cells.obs["kind"] = np.select([labels == "CD19+ B", labels == "CD56+ NK"], [0.0, 1.0], np.nan)
-    cells.write_h5ad(tmp_path / "cells.h5ad")
-    task = OverlapJob(panel=read_panel(tmp_path / "panel.json"), cluster_key="kind")
-    write = WriteConfig(output=tmp_path / "named.h5ad", key_added="name")
-    found = run_on_file(tmp_path / "cells.h5ad", task, read=ReadConfig(), write=write)
-    assert [(name, one.name) for name, one in zip(found.found.names, found.names, strict=True)] == [
-        ("0", "B cell"), ("1", "NK cell"),
-    ]  # fmt: skip
-    assert (read_anndata(tmp_path / "named.h5ad").obs["name"].isna() == cells.obs["kind"].isna()).all()

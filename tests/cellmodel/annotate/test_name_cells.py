@@ -29,6 +29,7 @@ from cellmodel.pp.neighbors import knn_graph, snn_weights
 
 N_GENES = 80
 NAMES = [f"g{gene}" for gene in range(N_GENES)]
+TYPES = {one.name: one for one in read_cell_types()}
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +98,9 @@ def test_a_few_measured_markers_are_enough_for_a_name_among_clusters_that_have_n
 
 
 def test_types_of_a_tissue_that_no_other_cluster_speaks_for_yield_to_those_of_every_tissue():
-    table = {one.name: one for one in read_cell_types()}
-    vessel, other = table["arterial endothelial cell"], table["brain endothelial cell"]
-    neurons = [table[name] for name in ("excitatory neuron", "inhibitory interneuron")]
-    types = (vessel, other, *neurons, table["smooth muscle cell"], table["fibroblast"])
+    vessel, other = TYPES["arterial endothelial cell"], TYPES["brain endothelial cell"]
+    neurons = [TYPES[name] for name in ("excitatory neuron", "inhibitory interneuron")]
+    types = (vessel, other, *neurons, TYPES["smooth muscle cell"], TYPES["fibroblast"])
     evidence = replace(evidence_of(*(range(5 * row, 5 * row + 5) for row in range(6))), types=types)
     profiles = np.random.default_rng(0).normal(scale=0.1, size=(3, N_GENES))
     profiles[0, :10] = [1.0] * 5 + [1.2] * 5  # a little more of the brain's
@@ -129,8 +129,7 @@ def test_types_of_a_tissue_that_no_other_cluster_speaks_for_yield_to_those_of_ev
     ],
 )
 def test_a_name_that_too_few_of_the_cells_have_gives_way_to_the_nearest_group_that_holds_them(names, expected):
-    table = {one.name: one for one in read_cell_types()}
-    types = [table[name] for name in ("naive CD4 T cell", *names) if name in table]
+    types = [TYPES[name] for name in ("naive CD4 T cell", *names) if name in TYPES]
     mix = cell_mix([name for name, n in names.items() for _ in range(n)])
     found = hold_cells(level_name(types, np.arange(len(types), 0.0, -1)), mix, types)
     assert found.name == expected

@@ -10,7 +10,7 @@ import pytest
 import cellmodel as cm
 import genekb
 from cellmodel.core.config import RunConfig
-from cellmodel.core.errors import InputUnusable, SlotTaken
+from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.evidence import AttributeConfig
 from cellmodel.io.cells import ReadConfig
 from cellmodel.io.formats.anndata import read_anndata
@@ -150,8 +150,6 @@ def test_a_planted_difference_between_conditions_is_found_in_its_cluster(cells, 
     theme = slot["themes"].query("cluster == 'CD19+ B' and condition == 'stimulated'").iloc[0]
     assert theme["gene"] in {"CD3D", "CD3E", "CD3G"}
     assert theme["p_value"] <= 0.05
-    with pytest.raises(SlotTaken, match="use overwrite=True"):
-        cm.tl.attribute(adata, demo_kb, cluster_key="bulk_labels", condition_key="stim")
 
 
 @pytest.mark.parametrize(
