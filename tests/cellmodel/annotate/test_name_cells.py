@@ -35,16 +35,13 @@ TYPES = {one.name: one for one in read_cell_types()}
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory, ncbi_folder):
     home = tmp_path_factory.mktemp("home")
-    return {
-        name: genekb.open(
-            genekb.build(
-                genekb.read_ncbi_folder(ncbi_folder, taxa=taxa),
-                genekb.BuildConfig(name=name, models=("hash-16",)),
-                home=home,
-            ).folder
-        )
-        for name, taxa in {"human": ["human"], "mouse": ["mouse"], "both": ["human", "mouse"]}.items()
-    }
+    taxa = {"human": ["human"], "mouse": ["mouse"], "both": ["human", "mouse"]}
+
+    def built(name):
+        source = genekb.read_ncbi_folder(ncbi_folder, taxa=taxa[name])
+        return genekb.build(source, genekb.BuildConfig(name=name, models=("hash-16",)), home=home)
+
+    return {name: genekb.open(built(name).folder) for name in taxa}
 
 
 def evidence_of(*genes_of_types):

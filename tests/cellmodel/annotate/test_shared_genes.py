@@ -1,12 +1,12 @@
 """Two data sets over the same genes: by GeneID, by orthologue, by text; matched as a double loop would."""
 
-import gzip
 import math
-from pathlib import Path
+from dataclasses import replace
 
 import anndata as ad
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 import cellmodel as cm
@@ -18,38 +18,25 @@ from cellmodel.core.errors import AlignmentTooLow, InputUnusable
 from cellmodel.io.cells import cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.tl._demo import find_demo_cells
+from genekb import schema
 
 N_GENES, N_CELLS = 120, 90
 TYPES = np.repeat([0, 1, 2], N_CELLS // 3)
-GENE_INFO = Path(__file__).parents[2] / "data" / "ncbi" / "human_gene_info_2022-11.tsv"
-HEADER = GENE_INFO.read_text().split("\n")[0]
-
-
-def write_species(folder, species, tax_id, symbols, first_id):
-    rows = [
-        f"{tax_id}\t{first_id + i}\t{symbol}\t-\t-\t-\t1\t1p1\tprotein word{i} term{i}\tprotein-coding\t{symbol}"
-        "\t-\tO\t-\t20221106\t-"
-        for i, symbol in enumerate(symbols)
-    ]
-    with gzip.open(folder / f"{species}.gene_info.gz", "wt") as stream:
-        stream.write("\n".join([HEADER, *rows, ""]))
 
 
 @pytest.fixture(scope="module")
 def kb(tmp_path_factory):
     """Two species whose genes have the same names and other symbols; all but ten human genes have an orthologue."""
-    folder = tmp_path_factory.mktemp("ncbi") / "2022-11"
-    folder.mkdir()
-    write_species(folder, "Homo_sapiens", 9606, [f"HUM{i}" for i in range(N_GENES)], 1000)
-    write_species(folder, "Mus_musculus", 10090, [f"Mou{i}" for i in range(N_GENES)], 5000)
-    with gzip.open(folder / "gene_orthologs.gz", "wt") as stream:
-        stream.write("#tax_id\tGeneID\trelationship\tOther_tax_id\tOther_GeneID\n")
-        stream.writelines(f"9606\t{1000 + i}\tOrtholog\t10090\t{5000 + i}\n" for i in range(10, N_GENES))
-    with gzip.open(folder / "gene_summary.gz", "wt") as stream:
-        stream.write("#tax_id\tGeneID\tSource\tSummary\n")
-    config = genekb.BuildConfig(name="two", models=("hash-256",))
-    built = genekb.build(genekb.read_ncbi_folder(folder, taxa=["human", "mouse"]), config, home=folder.parent)
-    return genekb.open(built.folder)
+    home = tmp_path_factory.mktemp("home")
+    species = ((9606, 1000, "HUM"), (10090, 5000, "Mou"))
+    rows = [f"{first + i}\t{tax}\t{stem}{i}\tword{i} term{i}" for tax, first, stem in species for i in range(N_GENES)]
+    (home / "genes.tsv").write_text("\n".join(["gene_id\ttax_id\tsymbol\tname", *rows]))
+    source = genekb.read_source(home / "genes.tsv", taxa=["human", "mouse"])
+    orthologs = [
+        {"gene_id": 5000 + i, "ortholog_gene_id": 1000 + i, "ortholog_symbol": f"HUM{i}"} for i in range(10, N_GENES)
+    ]
+    source = replace(source, orthologs=pa.Table.from_pylist(orthologs, schema=schema.ORTHOLOGS))
+    return genekb.open(genekb.build(source, genekb.BuildConfig(name="two", models=("hash-256",)), home=home).folder)
 
 
 def made_cells(seed, stem):
