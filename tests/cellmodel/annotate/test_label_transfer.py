@@ -173,7 +173,7 @@ def test_weights_are_those_of_optimal_transport():
 
 def test_types_are_found_by_genes_that_are_alike_in_text_alone():
     rng = np.random.default_rng(1)
-    types, order = np.repeat([0, 1, 2], 30), rng.permutation(90)  # as many genes as cells are of each type
+    types, order = np.repeat([0, 1, 2], 30), rng.permutation(90)  # of the cells, and of the genes that lead in them
     reference, query = (
         ((types[:, None] == types) * 2.0 + rng.normal(size=(90, 90))).astype(np.float32) for _ in range(2)
     )

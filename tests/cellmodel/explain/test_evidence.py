@@ -1,6 +1,5 @@
 """`cellmodel attribute`, from file to file: what it tells of real cells, what it writes, and what it refuses."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -44,15 +43,14 @@ def run(demo_home, cells, tmp_path_factory):
     return folder, args, {group["cluster"]: group for group in told["groups"]}
 
 
-def rows_of(folder, name):
-    with (folder / "tables" / f"{name}.tsv").open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream, delimiter="\t"))
+def table_of(folder, name):
+    return pd.read_csv(folder / "tables" / f"{name}.tsv", sep="\t", keep_default_na=False)
 
 
 def test_tables_hold_no_formula_and_no_control_character(run):
     folder, _, told = run
     assert "=RUN()\x1b[2J" in {row["set"] for row in told["CD56+ NK"]["enrichment"]}
-    assert r"'=RUN()\x1b[2J" in {row["set"] for row in rows_of(folder, "enrichment")}
+    assert r"'=RUN()\x1b[2J" in set(table_of(folder, "enrichment")["set"])
     assert all("\x1b" not in path.read_text() for path in (folder / "tables").iterdir())
 
 
@@ -73,30 +71,29 @@ def test_known_populations_are_told_by_their_genes_themes_and_sets(run):
 def test_markers_of_a_group_are_named_by_a_phrase_of_their_texts_or_not_at_all(run, demo_kb):
     folder, _, told = run
     texts = dict(zip(*(demo_kb.table("texts")[key].to_pylist() for key in ("gene_id", "text")), strict=True))
-    rows = rows_of(folder, "names")
-    assert {(row["cluster"], row["name"], row["reason"]) for row in rows} == {
+    table = table_of(folder, "names")
+    assert set(table[["cluster", "name", "reason"]].itertuples(index=False, name=None)) == {
         (cluster, group["name"]["name"], group["name"]["reason"]) for cluster, group in told.items()
     }
     assert told["CD56+ NK"]["name"]["name"]
-    for cluster, group in told.items():
-        if group["name"]["name"]:
-            assert group["name"]["p_value"] <= 0.05
-            genes = [row for row in rows if row["cluster"] == cluster]
-            assert [row["gene"] for row in genes] == [gene["name"] for gene in group["name"]["theme"]]
-            assert {marker["name"] for marker in group["markers"]} & {row["gene"] for row in genes}
-            assert all(row["sentence"] in texts[int(row["gene_id"])] for row in genes)
+    for cluster, rows in table[table["name"] != ""].groupby("cluster"):
+        named = told[cluster]["name"]
+        assert named["p_value"] <= 0.05
+        assert rows["gene"].tolist() == [gene["name"] for gene in named["theme"]]
+        assert {marker["name"] for marker in told[cluster]["markers"]} & set(rows["gene"])
+        assert all(row.sentence in texts[int(row.gene_id)] for row in rows.itertuples())
 
 
 def test_tables_hold_every_contribution_so_that_they_add_up_to_the_distance(run):
     folder, _, told = run
-    for cluster, group in told.items():
-        rows = [row for row in rows_of(folder, "contributions") if row["cluster"] == cluster]
-        assert len(rows) == group["n_genes"]
-        assert sum(float(row["contribution"]) for row in rows) == pytest.approx(group["distance"], rel=1e-6)
-        assert sum(float(row["share"]) for row in rows) == pytest.approx(1.0, rel=1e-6)
-        leads = [float(row["difference"]) > 0 for row in rows]
-        assert leads == sorted(leads, reverse=True)
-        assert all(0 < float(row["p_value"]) <= 1 for row in rows)
+    of_cluster = dict(list(table_of(folder, "contributions").groupby("cluster")))
+    assert of_cluster.keys() == told.keys()
+    for cluster, rows in of_cluster.items():
+        assert len(rows) == told[cluster]["n_genes"]
+        assert rows["contribution"].sum() == pytest.approx(told[cluster]["distance"], rel=1e-6)
+        assert rows["share"].sum() == pytest.approx(1.0, rel=1e-6)
+        assert (rows["difference"] > 0).is_monotonic_decreasing
+        assert rows["p_value"].between(0, 1, inclusive="right").all()
 
 
 def test_the_slot_holds_the_tables_and_what_made_them(run, demo_kb):
@@ -108,8 +105,9 @@ def test_the_slot_holds_the_tables_and_what_made_them(run, demo_kb):
         {cluster: group["distance"] for cluster, group in told.items()}
     )
     for name in ("markers", "contributions", "themes", "names", "enrichment"):
-        assert len(slot[name]) == len(rows_of(folder, name)) > 0
-        assert list(slot[name].columns) == list(rows_of(folder, name)[0])
+        table = table_of(folder, name)
+        assert len(slot[name]) == len(table) > 0
+        assert list(slot[name].columns) == list(table.columns)
 
 
 @pytest.mark.slow
