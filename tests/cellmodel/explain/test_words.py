@@ -96,26 +96,18 @@ def test_texts_without_structure_give_few_significant_words():
 
 
 @settings(max_examples=5, deadline=None)
-@given(order=st.permutations(range(N_CELLS)))
-def test_order_of_cells_does_not_matter(order):
+@given(order=st.permutations(range(N_CELLS)), new_name=st.permutations(range(3)))
+def test_order_of_cells_and_names_of_clusters_do_not_matter(order, new_name):
     expression, clusters, _ = planted(0)
-    assert_same(describe(expression=expression[order], clusters=clusters[order]), describe())
-
-
-def test_renaming_clusters_permutes_the_result():
-    new_name = np.array([2, 0, 1])
-    expected, found = describe(), describe(clusters=new_name[planted(0)[1]])
-    assert [words.cluster for words in found] == [0, 1, 2]
-    assert_same([found[new] for new in new_name], expected)
-
-
-def assert_same(found: object, expected: object) -> None:
-    for a, b in zip(found, expected, strict=True):
-        assert [(w.term, w.n_genes, w.p_value, w.p_adjusted) for w in a.words] == [
-            (w.term, w.n_genes, w.p_value, w.p_adjusted) for w in b.words
-        ]
-        assert [[g.name for g in w.genes] for w in a.words] == [[g.name for g in w.genes] for w in b.words]
-        np.testing.assert_allclose([w.score for w in a.words], [w.score for w in b.words], rtol=1e-6)
+    renamed = describe(expression=expression[order], clusters=np.array(new_name)[clusters[order]])
+    assert [words.cluster for words in renamed] == [0, 1, 2]
+    for found, expected in zip((renamed[new] for new in new_name), describe(), strict=True):
+        same, wanted = (
+            [(w.term, w.n_genes, w.p_value, w.p_adjusted, [gene.name for gene in w.genes]) for w in one.words]
+            for one in (found, expected)
+        )
+        assert same == wanted
+        np.testing.assert_allclose([w.score for w in found.words], [w.score for w in expected.words], rtol=1e-6)
 
 
 def test_weight_is_the_contrast_of_a_double_loop():
