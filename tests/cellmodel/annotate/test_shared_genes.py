@@ -51,13 +51,9 @@ def made_cells(seed, stem):
 
 
 @pytest.fixture(scope="module")
-def human():
-    return made_cells(0, "HUM")
-
-
-@pytest.fixture(scope="module")
-def mouse():
-    return made_cells(1, "Mou")
+def sides():
+    """Cells of human and of mouse."""
+    return made_cells(0, "HUM"), made_cells(1, "Mou")
 
 
 def share_right(joint):
@@ -92,45 +88,47 @@ def test_mutual_genes_are_those_of_a_double_loop():
     assert 0 < found.sum() <= 25
 
 
-def test_genes_of_two_species_meet_by_text_and_by_orthologue(human, mouse, kb):
+def test_genes_of_two_species_meet_by_text_and_by_orthologue(sides, kb):
     for genes_by, n_genes in (("text", N_GENES), ("orthologs", N_GENES - 10)):
-        joint = joint_features(human, mouse, kb, RunConfig(), genes_by=genes_by)
+        joint = joint_features(*sides, kb, RunConfig(), genes_by=genes_by)
         assert joint.features.shape == (2 * N_CELLS, n_genes)
         assert joint.n_genes == n_genes
         assert share_right(joint).mean() > 0.95
 
 
-def test_permuted_texts_carry_nothing_over(human, mouse, kb):
+def test_permuted_texts_carry_nothing_over(sides, kb):
     configs = [RunConfig(knowledge="shuffled", seed=seed) for seed in range(8)]
-    shares = [share_right(joint_features(human, mouse, kb, each, genes_by="text")).mean() for each in configs]
+    shares = [share_right(joint_features(*sides, kb, each, genes_by="text")).mean() for each in configs]
     assert np.mean(shares) < 0.6  # a third by chance; one permutation takes a type as a whole, rightly or wrongly
 
 
-def test_text_reads_no_table_of_orthologues(human, mouse, kb):
+def test_text_reads_no_table_of_orthologues(sides, kb):
     """The first ten genes have no orthologue in the table, and meet all the same."""
-    joint = joint_features(human, mouse, kb, RunConfig(), genes_by="text")
-    first = [human.names.index(f"HUM{i}") for i in range(10)]
+    joint = joint_features(*sides, kb, RunConfig(), genes_by="text")
+    first = [sides[0].names.index(f"HUM{i}") for i in range(10)]
     reference, query = joint.features[: joint.n_reference, first], joint.features[joint.n_reference :, first]
     for side in (reference, query):
         assert side[TYPES == 0].mean() > 0.2
         assert side[TYPES != 0].mean() < 0
 
 
-def test_a_gene_scaled_on_each_side_does_not_see_the_other(human, mouse, kb):
+def test_a_gene_scaled_on_each_side_does_not_see_the_other(sides, kb):
+    human, mouse = sides
     deeper = made_cells(3, "Mou")
     first, second = (joint_features(human, query, kb, RunConfig(), genes_by="orthologs") for query in (mouse, deeper))
     np.testing.assert_array_equal(first.features[:N_CELLS], second.features[:N_CELLS])
     assert not np.array_equal(first.features[N_CELLS:], second.features[N_CELLS:])
 
 
-def test_too_few_shared_genes_are_refused_with_a_hint(human, mouse, kb):
+def test_too_few_shared_genes_are_refused_with_a_hint(sides, kb):
     with pytest.raises(AlignmentTooLow, match=r"0 genes of .* are shared by ids, 50 are needed.*genes_by=.orthologs"):
-        joint_features(human, mouse, kb, RunConfig(), genes_by="ids")
+        joint_features(*sides, kb, RunConfig(), genes_by="ids")
+    human, mouse = sides
     few = cells_from_anndata(mouse.adata[:, :40].copy())
     with pytest.raises(AlignmentTooLow, match=r"genes of .* are shared by text, 50 are needed.*both species"):
         joint_features(human, few, kb, RunConfig(), genes_by="text")
     with pytest.raises(InputUnusable, match="needs knowledge"):
-        joint_features(human, mouse, kb, RunConfig(knowledge="none"), genes_by="text")
+        joint_features(*sides, kb, RunConfig(knowledge="none"), genes_by="text")
 
 
 def test_weights_are_one_over_the_density():
