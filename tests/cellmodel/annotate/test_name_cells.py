@@ -145,9 +145,7 @@ def test_a_cluster_takes_the_name_of_what_parts_it_from_its_sibling():
     first, second, third = name_by_types(profiles, evidence, gene_names=NAMES, seed=0)
     assert alone[0].name == "type 1"
     assert (first.name, second.name, third.name) == ("type 0", "type 1", "unassigned")
-    np.testing.assert_array_equal(
-        contrast_relatives(profiles[:2]), profiles[:2]
-    )  # two have all in common but each other
+    np.testing.assert_array_equal(contrast_relatives(profiles[:2]), profiles[:2])  # neither of two has two relatives
 
 
 def test_cells_take_the_names_of_groups_of_neighbors_and_noise_makes_no_candidate():
