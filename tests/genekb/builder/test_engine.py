@@ -269,7 +269,7 @@ def test_an_encoder_that_fails_on_a_worker_ends_as_it_does_here(genes, poisoned_
 def test_workers_that_finish_nothing_end_the_command(genes, tiny_model, tmp_path):
     process = start("genekb", *ray_arguments(genes, tiny_model, tmp_path), "--stall-timeout-s", "0.5")
     _, err = process.communicate(timeout=300)  # of its own: Ray's thread ends with its process
-    assert process.returncode == 4
+    assert process.returncode == 4, err
     assert "no shard was finished for 0.5 s by 2 Ray workers" in err.splitlines()[-1]
     assert "Traceback" not in err
 
