@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +23,7 @@ LISTINGS = ("datasets.toml", "open_sets.toml", "opened_sets.toml")  # chosen on,
 STUDIES = {"baron": "pancreas", "panc8": "pancreas", "segerstolpe": "pancreas", "mixology": "mixology", "kang": "kang"}
 TAXA = ("human", "mouse")
 WHOLE, DRAWN = 8_000, 4_000  # of sets of more cells so many are drawn
+LINEAR = {"panc8_500"}  # sets whose values are in part per million or fractional, so declared
 HERE = Path(__file__).parent
 _STARTED = time.perf_counter()
 
@@ -95,6 +96,11 @@ def study_of(name: str) -> str:
     return next((study for start, study in STUDIES.items() if name.startswith(start)), name)
 
 
+def values_of(name: str) -> Literal["linear", "auto"]:
+    """Kind of values that is declared for a set, or for a part of it."""
+    return "linear" if any(one in name for one in LINEAR) else "auto"
+
+
 def compared(ours: Mapping[str, float], other: Mapping[str, float]) -> tuple[float, int, float]:
     """Difference of the means, keys at which ours is higher, and Wilcoxon's p over keys."""
     import numpy as np
@@ -112,6 +118,17 @@ def markdown(columns: Sequence[str], rows: Iterable[Iterable[Any]], *, digits: i
         shown = (f"{value:,.{digits}f}" if isinstance(value, float) else str(value) for value in cells)
         lines.append("| " + " | ".join(shown) + " |")
     return lines
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = (), *, digits: int = 3) -> list[str]:
+    """Lay out rows by their keys, those of the first unless columns are given."""
+    names = columns or tuple(rows[0])
+    return markdown(names, (map(row.get, names) for row in rows), digits=digits)
+
+
+def sections(parts: Mapping[str, Sequence[str]]) -> list[str]:
+    """Put the lines of each part below its title."""
+    return [line for title, lines in parts.items() for line in (f"## {title}", "", *lines, "")]
 
 
 def write_results(folder: Path, name: str, found: Any, page: str) -> None:
@@ -139,9 +156,10 @@ class KeptRows(dict[str, Any]):
         sys.stderr.write(f"{key}\n")
 
 
-def bar_line(what: str, value: float, bar: float) -> str:
-    """Say whether a value reaches its bar."""
-    return f"- {'ok' if value >= bar else 'MISSED'}: {what} {value:+.3f}, at least {bar:+.3f}"
+def bar_line(what: str, value: float, bar: float, *, at_most: bool = False) -> str:
+    """Say whether a value reaches its bar, or stays below it."""
+    is_met = value <= bar if at_most else value >= bar
+    return f"- {'ok' if is_met else 'MISSED'}: {what} {value:.3f}, at {'most' if at_most else 'least'} {bar:g}"
 
 
 def peak_mb() -> float:

@@ -28,8 +28,8 @@ from platformdirs import user_cache_path
 import cellmodel as cm
 import genekb
 from benchmarks.lib.environments import prepare, reason, run, version
-from benchmarks.lib.protocol import command_line, data_folder, finish, markdown
-from benchmarks.quality.clusters.batches import LINEAR, N_COMPONENTS, SETS, leiden_to_k
+from benchmarks.lib.protocol import command_line, data_folder, finish, markdown, values_of
+from benchmarks.quality.clusters.batches import N_COMPONENTS, SETS, leiden_to_k
 from benchmarks.quality.names.sets import TruthOfSet, known_cells, more_sets, named_sets
 from cellmodel.annotate.cell_types import UNASSIGNED, cluster_profiles, type_evidence, usual_types
 from cellmodel.annotate.name_cells import name_by_types
@@ -115,17 +115,13 @@ def folds(folder: Path) -> dict[str, np.ndarray]:
     return truth
 
 
-def _values(name: str) -> Any:
-    return "linear" if any(one in name for one in LINEAR) else "auto"
-
-
 def label_here(folder: Path, kb: genekb.Store) -> Found:
     """Transfer labels by `cm.tl.classify`: with its limit of confidence, and the best class of every cell."""
     found = {}
     for fold in sorted(folder.glob("fold_*")):
         reference, query = (anndata.read_h5ad(fold / f"{name}.h5ad") for name in ("reference", "query"))
         started = time.process_time()
-        cm.tl.classify(query, reference, kb, label_key="cell_type", layer="counts", values=_values(fold.name))
+        cm.tl.classify(query, reference, kb, label_key="cell_type", layer="counts", values=values_of(fold.name))
         seconds = time.process_time() - started
         classes = np.asarray(query.uns["cellmodel_class"]["classes"], dtype=str)
         best = classes[np.asarray(query.obsm["cellmodel_class_probabilities"]).argmax(axis=1)]
@@ -241,7 +237,7 @@ def embeddings_here(adata: anndata.AnnData, name: str, kb: genekb.Store) -> dict
     made["PCA, Harmony"] = (harmony, time.process_time() - started)
     started = time.process_time()
     counts = anndata.AnnData(adata.layers["counts"], obs=adata.obs[["key"]], var=adata.var[[]])
-    cm.tl.cluster(counts, kb, batch_key="key", values=_values(name))
+    cm.tl.cluster(counts, kb, batch_key="key", values=values_of(name))
     made[f"{OURS} cluster, batch key"] = (np.asarray(counts.obsm["X_cellmodel"]), time.process_time() - started)
     return made
 

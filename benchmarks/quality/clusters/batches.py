@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 import genekb
-from benchmarks.lib.protocol import KeptRows, bar_line, command_line, data_folder, finish, markdown
+from benchmarks.lib.protocol import KeptRows, bar_line, command_line, data_folder, finish, markdown, sections, values_of
 from cellmodel.bench.integration import plain_harmony, score_integration
 from cellmodel.bench.metrics import score
 from cellmodel.core.arrays import Embedding, Labels
@@ -42,7 +42,6 @@ SETS = {  # column of obs with the batch
     "kang_2donors_ctrl_stim": "donor",
     "segerstolpe_3donors": "batch",
 }
-LINEAR = {"panc8_500"}  # whose values are partly fractional, so declared
 PLAIN, HARMONY = "scanpy PCA, Leiden", "scanpy PCA, Harmony, Leiden"
 WITHIN = "scanpy PCA of genes by batch, Harmony, Leiden"
 OURS, NO_KEY, RANDOM = "batch key", "no batch key", "random split"
@@ -101,7 +100,7 @@ def load(name: str) -> Data:
     adata = read_anndata(data_folder() / "batches" / f"{name}.h5ad")
     labels, batches = (adata.obs[key].astype(str).to_numpy() for key in ("cell_type", SETS[name]))
     adata.obs[RANDOM_KEY] = generator(0, "random split").permutation(batches)
-    cells = cells_from_anndata(adata, ReadConfig(values="linear" if name in LINEAR else "auto"), source=name)
+    cells = cells_from_anndata(adata, ReadConfig(values=values_of(name)), source=name)
     return Data(name=name, cells=cells, labels=labels, batches=batches, key=SETS[name])
 
 
@@ -200,7 +199,7 @@ def table(scored: Scored, title: str, rows: Sequence[tuple[str, str, tuple[str, 
         [shown, *(scored.of_set(name, method, *path) for name in SETS), scored.mean(method, *path)]
         for shown, method, path in rows
     ]
-    return [f"## {title}", "", *markdown((title, *SETS, "mean"), body), ""]
+    return sections({title: markdown((title, *SETS, "mean"), body)})
 
 
 METHODS = (
@@ -258,7 +257,7 @@ def keep_alone(data: Data, kind: str, rows: np.ndarray, theta: float | None) -> 
     """Measure what becomes of a type of one batch, by as many clusters as there are types and by its nearest cells."""
     from sklearn.neighbors import NearestNeighbors
 
-    read = ReadConfig(values="linear" if data.name in LINEAR else "auto")
+    read = ReadConfig(values=values_of(data.name))
     cells = cells_from_anndata(data.cells.adata[rows].copy(), read, source=data.name)
     labels, its = data.labels[rows], data.labels[rows] == kind
     integration = {"integration": "none"} if theta is None else {"theta": theta}
@@ -284,7 +283,7 @@ def missing_types(output: Path) -> int:
             kept = without_elsewhere(data, kind)
             for theta in THETAS if kept is not None else ():
                 rows.add(f"{name}|{kind}|{theta}", partial(keep_alone, data, kind, kept, theta))
-    lines = []
+    parts = {}
     for what, title in MISSING.items():
         body = []
         for shown in THETAS:
@@ -294,8 +293,8 @@ def missing_types(output: Path) -> int:
             }
             means = [float(np.mean(values)) for values in of.values()]
             body.append(["not integrated" if shown is None else f"theta {shown:g}", *means, float(np.mean(means))])
-        lines += [f"## {title}", "", *markdown(("a type of one batch", *SETS, "mean"), body), ""]
-    return finish(output, "missing_types", rows, lines=["# Types that one batch alone has", "", *lines])
+        parts[title] = markdown(("a type of one batch", *SETS, "mean"), body)
+    return finish(output, "missing_types", rows, lines=["# Types that one batch alone has", "", *sections(parts)])
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.lib.protocol import KeptRows, command_line, data_folder, finish, markdown
+from benchmarks.lib.protocol import KeptRows, bar_line, command_line, data_folder, finish, markdown, sections, values_of
 from cellmodel.bench.metrics import score
 from cellmodel.core.arrays import Labels
 from cellmodel.core.config import BatchConfig, RunConfig
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 BATCH, TYPE = "batch", "cell_type"  # columns of obs
-LINEAR = {"panc8_500"}  # whose values are partly fractional, so declared
 INSIDE, PLACED = "takes part", "left out"
 BAR = 0.95  # of what the labels of the left-out batch get inside
 
@@ -88,7 +87,7 @@ def placed(adata: "AnnData", is_new: np.ndarray, name: str) -> Labels:
 
 
 def as_cells(adata: "AnnData", name: str) -> Cells:
-    return cells_from_anndata(adata.copy(), ReadConfig(values="linear" if name in LINEAR else "auto"), source=name)
+    return cells_from_anndata(adata.copy(), ReadConfig(values=values_of(name)), source=name)
 
 
 def settings(adata: "AnnData") -> RunConfig:
@@ -113,8 +112,8 @@ def pages(scored: Scored) -> list[str]:
     ways = (INSIDE, PLACED, "ratio")
     return [
         *("# New batches: mean of ACC, NMI and ARI of the cells of a batch", ""),
-        *("## Mean over the batches", "", *markdown(("set", *ways), by_set), ""),
-        *("## Each batch", "", *markdown(("set", "batch", *ways), by_batch), ""),
+        *sections({"Mean over the batches": markdown(("set", *ways), by_set)}),
+        *sections({"Each batch": markdown(("set", "batch", *ways), by_batch)}),
     ]
 
 
@@ -122,11 +121,7 @@ def bars(scored: Scored) -> list[str]:
     """Compare with the bar: each set, and their mean."""
     ratios = {name: scored.ratio(name) for name in scored.rows}
     every: Sequence[tuple[str, float]] = [*ratios.items(), ("mean over sets", float(np.mean(list(ratios.values()))))]
-    return [
-        f"- {'ok' if ratio >= BAR else 'MISSED'}: {what}: left-out batches get {ratio:.3f} of what they get inside, "
-        f"at least {BAR}"
-        for what, ratio in every
-    ]
+    return [bar_line(f"{what}: left-out batches, of what they get inside", ratio, BAR) for what, ratio in every]
 
 
 def main() -> int:

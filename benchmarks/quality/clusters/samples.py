@@ -8,19 +8,17 @@ Simulated donors: mean, variance between donors and cell totals of these CD4 T c
 halved in half of the donors; and the same, conditions permuted among the donors. No figure here chose a setting.
 """
 
-import argparse
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from benchmarks.lib.protocol import data_folder, markdown, write_results
+from benchmarks.lib.protocol import command_line, data_folder, finish, sections, table
 from cellmodel.core.random import generator
 from cellmodel.explain.groups import group_cells
 from cellmodel.explain.markers import rank_markers
@@ -270,35 +268,9 @@ def permuted(about: Donors, *, n_side: int, n_repeats: int, n_deseq: int) -> lis
     return rows
 
 
-def page_of(found: dict[str, list[dict[str, Any]]]) -> str:
-    """Lay out the tables."""
-    lines = [
-        "# Tests between samples",
-        "",
-        "Nothing differs: shares of genes (of clusters, for composition) called.",
-        "",
-    ]
-    lines += table(found["null"], ("data", "method", "repeats", "n", "p", "q", "highest q"), digits=4)
-    lines += ["", "Two donors, control and interferon: share of genes called, and ranks of interferon genes by t.", ""]
-    lines += table(found["stimulated"], ("data", "cluster", "genes", "samples", "cells", *INTERFERON))
-    lines += [
-        "",
-        "Simulated donors, a tenth of the genes doubled or halved: share found, and share of the found that is false.",
-        "",
-    ]
-    lines += table(found["power"], ("donors", "method", "repeats", "found", "false"))
-    return "\n".join([*lines, ""])
-
-
-def table(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, digits: int = 3) -> list[str]:
-    """Lay out rows by their keys."""
-    return markdown(columns, ([row[column] for column in columns] for row in rows), digits=digits)
-
-
 def main() -> int:
     """Run all parts."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, required=True)
+    parser = command_line(__doc__, with_home=False)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--deseq", type=int, default=3, help="repeats of PyDESeq2, which takes some 5 s a cluster")
     args = parser.parse_args()
@@ -314,8 +286,16 @@ def main() -> int:
     own = stimulated(study_of(two), obs_categories(two.adata, "condition", source=two.source))
     of_size = partial(power, about, **sizes)
     found = {"null": null, "stimulated": own, "power": [row for n_side in SIZES for row in of_size(n_side=n_side)]}
-    write_results(args.output, "samples", found, page_of(found))
-    return 0
+    parts = {
+        "Nothing differs: shares of genes (of clusters, for composition) called": table(null, digits=4),
+        "Two donors, control and interferon: share of genes called, and ranks of interferon genes by t": table(
+            own, ("data", "cluster", "genes", "samples", "cells", *INTERFERON)
+        ),
+        "Simulated donors, a tenth of the genes doubled or halved: share found, and share of the found that is false": (
+            table(found["power"])
+        ),
+    }
+    return finish(args.output, "samples", found, lines=["# Tests between samples", "", *sections(parts)])
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 import genekb
-from benchmarks.lib.protocol import SEEDS, command_line, data_folder, finish, markdown
+from benchmarks.lib.protocol import SEEDS, bar_line, command_line, data_folder, finish, markdown, sections
 from cellmodel.bench.metrics import score
 from cellmodel.cluster.algorithms import order_by_size, smooth_by_majority
 from cellmodel.core.config import RunConfig, SpatialConfig
@@ -103,13 +103,13 @@ def spread(rows: Sequence[Row], name: str) -> str:
 
 def tables(rows: Sequence[Row]) -> list[str]:
     """Lay out a table for each section and way to get k."""
-    lines = ["# Spatial data", ""]
+    parts = {}
     for data, k in dict.fromkeys((row["data"], row["k"]) for row in rows):
         part = [row for row in rows if (row["data"], row["k"]) == (data, k)]
         of = {recipe: [row for row in part if row["recipe"] == recipe] for recipe in {row["recipe"]: 0 for row in part}}
         body = [[f"`{recipe}`", *(spread(found, name) for name in METRICS)] for recipe, found in of.items()]
-        lines += [f"## {data}, k {k}", "", *markdown(("recipe", *METRICS), body), ""]
-    return lines
+        parts[f"{data}, k {k}"] = markdown(("recipe", *METRICS), body)
+    return ["# Spatial data", "", *sections(parts)]
 
 
 def mean_ari(rows: Sequence[Row], recipe: str, data: Sequence[str]) -> float:
@@ -121,13 +121,12 @@ def mean_ari(rows: Sequence[Row], recipe: str, data: Sequence[str]) -> float:
 def bars(rows: Sequence[Row]) -> list[str]:
     """Compare with the bars; one line each."""
     found = mean_ari(rows, "fused --spatial", DATA_SETS)
-    lines = [f"- {'ok' if found >= BAR_ARI else 'MISSED'}: mean ARI of four sections {found:.3f}, at least {BAR_ARI}"]
+    lines = [bar_line("mean ARI of four sections", found, BAR_ARI)]
     for name in DATA_SETS:
         gain = mean_ari(rows, "fused --spatial", [name]) - mean_ari(rows, "fused", [name])
-        met = "ok" if gain >= -BAR_LOSS else "MISSED"
-        lines.append(f"- {met}: {name}, coordinates {gain:+.3f} of ARI, at least {-BAR_LOSS}")
+        lines.append(bar_line(f"{name}, ARI by coordinates", gain, -BAR_LOSS))
     fewest = min(float(row["n_clusters"]) for row in rows if row["recipe"] == "fused --spatial")
-    return [*lines, f"- {'ok' if fewest > 1 else 'MISSED'}: no section is one cluster, the fewest are {fewest:.0f}"]
+    return [*lines, bar_line("fewest clusters of a section", fewest, 2)]
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """Notes on clusters: noise of ten kinds and single cell lines, which should carry the note, and sets of several types.
 
-    python -m benchmarks.quality.clusters.structure [--seeds 2]
+    python -m benchmarks.quality.clusters.structure --output results [--seeds 2]
 
 Noise: Gaussian, heavy-tailed and uniform; Poisson counts of one profile, with even, varying and wide total counts.
 Each cell line of mixology alone (the label draws the line here and nowhere else; a line may hold states). For every
@@ -8,15 +8,15 @@ data set: the clusters that `cluster` finds, how often they come back, and the p
 less than .95 of the noise carries the note, or more than .05 of the labeled sets do.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from benchmarks.lib.protocol import LISTINGS, load_datasets, read
+from benchmarks.lib.protocol import LISTINGS, bar_line, command_line, finish, load_datasets, read, table
 from cellmodel.cluster.algorithms import communities
 from cellmodel.cluster.structure import SIGNIFICANT, check_structure
 from cellmodel.core.arrays import CellByGene, Embedding
@@ -76,34 +76,36 @@ def labeled(seed: int) -> Iterator[tuple[str, Embedding, np.ndarray]]:
         yield data.name, make_features(cells, RunConfig(seed=seed)).pcs, np.asarray(cells.matrix.sum(axis=1)).ravel()
 
 
-def has_note(name: str, pcs: Embedding, total_counts: np.ndarray, *, seed: int) -> bool:
-    """Cluster, check, print, and say whether the note is carried."""
+def checked(name: str, pcs: Embedding, total_counts: np.ndarray, *, seed: int) -> dict[str, Any]:
+    """Cluster and check the clusters; whether they are one or carry the note."""
     started = time.perf_counter()
     graph = snn_weights(knn_graph(pcs, config=GraphConfig()))
     labels = communities(graph, pcs, resolution=RESOLUTION, seed=seed)
     found = check_structure(labels, pcs=pcs, total_counts=total_counts, seed=seed, resolution=RESOLUTION)
     seconds, n_clusters = time.perf_counter() - started, int(labels.max()) + 1
-    sys.stdout.write(
-        f"| {name} | {seed} | {n_clusters} | {found.repeats:.2f} | {found.p_value:.2f} | {seconds:.1f} |\n"
-    )
-    sys.stdout.flush()
-    return n_clusters == 1 or found.p_value > SIGNIFICANT
+    sys.stderr.write(f"{name}\n")
+    has_note = n_clusters == 1 or found.p_value > SIGNIFICANT
+    row = {"data": name, "seed": seed, "clusters": n_clusters, "repeats": found.repeats, "p": found.p_value}
+    return row | {"seconds": seconds, "one or note": has_note}
 
 
 def main() -> int:
-    """Print the table and compare with the bars."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Check noise, cell lines and labeled sets, and compare with the bars."""
+    parser = command_line(__doc__, with_home=False)
     parser.add_argument("--seeds", type=int, default=2)
-    seeds = range(parser.parse_args().seeds)
-    sys.stdout.write("| data | seed | clusters | repeats | p | seconds |\n|---|---|---|---|---|---|\n")
-    noise, one, several = (
-        [has_note(*each, seed=seed) for seed in seeds for each in make(seed)] for make in (controls, lines, labeled)
-    )
-    sys.stdout.write(
-        f"\nnoise that is one cluster or carries the note: {sum(noise)} of {len(noise)} (bar .95); single cell lines: "
-        f"{sum(one)} of {len(one)} (no bar); labeled sets: {sum(several)} of {len(several)} (bar .05)\n"
-    )
-    return int(np.mean(noise) < 0.95 or np.mean(several) > 0.05)
+    options = parser.parse_args()
+    rows = {
+        make.__name__: [checked(*each, seed=seed) for seed in range(options.seeds) for each in make(seed)]
+        for make in (controls, lines, labeled)
+    }
+    noise, one, several = (float(np.mean([row["one or note"] for row in each])) for each in rows.values())
+    bars = [
+        bar_line("noise that is one cluster or carries the note", noise, 0.95),
+        bar_line("labeled sets that do", several, 0.05, at_most=True),
+        f"- single cell lines that do: {one:.3f}, no bar",
+    ]
+    every = [row for each in rows.values() for row in each]
+    return finish(options.output, "structure", every, lines=["# Notes on clusters", "", *table(every)], bars=bars)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any, get_args
 import numpy as np
 
 import genekb
-from benchmarks.lib.protocol import command_line, finish, markdown
+from benchmarks.lib.protocol import bar_line, command_line, finish, markdown
 from genekb.files.tables import read_table
 from genekb.query.gene_sets import SetName, read_vocabulary
 from genekb.query.name_set import NamedSet, NameSetConfig, SetKnowledge, name_sets
@@ -160,9 +160,7 @@ def main() -> int:
             results[f"{knowledge}, {half}"] = score(part, [rows[at] for at in chosen])
     results["GPT-4, half B"] = gpt4([row for row in rows if in_half_b(row["set_id"])], models)
     of_b = results["real, half B"]
-    bars = [
-        f"- {'ok' if of_b[what] >= bar else 'MISSED'}: {what} {of_b[what]:.3f}, bar {bar}" for what, bar in BARS.items()
-    ]
+    bars = [bar_line(what, of_b[what], bar) for what, bar in BARS.items()]
     return finish(options.output, "name_set", results, lines=report(results), bars=bars)
 
 

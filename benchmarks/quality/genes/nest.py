@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import genekb
-from benchmarks.lib.protocol import command_line, finish, markdown
+from benchmarks.lib.protocol import bar_line, command_line, finish, markdown
 from genekb.query.gene_sets import read_vocabulary
 from genekb.query.name_set import NameSetConfig, name_sets
 
@@ -53,15 +53,9 @@ def main() -> int:
         ranks = [order.index(name) for order, (name, _) in zip(ranked, systems.values(), strict=True)]
         named = float(np.mean([bool(one.name) for one in found.sets]))
         rows.append((knowledge, float(np.mean(1 - np.array(ranks) / (len(names) - 1))), named))
-    real = rows[0][1]
-    bars = [f"- {'ok' if real >= BAR else 'MISSED'}: percentile {real:.3f}, at least {BAR}"]
-    lines = [
-        f"# Names of NeST's systems among {len(names):,}",
-        "",
-        *markdown(("text", "percentile", "named"), rows),
-        "",
-    ]
-    return finish(options.output, "nest", rows, lines=lines, bars=bars)
+    title = f"# Names of NeST's systems among {len(names):,}"
+    lines = [title, "", *markdown(("text", "percentile", "named"), rows)]
+    return finish(options.output, "nest", rows, lines=lines, bars=[bar_line("percentile", rows[0][1], BAR)])
 
 
 if __name__ == "__main__":

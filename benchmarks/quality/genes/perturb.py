@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import genekb
-from benchmarks.lib.protocol import command_line
+from benchmarks.lib.protocol import bar_line, command_line, finish, markdown
 from cellmodel.bench.perturbations import perturb_eval
 from cellmodel.perturb.predict import PerturbConfig, predict_files
 
@@ -50,23 +50,19 @@ def predict(folder: Path, line: str, task: str, kind: str, *, kb: genekb.Store, 
     return path
 
 
-def report(rows: list[dict[str, Any]]) -> tuple[str, list[str]]:
-    """Write a table of all figures, and the bars, one line each."""
+def report(rows: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """Lay out all figures, and the bars, one line each."""
     auc = {(row["line"], row["task"], row["knowledge"]): row["auc"] for row in rows}
-    lines = ["| line | task | knowledge | AUC | 95 % | out of fold | genes | s |", "|" + " --- |" * 8]
-    for row in rows:
-        lines.append(
-            f"| {row['line']} | {row['task']} | {row['knowledge']} | {row['auc']:.3f} | {row['low']:.3f} to "
-            f"{row['high']:.3f} | {row['auc_out_of_fold']:.3f} | {row['n_genes']} | {row['seconds']:.0f} |"
-        )
+    names = ("line", "task", "knowledge", "auc", "low", "high", "auc_out_of_fold", "n_genes", "seconds")
+    columns = ("line", "task", "knowledge", "AUC", "low", "high", "out of fold", "genes", "s")
+    lines = markdown(columns, (map(row.get, names) for row in rows))
     checks = [(f"{line} {task}", auc[line, task, "real"], bar) for (line, task), bar in BARS.items()]
     checks += [
         (f"{line} de above symbol", auc[line, "de", "real"] - auc[line, "de", "symbol"], ABOVE_SYMBOL) for line in LINES
     ]
     if ("rpe1", "dir", ALSO) in auc:
         checks.append(("rpe1 dir with the other line", auc["rpe1", "dir", ALSO], ALSO_BAR))
-    bars = [f"- {'ok' if found >= bar else 'MISSED'}: {what} {found:.3f}, bar {bar:.3f}" for what, found, bar in checks]
-    return "\n".join([*lines, "", *bars]) + "\n", bars
+    return lines, [bar_line(*each) for each in checks]
 
 
 def main() -> int:
@@ -87,11 +83,8 @@ def main() -> int:
         rows.append({**record, **asdict(scores), "line": line, "task": task, "knowledge": kind})
         sys.stderr.write(f"{line} {task} {kind}: {scores.auc:.4f}\n")
     rows.sort(key=lambda row: (TASKS.index(row["task"]), row["line"], kinds.index(row["knowledge"])))
-    page, bars = report(rows)
-    (options.output / "perturb.json").write_text(json.dumps(rows, indent=1) + "\n")
-    (options.output / "perturb.md").write_text(page)
-    sys.stdout.write(page)
-    return int(any("MISSED" in line for line in bars))
+    lines, bars = report(rows)
+    return finish(options.output, "perturb", rows, lines=lines, bars=bars)
 
 
 if __name__ == "__main__":

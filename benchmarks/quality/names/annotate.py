@@ -22,7 +22,7 @@ import scipy.sparse as sp
 from sklearn.feature_extraction.text import HashingVectorizer
 
 import genekb
-from benchmarks.lib.protocol import finish, load_datasets
+from benchmarks.lib.protocol import bar_line, finish, load_datasets, markdown, sections, table
 from benchmarks.quality.names.sets import (
     TruthOfSet,
     command_line_of_names,
@@ -57,7 +57,7 @@ COMMAND, PERMUTED = "markers and text", "genes permuted"
 BROADENED = "names of single cells beside (the command)"  # a name that too few cells have gives way to a group
 SCORED = ("named right", "withheld though right", "named wrong", "best is right", "right, or a group above")
 LEFT_OUT = ("the right names left out", "all types of their tissues left out")
-BARS = {"named right": (0.85, 1), "withheld though right": (0.03, -1), PERMUTED: (0.03, -1)}
+BARS = {"named right": 0.85, "withheld though right": 0.03, PERMUTED: 0.03}  # the first at least, others at most
 CELLS_BAR = 0.70
 CONTROLS = ("shuffled", "name")
 
@@ -241,12 +241,6 @@ def evenly(markers: sp.csr_matrix) -> sp.csr_matrix:
     return sp.csr_matrix(sp.diags(length) @ standard_weights((markers > 0).astype(np.float64)))
 
 
-def table(keys: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    """Lines of a table."""
-    shown = [[f"{value:.3f}" if isinstance(value, float) else str(value) for value in row] for row in rows]
-    return [f"| {' | '.join(row)} |" for row in (list(keys), ["---"] * len(keys), *shown)] + [""]
-
-
 def report(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
     """Report the names of true types; and the bars, one line each."""
     lines, bars = [], []
@@ -258,49 +252,46 @@ def report(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
             what: [float(np.mean([row["columns"][what][0] for row in each])) for each in halves if each]
             for what in mean
         }
-        lines += [f"## {encoder}: mean over {len(of)} sets, {sum(row['labels'] for row in of)} labels", ""]
-        lines += table(
-            ["", *SCORED, *(f"named right, half {which}" for which, each in zip("AB", halves, strict=True) if each)],
-            [[what, *values, *by_half[what]] for what, values in mean.items()],
-        )
         chance = float(np.mean([row[PERMUTED] for row in of]))
-        lines += [f"Named with {PERMUTED} ({N_DEALS} permutations a set): {chance:.3f}", ""]
         shares = np.mean([row["left out"] for row in of], axis=0).tolist()
-        lines += table(["unassigned, share of the true types", ""], list(zip(LEFT_OUT, shares, strict=True)))
-        lines += [f"## {encoder}: by set", ""]
-        lines += table(
-            ["data", "half", "labels", *SCORED, "text, named right", PERMUTED],
-            [
-                [
-                    *(row["data"], row["half"], row["labels"], *row["columns"][COMMAND]),
-                    *(row["columns"]["text"][0], row[PERMUTED]),
-                ]
-                for row in of
-            ],
-        )
-        lines += [f"## {encoder}: not named right", ""]
-        keys = ("label", "cells", "name", "best", "score", "runner-up", "reason", "genes")
-        wrong = [
-            [row["data"], *(one[key] for key in keys)] for row in of for one in row["names"] if one["is right"] is False
+        named = [f"named right, half {which}" for which, each in zip("AB", halves, strict=True) if each]
+        by_set = [
+            (
+                row["data"],
+                row["half"],
+                row["labels"],
+                *row["columns"][COMMAND],
+                row["columns"]["text"][0],
+                row[PERMUTED],
+            )
+            for row in of
         ]
-        lines += table(["data", *keys], wrong)
+        wrong = [{"data": row["data"]} | one for row in of for one in row["names"] if one["is right"] is False]
+        keys = ("data", "label", "cells", "name", "best", "score", "runner-up", "reason", "genes")
+        parts = {
+            f"mean over {len(of)} sets, {sum(row['labels'] for row in of)} labels": [
+                *markdown(("", *SCORED, *named), ((what, *mean[what], *by_half[what]) for what in mean)),
+                *("", f"Named with {PERMUTED} ({N_DEALS} permutations a set): {chance:.3f}", ""),
+                *markdown(("unassigned, share of the true types", ""), zip(LEFT_OUT, shares, strict=True)),
+            ],
+            "by set": markdown(("data", "half", "labels", *SCORED, "text, named right", PERMUTED), by_set),
+            "not named right": table(wrong, keys),
+        }
+        lines += sections({f"{encoder}: {title}": part for title, part in parts.items()})
         reached = dict(zip(SCORED, mean[COMMAND], strict=True)) | {PERMUTED: chance}
-        bars += [bar_line(f"{encoder}, {key}", reached[key], bar, sign) for key, (bar, sign) in BARS.items()]
+        bars += [
+            bar_line(f"{encoder}, {key}", reached[key], bar, at_most=key != SCORED[0]) for key, bar in BARS.items()
+        ]
     return lines, bars
-
-
-def bar_line(what: str, value: float, bar: float, sign: int) -> str:
-    """Compare with a bar."""
-    return f"- {'ok' if value * sign >= bar * sign else 'MISSED'}: {what} {value:.3f}, bar {bar:.2f}"
 
 
 def report_cells(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
     """Report the names of cells."""
-    lines, bars = table(list(rows[0]), [list(row.values()) for row in rows]), []
+    bars = []
     for encoder in dict.fromkeys(row["encoder"] for row in rows):
         right = float(np.mean([row["cell, right"] for row in rows if row["encoder"] == encoder]))
-        bars.append(bar_line(f"{encoder}, cells named right", right, CELLS_BAR, 1))
-    return lines, bars
+        bars.append(bar_line(f"{encoder}, cells named right", right, CELLS_BAR))
+    return table(rows), bars
 
 
 def main() -> int:

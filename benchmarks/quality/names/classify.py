@@ -6,7 +6,6 @@ Labels of test cells are read for scoring alone. Exits with 1 where a bar is mis
 """
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,7 +18,18 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 import genekb
-from benchmarks.lib.protocol import DataSet, build_stores, command_line, data_folder, load_datasets, write_results
+from benchmarks.lib.protocol import (
+    DataSet,
+    bar_line,
+    build_stores,
+    command_line,
+    data_folder,
+    finish,
+    load_datasets,
+    markdown,
+    sections,
+    table,
+)
 from cellmodel.annotate.classify import ClassifyConfig, stratified_splits
 from cellmodel.annotate.label_transfer import TransferConfig, read_labels, transfer_labels
 from cellmodel.bench.metrics import score_classes
@@ -236,31 +246,21 @@ def left_out(name: str, key: str, stores: Stores) -> Rows:
 
 def n_shot_table(rows: Rows, n_draws: dict[str, int]) -> list[str]:
     """Mean over the nine sets, and usoskin beside it."""
-    lines = ["| features, classifier | draws | " + " | ".join(f"nine sets, {n}" for n in N_SHOTS) + " | "]
-    lines[0] += " | ".join(f"{USOSKIN}, {n}" for n in N_SHOTS) + " |"
-    lines.append("|" + " --- |" * (2 + 2 * len(N_SHOTS)))
+    columns = [f"{where}, {n}" for where in ("nine sets", USOSKIN) for n in N_SHOTS]
+    body = []
     for what, draws in n_draws.items():
         of_what = [row for row in rows if row["what"] == what]
         cells = [
-            np.mean([row["accuracy"] for row in of_what if row["n_shot"] == n and (row["data"] == USOSKIN) is is_small])
+            float(np.mean([r["accuracy"] for r in of_what if r["n_shot"] == n and (r["data"] == USOSKIN) is is_small]))
             for is_small in (False, True)
             for n in N_SHOTS
         ]
-        lines.append(f"| {what} | {draws} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |")
-    return lines
+        body.append((what, draws, *cells))
+    return markdown(("features, classifier", "draws", *columns), body)
 
 
-def table(rows: Rows, columns: tuple[str, ...]) -> list[str]:
-    """Write rows as Markdown."""
-    lines = ["| " + " | ".join(columns).replace("_", " ") + " |", "|" + " --- |" * len(columns)]
-    for row in rows:
-        shown = (f"{value:.3f}" if isinstance(value, float) else str(value) for value in map(row.get, columns))
-        lines.append("| " + " | ".join(shown) + " |")
-    return lines
-
-
-def report(found: dict[str, Rows]) -> str:
-    """Write everything as one page."""
+def report(found: dict[str, Rows]) -> list[str]:
+    """Lay out all tables."""
     rows = found["few labels"]
     draws = {row["what"]: row["n_draws"] for row in rows}
     sets = list(dict.fromkeys(row["data"] for row in rows))
@@ -282,20 +282,18 @@ def report(found: dict[str, Rows]) -> str:
             split, ("what", "n_draws", "accuracy", "macro_f1", "balanced_accuracy", *recall)
         ),
         "Across species": table(across, ("data", "direction", "genes by", "runs", *in_genes)),
-        "A type left out of the reference": table(found["left out"], tuple(found["left out"][0])),
+        "A type left out of the reference": table(found["left out"]),
     }
-    return "\n".join(line for title, lines in parts.items() for line in (f"## {title}", "", *lines, ""))
+    return sections(parts)
 
 
 def bars(rows: Rows) -> list[str]:
     """Compare with the bars; one line each."""
-    lines = []
-    for row in rows:
-        if row["genes by"] == "text of names" and row["data"].startswith("segerstolpe"):
-            bar = BARS[row["direction"]]
-            said = "ok" if row["accuracy"] >= bar else "MISSED"
-            lines.append(f"- {said}: {row['direction']} by text of names {row['accuracy']:.3f}, at least {bar:.2f}")
-    return lines
+    return [
+        bar_line(f"{row['direction']} by text of names", row["accuracy"], BARS[row["direction"]])
+        for row in rows
+        if row["genes by"] == "text of names" and row["data"].startswith("segerstolpe")
+    ]
 
 
 def main() -> int:
@@ -303,7 +301,6 @@ def main() -> int:
     parser = command_line(__doc__, with_home=False)
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
-    started = time.perf_counter()
     stores = build_all(options.output / "home")
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
         study = [each for each in load_datasets() if each.study]
@@ -321,11 +318,7 @@ def main() -> int:
             "across species": [pool.submit(across_species, pair, stores) for pair in pairs()],
         }
         found = {part: [row for job in each for row in job.result()] for part, each in jobs.items()}
-    lines = bars(found["across species"])
-    page = report(found) + "\n".join(["## Bars", "", *lines, ""])
-    write_results(options.output, "classify", found, page)
-    sys.stderr.write(f"{time.perf_counter() - started:.0f} s\n")
-    return int(any("MISSED" in line for line in lines))
+    return finish(options.output, "classify", found, lines=report(found), bars=bars(found["across species"]))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ sets are one, and which pairs were looked at while the comparison was worked out
 """
 
 import sys
-import time
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import genekb
-from benchmarks.lib.protocol import SEEDS, build_stores, command_line, data_folder, markdown, write_results
+from benchmarks.lib.protocol import SEEDS, build_stores, command_line, data_folder, finish, sections, table
 from cellmodel.annotate.match_clusters import UNMATCHED, ClusterMatch, CompareConfig, match_clusters
 from cellmodel.annotate.shared_genes import ComparedSide, GenesBy, bring_together
 from cellmodel.core.config import RunConfig
@@ -172,12 +171,6 @@ def share(held: Iterable[bool]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def table(rows: Rows, columns: Sequence[str]) -> list[str]:
-    return markdown(
-        columns, (("–" if row.get(name) is None else row[name] for name in columns) for row in rows), digits=2
-    )
-
-
 def mean_row(rows: Rows) -> dict[str, Any]:
     """Mean over the pairs that have a figure."""
     given = {key: [row[key] for row in rows if row[key] is not None] for key in rows[0]}
@@ -185,8 +178,8 @@ def mean_row(rows: Rows) -> dict[str, Any]:
     return {"pair": "mean", "seen": "", "genes": "", "clusters": "", "shared types": ""} | numbers
 
 
-def report(rows: Rows) -> str:
-    """Write everything as one page."""
+def report(rows: Rows) -> list[str]:
+    """Lay out all tables; a figure of nothing is empty."""
     every = [*rows, mean_row(rows)]
     head = ("pair", "seen", "genes", "clusters", "shared types")
     controls = [key for key in rows[0] if any(word in key for word in ("permuted", "random", "no shared gene"))]
@@ -196,22 +189,15 @@ def report(rows: Rows) -> str:
         "The same with controls (5 seeds)": ("pair", *controls),
         "What is called": ("pair", *calls),
     }
-    return "\n".join(
-        line for title, columns in parts.items() for line in (f"## {title}", "", *table(every, columns), "")
-    )
+    return sections({title: table(every, columns, digits=2) for title, columns in parts.items()})
 
 
 def main() -> int:
     """Run everything."""
-    parser = command_line(__doc__, with_home=False)
-    options = parser.parse_args()
-    started = time.perf_counter()
+    options = command_line(__doc__, with_home=False).parse_args()
     human, mouse = map(genekb.open, build_stores(options.output / "home"))
     rows = list(map(measure, load_pairs({"human": human, "mouse": mouse})))
-    page = report(rows)
-    write_results(options.output, "compare_clusters", rows, page)
-    sys.stderr.write(f"{time.perf_counter() - started:.0f} s\n")
-    return 0
+    return finish(options.output, "compare_clusters", rows, lines=report(rows))
 
 
 if __name__ == "__main__":

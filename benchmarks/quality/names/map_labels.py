@@ -7,13 +7,12 @@ wrong though high; beside them labels whose letters are shuffled, and right term
 is NA is right where none is given.
 """
 
-import argparse
 import hashlib
 import random
 import sys
 from pathlib import Path
 
-from benchmarks.lib.protocol import markdown
+from benchmarks.lib.protocol import command_line, finish, markdown
 from cellmodel.annotate.ontology import MappedLabel, map_label, read_ontology
 from cellmodel.core.errors import InputUnusable
 from genekb.files.tables import read_table
@@ -46,13 +45,12 @@ def scores(pairs: Pairs) -> dict[str, object]:
     }
 
 
-def main() -> None:
-    """Print the table, and the labels whose term is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> int:
+    """Write the table, and the labels whose term is wrong."""
+    parser = command_line(__doc__, with_home=False)
     parser.add_argument("table", type=Path)
     parser.add_argument("--label", required=True)
     parser.add_argument("--id", required=True)
-    parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     rows = read_table(options.table, "a table of labels", error=InputUnusable).rows
     pairs = [(row[options.label], row[options.id].replace("NA", "")) for row in rows]
@@ -64,14 +62,11 @@ def main() -> None:
     sets = {name: [pair for pair in pairs if half(pair[0]) == name] for name in "AB"}
     sets |= {"all": pairs, "letters shuffled": letters, "terms permuted": permuted}
     rows_of = {name: scores(each) for name, each in sets.items()}
-    text = "\n".join(markdown(["labels", *rows_of["all"]], [(name, *row.values()) for name, row in rows_of.items()]))
+    scored = markdown(["labels", *rows_of["all"]], [(name, *row.values()) for name, row in rows_of.items()])
     wrong = [(map_label(label), term) for label, term in pairs if map_label(label).id != term]
-    lines = [f"{one.label}: {one.id or 'none'} {one.name} ({one.confidence}), not {term}" for one, term in wrong]
-    sys.stdout.write("\n".join([text, "", *lines, ""]))
-    if options.output:
-        options.output.mkdir(parents=True, exist_ok=True)
-        (options.output / "map_labels.md").write_text(text, encoding="utf-8")
+    lines = [f"{one.label}: {one.id or 'none'} {one.name} ({one.confidence}), not {term}  " for one, term in wrong]
+    return finish(options.output, "map_labels", rows_of, lines=[*scored, "", *lines])
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

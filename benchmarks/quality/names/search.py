@@ -13,7 +13,7 @@ import hashlib
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.metrics import average_precision_score
 
 import genekb
-from benchmarks.lib.protocol import finish, load_datasets
+from benchmarks.lib.protocol import bar_line, finish, load_datasets, markdown, sections
 from benchmarks.quality.names.sets import (
     TruthOfSet,
     command_line_of_names,
@@ -32,6 +32,7 @@ from benchmarks.quality.names.sets import (
     more_sets,
     named_sets,
     open_stores,
+    with_vectors,
 )
 from cellmodel.annotate.cell_types import (
     QueriedCells,
@@ -93,11 +94,7 @@ def half(name: str) -> str:
 def with_knowledge(known: QueriedCells, store: genekb.Store, encoder: str, knowledge: Any) -> QueriedCells:
     """Give the genes the vectors of a control."""
     found = knowledge_vectors(store, encoder, knowledge=knowledge, gene_ids=known.alignment.gene_ids)
-    vectors, has_vector = np.zeros_like(known.alignment.vectors), np.isin(known.alignment.gene_ids, found.gene_ids)
-    row = {gene_id: at for at, gene_id in enumerate(found.gene_ids.tolist())}
-    for column in np.flatnonzero(has_vector).tolist():
-        vectors[column] = found.vectors[row[int(known.alignment.gene_ids[column])]]
-    return replace(known, alignment=replace(known.alignment, vectors=vectors, has_vector=has_vector))
+    return with_vectors(known, found.gene_ids, found.vectors)
 
 
 def by_symbol(known: QueriedCells, queries: Sequence[str]) -> sp.csr_matrix:
@@ -162,13 +159,11 @@ def _precisions(
 
 
 def report(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
-    """Write all tables; and the bars, one line each."""
-    lines, bars = [], []
+    """Lay out all tables; and the bars, one line each."""
+    tables, bars = {}, []
     scored = [row for row in rows if row["columns"]]
     for encoder, kind in dict.fromkeys((row["encoder"], row["query"]) for row in scored):
         chosen = [row for row in scored if (row["encoder"], row["query"]) == (encoder, kind)]
-        lines += [f"## {encoder}, query: {kind}", "", "| data | half | " + " | ".join(COLUMNS) + " |"]
-        lines.append("|" + " --- |" * (2 + len(COLUMNS)))
         parts = {"mean of A": "A", "mean of B": "B", "mean": "AB"}
         means = {
             what: {c: float(np.mean([row["columns"][c] for row in chosen if row["half"] in halves])) for c in COLUMNS}
@@ -176,26 +171,26 @@ def report(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
             if any(row["half"] in halves for row in chosen)
         }
         of_sets = [(row["data"], row["half"], row["columns"]) for row in chosen]
-        for name, where, columns in [*of_sets, *((what, "", mean) for what, mean in means.items())]:
-            lines.append(f"| {name} | {where} | " + " | ".join(f"{columns[what]:.3f}" for what in COLUMNS) + " |")
+        body = [
+            (name, where, *(columns[what] for what in COLUMNS))
+            for name, where, columns in [*of_sets, *((what, "", mean) for what, mean in means.items())]
+        ]
+        tables[f"{encoder}, query: {kind}"] = markdown(("data", "half", *COLUMNS), body)
         found, permuted = means["mean"]["text and types"], means["mean"]["genes permuted"]
-        said = "ok" if found >= BARS[kind] else "MISSED"
-        bars.append(f"- {said}: {encoder}, {kind}, mean average precision {found:.3f}, bar {BARS[kind]:.2f}")
-        said = "ok" if found >= TIMES * permuted else "MISSED"
-        bars.append(f"- {said}: {encoder}, {kind}, {found / permuted:.2f} times permuted, bar {TIMES:.1f}")
-        lines.append("")
-    return [*lines, "## Queries for which cells stand out", "", *_standing_out(rows)], bars
+        bars.append(bar_line(f"{encoder}, {kind}, mean average precision", found, BARS[kind]))
+        bars.append(bar_line(f"{encoder}, {kind}, times that of permuted genes", found / permuted, TIMES))
+    return sections({**tables, "Queries for which cells stand out": _standing_out(rows)}), bars
 
 
 def _standing_out(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Fraction of the queries with a p value of at most .05 among random queries, by kind and half."""
-    lines = ["| encoder | query | half | queries | stand out |", "| --- | --- | --- | --- | --- |"]
+    body = []
     for encoder, kind, where in dict.fromkeys((row["encoder"], row["query"], row["half"]) for row in rows):
         chosen = [row for row in rows if (row["encoder"], row["query"], row["half"]) == (encoder, kind, where)]
         found = np.array([p_value for row in chosen for p_value in row["p_values"].values()])
         if len(found):
-            lines.append(f"| {encoder} | {kind} | {where} | {len(found)} | {np.mean(found <= SIGNIFICANT):.3f} |")
-    return lines
+            body.append((encoder, kind, where, len(found), float(np.mean(found <= SIGNIFICANT))))
+    return markdown(("encoder", "query", "half", "queries", "stand out"), body)
 
 
 def main() -> int:

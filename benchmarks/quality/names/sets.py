@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 
 import genekb
-from benchmarks.lib.protocol import DataSet, command_line, data_folder, load_datasets
+from benchmarks.lib.protocol import DataSet, command_line, data_folder, load_datasets, values_of
 from cellmodel.annotate.cell_types import QueriedCells, known_genes
 from cellmodel.core.config import RunConfig
 from cellmodel.core.random import generator
@@ -39,7 +39,6 @@ MORE_SETS = {  # of names alone: species
     "batches/pbmc_10x_3chemistries": "human",
 }
 WITHOUT_TEXT = RunConfig(knowledge="none", n_words=0)
-LINEAR = {"panc8_500"}  # values of several technologies, in part per million
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +106,7 @@ def named_sets(
     for data in load_datasets() if sets is None else sets:
         if data.name not in right:
             continue
-        cells = read_cells(data.path, ReadConfig(values="linear" if data.name in LINEAR else "auto"))
+        cells = read_cells(data.path, ReadConfig(values=values_of(data.name)))
         if with_clusters:
             clusters, graph = clusters_of(cells, cache and cache / data.name)
         else:

@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 import genekb
-from benchmarks.lib.protocol import command_line, load_datasets, markdown, write_results
-from benchmarks.quality.names.sets import LINEAR, half, more_sets
+from benchmarks.lib.protocol import LINEAR, bar_line, command_line, finish, load_datasets, markdown
+from benchmarks.quality.names.sets import half, more_sets
 from cellmodel.annotate.cell_types import read_cell_types
 from cellmodel.core.config import RunConfig
 from cellmodel.core.random import generator
@@ -76,9 +76,9 @@ def first_words(found: Any, *, shuffled: bool) -> dict[str, list[str]]:
     return {found.names[one.cluster]: [word.term for word in one.words] for one in words}
 
 
-def main() -> None:
+def main() -> int:
     """Score the words of every set."""
-    parser = command_line(__doc__ or "")
+    parser = command_line(__doc__)
     parser.add_argument("--human", default="human", help="Store of the home for human sets.")
     parser.add_argument("--mouse", default="mouse", help="Store of the home for mouse sets.")
     options = parser.parse_args()
@@ -118,10 +118,14 @@ def main() -> None:
     columns = ("sets", "types", "a word of the ontology", "texts shuffled", "fragments, nomenclature")
     table = [(row["data"], row["label"], ", ".join(row["real"]), "yes" if row["real hit"] else "") for row in rows]
     page = [*markdown(columns, figures), "", *markdown(("data", "type", "words", "of the ontology"), table)]
-    write_results(options.output, "words", rows, "\n".join(page) + "\n")
     _, _, hit, shuffled, fragments = figures[0]
-    raise SystemExit(int(hit < HIT_BAR or fragments > FRAGMENT_BAR or shuffled > SHUFFLED_BAR))
+    bars = [
+        bar_line("types with a word of the ontology", hit, HIT_BAR),
+        bar_line("fragments, nomenclature", fragments, FRAGMENT_BAR, at_most=True),
+        bar_line("types with such a word by permuted texts", shuffled, SHUFFLED_BAR, at_most=True),
+    ]
+    return finish(options.output, "words", rows, lines=page, bars=bars)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
