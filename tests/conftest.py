@@ -91,18 +91,6 @@ def demo_home(demo_kb):
 
 
 @pytest.fixture(scope="session")
-def demo_cells():
-    """Give the demo's cells with all genes that were measured, read anew at each call."""
-    from cellmodel.io.formats.anndata import read_anndata
-    from cellmodel.tl._demo import find_demo_cells
-
-    def read():
-        return read_anndata(find_demo_cells()).raw.to_adata()
-
-    return read
-
-
-@pytest.fixture(scope="session")
 def real_data():
     """Folder of real NCBI files and labeled cells; tests that need it are skipped where it is absent."""
     folder = Path(os.environ.get("GENEKB_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))

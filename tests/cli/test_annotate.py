@@ -5,7 +5,7 @@ import re
 import pytest
 
 from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.tl._demo import find_demo_cells
+from tests.support.demo import demo_cells
 from tests.support.in_process import call, call_here, call_json
 
 KEY = ("--cluster-key", "bulk_labels")
@@ -19,7 +19,7 @@ def store(demo_store):
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     where = tmp_path_factory.mktemp("cells") / "cells.h5ad"
-    read_anndata(find_demo_cells()).raw.to_adata().write_h5ad(where)
+    demo_cells().write_h5ad(where)
     return where
 
 

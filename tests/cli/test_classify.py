@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.tl._demo import find_demo_cells
+from tests.support.demo import variable_demo_cells
 from tests.support.in_process import call, call_json
 
 
@@ -17,7 +17,7 @@ def home(demo_store):
 def files(tmp_path_factory):
     """A labeled half of the demo cells, and the other half."""
     folder = tmp_path_factory.mktemp("halves")
-    adata = read_anndata(find_demo_cells())
+    adata = variable_demo_cells()
     order = np.random.default_rng(0).permutation(adata.n_obs)
     paths = {"reference": folder / "reference.h5ad", "query": folder / "query.h5ad"}
     adata[order[:350]].copy().write_h5ad(paths["reference"])

@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 
 import genekb
-from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.tl._demo import find_demo_cells
 from genekb.core.errors import NotAvailable
+from tests.support.demo import demo_file, variable_demo_cells
 from tests.support.in_process import call, call_here, call_json
 from tests.support.processes import call as call_apart
 from tests.support.processes import start
@@ -37,7 +36,7 @@ def home(tmp_path_factory, ncbi_folder):
 def clustered(home, tmp_path_factory):
     folder = tmp_path_factory.mktemp("clustered")
     content = call_json(
-        "cellmodel", "cluster", find_demo_cells(), "--kb", "demo", "--home", home, "-o", folder / "out.h5ad",
+        "cellmodel", "cluster", demo_file(), "--kb", "demo", "--home", home, "-o", folder / "out.h5ad",
         "--report", folder / "report.html",
     )  # fmt: skip
     return folder, content
@@ -75,7 +74,7 @@ def test_models_lists_every_encoder_and_where_it_is():
 
 
 def test_resolve_reports_coverage_and_fails_below_the_minimum(home):
-    cells = find_demo_cells()
+    cells = demo_file()
     content = call_json("genekb", "resolve", cells, "--kb", "demo", "--home", home)
     assert content["n_names"] == 765
     assert content["n_with_text"] == 752
@@ -154,7 +153,7 @@ def test_cluster_says_what_it_read_and_what_it_found(clustered):
 
 def test_the_annotated_file_holds_the_slots_and_the_input_is_untouched(clustered):
     folder, content = clustered
-    before, after = read_anndata(find_demo_cells()), anndata.read_h5ad(folder / "out.h5ad")
+    before, after = variable_demo_cells(), anndata.read_h5ad(folder / "out.h5ad")
     assert after.obs["cellmodel"].cat.categories.tolist() == [str(n) for n in range(content["n_clusters"])]
     assert after.obs["cellmodel_confidence"].between(0, 1).all()
     for key in ("X_cellmodel", "X_cellmodel_text", "X_cellmodel_expr", "X_cellmodel_joint"):
@@ -204,9 +203,7 @@ def test_eval_scores_and_the_report_can_be_written_again(clustered, tmp_path, ca
 
 def test_embed_adds_no_clusters(home, tmp_path):
     out = tmp_path / "e.h5ad"
-    content = call_json(
-        "cellmodel", "cluster", "--no-clusters", find_demo_cells(), "--kb", "demo", "--home", home, "-o", out
-    )
+    content = call_json("cellmodel", "cluster", "--no-clusters", demo_file(), "--kb", "demo", "--home", home, "-o", out)
     assert "n_clusters" not in content
     adata = anndata.read_h5ad(out)
     assert "cellmodel" not in adata.obs
@@ -215,7 +212,7 @@ def test_embed_adds_no_clusters(home, tmp_path):
 
 def test_without_knowledge_no_store_is_needed(tmp_path):
     content = call_json(
-        "cellmodel", "cluster", find_demo_cells(), "--knowledge", "none", "--n-clusters", "6", "-o", tmp_path / "n.h5ad"
+        "cellmodel", "cluster", demo_file(), "--knowledge", "none", "--n-clusters", "6", "-o", tmp_path / "n.h5ad"
     )
     assert content["n_clusters"] == 6
     assert "store" not in content
@@ -253,7 +250,7 @@ def test_without_knowledge_no_store_is_needed(tmp_path):
     ],
 )
 def test_a_mistake_gives_one_clear_line_and_its_exit_code(home, tmp_path, command, args, code, message):
-    args = [str(find_demo_cells()) if word == "CELLS" else word for word in args]
+    args = [str(demo_file()) if word == "CELLS" else word for word in args]
     if args[0] in {"cluster", "build", "search", "sql"}:
         args += ["--home", str(home)]
     args = [str(tmp_path / word) if word in {"x.h5ad", "no/x.h5ad"} else word for word in args]
@@ -277,7 +274,7 @@ def test_a_traceback_comes_only_with_debug():
 def test_an_existing_output_is_not_replaced_unless_told(home, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out.h5ad"
     out.write_text("mine")
-    args = ["cellmodel", "cluster", "--no-clusters", find_demo_cells(), "-o", out, "--kb", "demo", "--home", home]
+    args = ["cellmodel", "cluster", "--no-clusters", demo_file(), "-o", out, "--kb", "demo", "--home", home]
     refused = call_here(args, capsys, monkeypatch)
     assert refused.code == 3
     assert "exists" in refused.err
@@ -296,7 +293,7 @@ def test_results_of_an_earlier_run_are_not_replaced_unless_told(clustered, home,
 
 def test_the_input_is_never_the_output(home, tmp_path):
     source = tmp_path / "cells.h5ad"
-    source.write_bytes(find_demo_cells().read_bytes())
+    source.write_bytes(demo_file().read_bytes())
     before = hashlib.sha256(source.read_bytes()).hexdigest()
     code, _, err = call(
         "cellmodel", "cluster", "--no-clusters", source, "-o", source, "--kb", "demo", "--home", home, "--overwrite"

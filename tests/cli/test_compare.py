@@ -16,8 +16,7 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import AlignmentTooLow
 from cellmodel.explain.groups import clustered
 from cellmodel.io.cells import ReadConfig, read_cells
-from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.tl._demo import find_demo_cells
+from tests.support.demo import variable_demo_cells
 from tests.support.in_process import call, call_here, call_json
 
 
@@ -26,7 +25,7 @@ def folder(tmp_path_factory, demo_store):
     """Two halves of the demo cells, the second with its types under another name; and a store."""
     folder = tmp_path_factory.mktemp("compare")
     shutil.copytree(demo_store("wcp-64").folder.parents[2], folder / "home", symlinks=True)
-    every = read_anndata(find_demo_cells())
+    every = variable_demo_cells()
     order = np.random.default_rng(0).permutation(every.n_obs)
     for name, rows in (("a", order[::2]), ("b", order[1::2])):
         every[np.sort(rows)].copy().write_h5ad(folder / f"{name}.h5ad")

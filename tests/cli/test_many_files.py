@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from scipy.io import mmwrite
 
-from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.tl._demo import find_demo_cells
+from tests.support.demo import variable_demo_cells
 from tests.support.in_process import call, call_json
 
 PLAIN = ("--recipe", "pca-kmeans", "--n-clusters", "4", "--values", "log1p")
@@ -18,7 +17,7 @@ PLAIN = ("--recipe", "pca-kmeans", "--n-clusters", "4", "--values", "log1p")
 def folder(tmp_path_factory, demo_kb):
     """700 blood cells in three files: symbols in .h5ad, GeneIDs in a 10x folder, symbols in a table."""
     folder = tmp_path_factory.mktemp("files")
-    cells = read_anndata(find_demo_cells())
+    cells = variable_demo_cells()
     cells = anndata.AnnData(cells.raw.X if cells.raw is not None else cells.X, obs=cells.obs, var=cells.raw.var)
     a, b, c = cells[:300].copy(), cells[300:600, ::-1].copy(), cells[600:].copy()
     a.write_h5ad(folder / "a.h5ad")
@@ -44,7 +43,7 @@ def test_files_of_three_formats_and_two_kinds_of_names_are_one(folder, tmp_path,
     assert max(row["n_lost"] for row in content["files"]) < 5
     assert content["notes"][0].endswith("of them by id under different names")
     cells = anndata.read_h5ad(output)
-    whole = read_anndata(find_demo_cells())
+    whole = variable_demo_cells()
     assert cells.obs_names.tolist() == whole.obs_names.tolist()
     assert cells.obs["sample"].value_counts().to_dict() == {"a": 300, "b": 300, "c": 100}
     shared = [name for name in cells.var_names if name in whole.raw.var_names]

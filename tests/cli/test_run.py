@@ -22,7 +22,7 @@ from cellmodel.io.cells import read_cells
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.records import stored_graph
 from cellmodel.pp.features import make_features
-from cellmodel.tl._demo import find_demo_cells
+from tests.support.demo import demo_cells, variable_demo_cells
 from tests.support.in_process import call, call_here, call_json
 
 BLOOD = ("--only-tissue", "blood")
@@ -32,7 +32,7 @@ QUICK = ("--recipe", "pca-kmeans", "--n-clusters", "6")
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory):
     path = tmp_path_factory.mktemp("cells") / "cells.h5ad"
-    adata = read_anndata(find_demo_cells()).raw.to_adata()
+    adata = demo_cells()
     adata.write_h5ad(path, compression="gzip")
     return path
 
@@ -177,7 +177,7 @@ def test_the_demo_names_cells_as_a_run_does(tmp_path):
     found = cm.demo(tmp_path / "demo", home=tmp_path / "home")
     names = found.uns["cellmodel_name"]["names"]["name"].tolist()
     assert {"plasma cell", "multipotent progenitor cell", "B cell"} <= set(names)
-    cm.tl.run(adata := read_anndata(find_demo_cells()), genekb.open("demo", home=tmp_path / "home"))
+    cm.tl.run(adata := variable_demo_cells(), genekb.open("demo", home=tmp_path / "home"))
     assert adata.uns["cellmodel_name"]["names"]["name"].tolist() == names
 
 
@@ -293,7 +293,7 @@ def test_the_graph_of_the_run_is_used_and_is_what_would_be_made_again(steps, sto
 def sheet(tmp_path_factory):
     """Blood cells of two donors and two conditions, in files of one name, and the sheet that names them."""
     folder = tmp_path_factory.mktemp("samples")
-    blood = read_anndata(find_demo_cells()).raw.to_adata()
+    blood = demo_cells()
     order = np.random.default_rng(0).permutation(blood.n_obs)
     lines = ["file,sample,donor,stim"]
     for number, (donor, stim) in enumerate(itertools.product("ab", ("ctrl", "stim"))):

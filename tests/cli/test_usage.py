@@ -8,10 +8,9 @@ import anndata
 import numpy as np
 import pytest
 
-from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.tl._demo import find_demo_cells
 from genekb_cellmodel_cli.genekb import app
 from tests.support.commands import commands_of
+from tests.support.demo import demo_cells
 from tests.support.in_process import call, call_json
 
 CLUSTER = "cluster absent.h5ad --knowledge none -o out.h5ad"
@@ -39,7 +38,7 @@ def test_usage_is_refused_before_the_cells_are_read(words, message):
 def study(tmp_path_factory):
     """700 blood cells of four donors, two of them stimulated."""
     path = tmp_path_factory.mktemp("study") / "cells.h5ad"
-    adata = read_anndata(find_demo_cells()).raw.to_adata()
+    adata = demo_cells()
     donor = np.arange(adata.n_obs) % 4
     adata.obs["donor"] = [f"d{number}" for number in donor]
     adata.obs["stim"] = np.where(donor % 2, "stim", "ctrl")

@@ -12,6 +12,7 @@ import genekb
 from genekb_cellmodel_cli import cellmodel as cli
 from tests.support.batches import two_protocols
 from tests.support.commands import commands_of
+from tests.support.demo import demo_cells
 from tests.support.processes import done, has_in_r
 
 ROOT = Path(__file__).parents[2]
@@ -55,14 +56,6 @@ def test_the_version_is_that_of_the_package(path):
     assert re.search(rf"genekb-cellmodel ?[:=]{re.escape(version)}\b", path.read_text())
 
 
-@pytest.fixture(scope="module")
-def demo_cells():
-    from cellmodel.io.formats.anndata import read_anndata
-    from cellmodel.tl._demo import find_demo_cells
-
-    return read_anndata(find_demo_cells()).raw.to_adata()
-
-
 @pytest.mark.parametrize("task", ["label_projection", "batch_integration"])
 def test_a_component_of_openproblems_runs_by_its_par(task, demo_kb, tmp_path):
     import yaml
@@ -93,8 +86,8 @@ def test_a_component_of_openproblems_runs_by_its_par(task, demo_kb, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_script_of_the_nextflow_module_writes_all_that_it_declares(demo_cells, demo_kb, tmp_path):
-    demo_cells.write_h5ad(tmp_path / "cells.h5ad")
+def test_the_script_of_the_nextflow_module_writes_all_that_it_declares(demo_kb, tmp_path):
+    demo_cells().write_h5ad(tmp_path / "cells.h5ad")
     (tmp_path / "kb").symlink_to(demo_kb.folder)
     values = {"cells": "cells.h5ad", "kb": "kb", "prefix": "test", "task.cpus": "1", "task.process": "CELLMODEL_RUN",
               "args": "--recipe pca-kmeans --n-clusters 6"}  # fmt: skip
@@ -122,16 +115,17 @@ def test_the_snakemake_wrapper_runs_its_own_test(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_page_for_r_runs_from_seurat_and_back(demo_cells, tmp_path):
+def test_the_page_for_r_runs_from_seurat_and_back(tmp_path):
     if not has_in_r("Seurat", "hdf5r"):
         pytest.skip("needs R with Seurat and hdf5r: apt install r-cran-seurat r-cran-hdf5r")
     from scipy.io import mmwrite
 
     genekb.build(genekb.read_demo_table(), genekb.BuildConfig(name="human", models=("wcp-32",)), home=tmp_path / "home")
     (tmp_path / "tenx").mkdir()
-    mmwrite(tmp_path / "tenx" / "matrix.mtx", demo_cells.X.T.tocoo())
-    (tmp_path / "tenx" / "barcodes.tsv").write_text("\n".join(demo_cells.obs_names) + "\n")
-    (tmp_path / "tenx" / "genes.tsv").write_text("".join(f"{gene}\t{gene}\n" for gene in demo_cells.var_names))
+    cells = demo_cells()
+    mmwrite(tmp_path / "tenx" / "matrix.mtx", cells.X.T.tocoo())
+    (tmp_path / "tenx" / "barcodes.tsv").write_text("\n".join(cells.obs_names) + "\n")
+    (tmp_path / "tenx" / "genes.tsv").write_text("".join(f"{gene}\t{gene}\n" for gene in cells.var_names))
     parts = [START]
     for language, block in re.findall(r"```(r|bash)\n(.*?)```", PAGE.read_text(), re.DOTALL):
         command = f"env -u LD_LIBRARY_PATH {block.strip()}"  # R's own libraries are not those of Python
@@ -144,10 +138,10 @@ def test_the_page_for_r_runs_from_seurat_and_back(demo_cells, tmp_path):
     import pandas as pd
 
     back, out = pd.read_csv(tmp_path / "back.csv", index_col=0), anndata.read_h5ad(tmp_path / "out.h5ad")
-    assert (out.obs_names == demo_cells.obs_names).all()
+    assert (out.obs_names == cells.obs_names).all()
     assert (out.obs["donor"] == back["donor"]).all()
     assert out.obs["age"].isna().tolist() == [True] + [False] * 699
-    np.testing.assert_allclose(out.X.toarray(), demo_cells.X.toarray(), atol=1e-5)
+    np.testing.assert_allclose(out.X.toarray(), cells.X.toarray(), atol=1e-5)
     assert (back["cellmodel_name"] == out.obs["cellmodel_name"].astype(str)).all()
     assert back["name"].notna().all()
     np.testing.assert_allclose(pd.read_csv(tmp_path / "z.csv", index_col=0), out.obsm["X_cellmodel"], atol=1e-5)

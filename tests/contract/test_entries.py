@@ -9,8 +9,7 @@ import duckdb
 import pytest
 
 import genekb
-from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.tl._demo import find_demo_cells
+from tests.support.demo import demo_cells
 from tests.support.processes import done, has_in_r, shell_environment
 
 PAGES = sorted((Path(__file__).parents[2] / "docs" / "from").glob("*.md"))
@@ -27,7 +26,7 @@ def folder(tmp_path_factory):
     """A folder with what the pages begin with: cells, tables of pairs, names of genes, and a store `human`."""
     folder = tmp_path_factory.mktemp("entries")
     genekb.build(name="human", model="wcp-32", home=folder / "home")
-    read_anndata(find_demo_cells()).raw.to_adata().write_h5ad(folder / "cells.h5ad")
+    demo_cells().write_h5ad(folder / "cells.h5ad")
     symbols = genekb.open("human", home=folder / "home").table("genes")["symbol"].to_pylist()
     pairs = [f"{one}\t{gene}" for one in symbols[:30] for gene in symbols[100:120]]
     labels = [f"{pair}\t{number % 3 // 2}" for number, pair in enumerate(pairs)]

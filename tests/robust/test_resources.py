@@ -9,9 +9,8 @@ import sys
 import pytest
 
 import genekb
-from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.tl._demo import find_demo_cells
 from genekb.core.resources import resource_fault
+from tests.support.demo import demo_cells
 from tests.support.in_process import call_here
 from tests.support.processes import ROOT
 
@@ -43,7 +42,7 @@ WRITING = (
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory):
     path = tmp_path_factory.mktemp("cells") / "cells.h5ad"
-    read_anndata(find_demo_cells()).raw.to_adata()[::4].write_h5ad(path)
+    demo_cells()[::4].write_h5ad(path)
     return path
 
 

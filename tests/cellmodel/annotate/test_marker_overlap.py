@@ -13,6 +13,7 @@ from cellmodel.annotate.marker_overlap import display_name, name_clusters
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.markers import rank_markers
 from cellmodel.io.formats.anndata import read_anndata
+from tests.support.demo import demo_cells
 from tests.support.in_process import call_json
 
 GENES = [f"g{gene}" for gene in range(100)]
@@ -118,7 +119,7 @@ def test_what_is_no_panel_is_refused_in_one_line(tmp_path, name, text, why):
         read_panel(tmp_path / name)
 
 
-def test_known_populations_get_their_names_and_cells_without_a_cluster_get_none(demo_cells, tmp_path):
+def test_known_populations_get_their_names_and_cells_without_a_cluster_get_none(tmp_path):
     cells = demo_cells()
     cells.obs.iloc[:50, cells.obs.columns.get_loc("bulk_labels")] = None
     cells.write_h5ad(tmp_path / "cells.h5ad")

@@ -26,6 +26,7 @@ from cellmodel.annotate.name_cells import TypeChoice, TypeNaming, contrast_relat
 from cellmodel.core.config import GraphConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.pp.neighbors import knn_graph, snn_weights
+from tests.support.demo import demo_cells
 
 N_GENES = 80
 NAMES = [f"g{gene}" for gene in range(N_GENES)]
@@ -208,7 +209,7 @@ def test_a_gene_of_many_types_weighs_less_than_one_of_few(stores):
     assert found[0, 1] / found[0, 0] == pytest.approx(few / many)
 
 
-def test_annotate_in_memory_names_clusters_and_leaves_cells_without_one_alone(demo_cells, demo_kb):
+def test_annotate_in_memory_names_clusters_and_leaves_cells_without_one_alone(demo_kb):
     kb = demo_kb
     adata = demo_cells()
     adata.obs["group"] = adata.obs["bulk_labels"].astype(object)
@@ -230,7 +231,7 @@ def test_annotate_in_memory_names_clusters_and_leaves_cells_without_one_alone(de
     assert set(broad.obs["cellmodel_name_cell"].dropna()) <= {"B cell", "T cell", "unassigned"}
 
 
-def test_each_level_of_the_tree_gets_the_group_that_its_names_share(demo_cells, demo_kb, tmp_path):
+def test_each_level_of_the_tree_gets_the_group_that_its_names_share(demo_kb, tmp_path):
     kb = demo_kb
     adata = demo_cells()
     cm.tl.cluster(adata, kb, recipe="pca-kmeans", n_clusters=6)

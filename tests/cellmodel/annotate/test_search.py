@@ -13,6 +13,7 @@ from cellmodel.annotate.search.queries import content_words, random_queries, typ
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import cells_from_anndata
+from tests.support.demo import demo_cells
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def kb(demo_store):
 
 
 @pytest.fixture(scope="module")
-def adata(demo_cells):
+def adata():
     return demo_cells()
 
 

@@ -16,9 +16,8 @@ from cellmodel.core.arrays import unit_rows
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import AlignmentTooLow, InputUnusable
 from cellmodel.io.cells import cells_from_anndata
-from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.tl._demo import find_demo_cells
 from genekb import schema
+from tests.support.demo import variable_demo_cells
 
 N_GENES, N_CELLS = 120, 90
 TYPES = np.repeat([0, 1, 2], N_CELLS // 3)
@@ -172,7 +171,7 @@ def test_equal_cells_weigh_the_same():
 def test_cells_near_the_text_of_genes_in_the_joint_space_express_them_unless_texts_are_shuffled(
     demo_store, knowledge, symbols
 ):
-    kb, adata = demo_store("wcp-128"), read_anndata(find_demo_cells())
+    kb, adata = demo_store("wcp-128"), variable_demo_cells()
     cm.tl.embed(adata, kb, knowledge=knowledge)
     joint = adata.uns["cellmodel"]["joint"]
     vectors = kb.vectors(kb.resolve(symbols).gene_ids).vectors

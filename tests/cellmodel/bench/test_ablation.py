@@ -9,11 +9,10 @@ from cellmodel.bench.tables import paired_rows
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import cells_from_anndata
-from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.recipes.fused import TERMS
 from cellmodel.recipes.registry import BUILT_IN, find_recipe
-from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run.pipeline import run
+from tests.support.demo import variable_demo_cells
 from tests.support.grids import mostly_slow
 from tests.support.in_process import call, call_json
 
@@ -25,7 +24,7 @@ def home(demo_home):
 
 @pytest.fixture(scope="module")
 def adata():
-    return read_anndata(find_demo_cells())[:200].copy()
+    return variable_demo_cells()[:200].copy()
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from cellmodel.bench.runner import plan_jobs, run_bench
 from cellmodel.bench.tables import benchmark_markdown, compare
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.tl._demo import find_demo_cells
 from genekb.core.errors import NotAvailable
+from tests.support.demo import variable_demo_cells
 from tests.support.in_process import call, call_json
 
 
@@ -25,7 +25,7 @@ from tests.support.in_process import call, call_json
 def folder(tmp_path_factory):
     """Two labeled files: some of the demo's cells, and the same with labels permuted."""
     where = tmp_path_factory.mktemp("labeled")
-    cells = read_anndata(find_demo_cells())[:150].copy()
+    cells = variable_demo_cells()[:150].copy()
     cells.obs["cell_type"] = cells.obs["bulk_labels"].astype(str)
     cells.write_h5ad(where / "a.h5ad")
     cells.obs["cell_type"] = cells.obs["cell_type"].to_numpy()[np.random.default_rng(0).permutation(150)]

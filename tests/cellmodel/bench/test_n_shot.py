@@ -11,8 +11,8 @@ from cellmodel.bench.n_shot import TrialConfig, run_trials, score_trials, trial_
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import read_cells
-from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run.pipeline import prepare
+from tests.support.demo import demo_file
 from tests.support.grids import mostly_slow
 
 CODES = np.repeat([0, 1, 2], 20)
@@ -62,7 +62,7 @@ def test_nothing_to_try_is_refused():
 
 @pytest.fixture(scope="module")
 def demo():
-    return read_cells(find_demo_cells())
+    return read_cells(demo_file())
 
 
 WITHOUT_TEXT = RunConfig(knowledge="none")

@@ -26,17 +26,16 @@ from cellmodel.bench.tables import changes_markdown, paired_rows
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable, UnknownName
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
-from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.nn.modules import layer_similarities, mean_cosine
-from cellmodel.tl._demo import find_demo_cells
 from tests.robust.bad_files.cells import cells as make_cells
+from tests.support.demo import variable_demo_cells
 from tests.support.in_process import call, call_json
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     where = tmp_path_factory.mktemp("sweep") / "some.h5ad"
-    read_anndata(find_demo_cells())[:150].write_h5ad(where)
+    variable_demo_cells()[:150].write_h5ad(where)
     return where
 
 

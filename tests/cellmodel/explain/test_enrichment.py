@@ -14,6 +14,7 @@ import genekb
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.enrichment import GeneSet, enrich, read_gmt, stored_gene_sets
 from genekb import schema
+from tests.support.demo import demo_cells
 
 KILLING = ("GNLY", "GZMB", "NKG7", "PRF1")
 ALL = {"min_shared": 1, "max_p": 1.0, "n_sets": 100}
@@ -73,7 +74,7 @@ def kb(tmp_path_factory):
     return genekb.open(genekb.build(source, config, home=tmp_path_factory.mktemp("home")).folder)
 
 
-def test_sets_of_a_store_are_its_terms_with_their_genes_and_are_tested_in_cells(kb, demo_cells):
+def test_sets_of_a_store_are_its_terms_with_their_genes_and_are_tested_in_cells(kb):
     cd3d, *killing = kb.resolve(["CD3D", *KILLING]).gene_ids.tolist()
     assert [(one.source, one.set_id, one.name, set(one.gene_ids)) for one in stored_gene_sets(kb)] == [
         ("go_process", "GO:1", "binding", {cd3d}),

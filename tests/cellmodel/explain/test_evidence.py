@@ -16,6 +16,7 @@ from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.writers import WriteConfig
 from cellmodel.tl._attribute import AttributeJob
 from cellmodel.tl._run.task import run_on_file
+from tests.support.demo import demo_cells
 from tests.support.in_process import call, call_json
 
 GMT = "KILLING\tby hand\tGNLY\tPRF1\tGZMB\tNKG7\nNOTHING\tby hand\tACTB\tTUBB\tGAPDH\n"
@@ -23,7 +24,7 @@ GMT += "=RUN()\x1b[2J\tby hand\tGNLY\tPRF1\tNKG7\n"
 
 
 @pytest.fixture(scope="module")
-def cells(demo_cells, tmp_path_factory):
+def cells(tmp_path_factory):
     """Demo cells with their types, and a condition in which one gene of T cells differs."""
     adata = demo_cells()
     adata.obs["stim"] = np.where(np.arange(adata.n_obs) % 2, "stimulated", "control")

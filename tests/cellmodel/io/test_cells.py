@@ -20,7 +20,7 @@ from cellmodel.io.gene_names import read_gene_totals
 from cellmodel.io.matrix import ValueKind
 from cellmodel.pp.blocks import read_backed_cells
 from cellmodel.pp.features import scan_cells
-from cellmodel.tl._demo import find_demo_cells
+from tests.support.demo import demo_file
 
 N_CELLS, N_GENES = 30, 8
 COUNTS = np.random.default_rng(0).poisson(1.0, (N_CELLS, N_GENES)).astype(np.float32)
@@ -279,7 +279,7 @@ def test_the_totals_are_those_of_the_matrix_that_a_run_uses(tmp_path):
     adata = make()
     adata.raw = make(sp.csr_matrix(COUNTS * 3))
     adata.write_h5ad(tmp_path / "x.h5ad")
-    read_cells(find_demo_cells()).adata.write_h5ad(tmp_path / "scaled.h5ad")
+    read_cells(demo_file()).adata.write_h5ad(tmp_path / "scaled.h5ad")
     for path in (tmp_path / "x.h5ad", tmp_path / "scaled.h5ad"):
         cells, (names, totals) = read_cells(path), read_gene_totals(path)
         assert names == cells.names

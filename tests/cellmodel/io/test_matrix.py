@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.matrix import ValueKind, decide_kind, inspect_values
-from cellmodel.tl._demo import find_demo_cells
+from tests.support.demo import variable_demo_cells
 
 COUNT_SETS = [
     "scrna/baron_cross_species_350", "scrna/baron_mouse", "scrna/darmanis", "scrna/kang_ctrl_stim_12261_hvg",
@@ -63,7 +63,7 @@ def test_real_values_per_million_are_linear(real_data, name):
 
 
 def test_scaled_x_and_the_logarithms_of_a_few_genes_are_told_apart():
-    adata = read_anndata(find_demo_cells())
+    adata = variable_demo_cells()
     assert inspect_values(sp.csr_matrix(adata.X)).kind == ValueKind.SCALED
     raw = sp.csr_matrix(adata.raw.X)
     assert inspect_values(raw).kind == ValueKind.LOG1P

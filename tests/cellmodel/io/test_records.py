@@ -12,13 +12,13 @@ from cellmodel.core.errors import InputUnusable, LineageMismatch
 from cellmodel.io.cells import cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.records import check_lineage, check_records
-from cellmodel.tl._demo import find_demo_cells
 from genekb.builder.update import add_encoders
 from genekb.encoders import load_encoder
 from genekb.genes.texts import find_template
 from genekb.share.pull import PullConfig, pull_store
 from genekb.share.push import push_store
 from genekb.share.remotes import parse_address
+from tests.support.demo import demo_cells
 from tests.support.in_process import call, call_here, call_json
 
 
@@ -52,7 +52,7 @@ def longer(kb, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plain():
-    adata = read_anndata(find_demo_cells()).raw.to_adata()
+    adata = demo_cells()
     return adata[np.random.default_rng(0).permutation(adata.n_obs)[:200]].copy()
 
 
@@ -272,7 +272,7 @@ def test_a_command_ends_with_5_and_the_way_out_that_it_tells_works(clustered, kb
 def files(kb, other, tmp_path_factory):
     """Halves of the demo cells: one clustered with either store, and one without."""
     folder = tmp_path_factory.mktemp("cells")
-    every = read_anndata(find_demo_cells()).raw.to_adata()
+    every = demo_cells()
     order = np.random.default_rng(0).permutation(every.n_obs)
     for name, rows, store in (("a", order[:200], kb), ("b", order[200:400], other)):
         half = every[np.sort(rows)].copy()

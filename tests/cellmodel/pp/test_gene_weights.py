@@ -9,7 +9,6 @@ from scipy.stats import spearmanr
 
 from cellmodel.core.config import RunConfig
 from cellmodel.io.cells import cells_from_anndata
-from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.pp.features import LOW_DATA_COMPONENTS
 from cellmodel.pp.gene_weights import (
     TextAdapter,
@@ -22,9 +21,9 @@ from cellmodel.pp.gene_weights import (
     specific_weights,
     words_of,
 )
-from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run.pipeline import prepare, run
 from cellmodel.tl.model.fitted import fit_model, predict
+from tests.support.demo import demo_cells
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +112,7 @@ def test_the_shipped_adapter_knows_markers_from_housekeeping():
 
 @pytest.fixture(scope="module")
 def cells():
-    return cells_from_anndata(read_anndata(find_demo_cells()).raw.to_adata()[:120].copy())
+    return cells_from_anndata(demo_cells()[:120].copy())
 
 
 def test_knowledge_reaches_the_weights_and_none_leaves_the_own_statistic(cells, demo_kb):

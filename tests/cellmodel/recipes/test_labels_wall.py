@@ -9,11 +9,10 @@ from sklearn.metrics import adjusted_rand_score
 import cellmodel as cm
 from cellmodel.core.config import RunConfig, TrainingConfig
 from cellmodel.io.cells import cells_from_anndata
-from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.recipes.graph_training import BY_CELL, BY_PAIR
 from cellmodel.recipes.registry import BUILT_IN, find_recipe
-from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run.pipeline import prepare
+from tests.support.demo import variable_demo_cells
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +22,7 @@ def kb(demo_kb):
 
 @pytest.fixture(scope="module")
 def cells():
-    return read_anndata(find_demo_cells())
+    return variable_demo_cells()
 
 
 def result_bytes(adata):

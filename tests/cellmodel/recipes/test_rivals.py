@@ -13,10 +13,9 @@ from sklearn.metrics import adjusted_rand_score
 
 from cellmodel.core.config import RunConfig, TrainingConfig
 from cellmodel.io.cells import cells_from_anndata, read_cells
-from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.recipes.base import Recipe
-from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run.pipeline import prepare, run
+from tests.support.demo import demo_cells
 
 FOLDER = Path(__file__).parents[3] / "benchmarks" / "rivals"
 ENTRIES = tomllib.loads((FOLDER / "pyproject.toml").read_text())["project"]["entry-points"]["cellmodel.recipes"]
@@ -49,7 +48,7 @@ def test_every_entry_point_is_a_recipe_of_its_name():
 
 @pytest.fixture(scope="module")
 def adata():
-    return read_anndata(find_demo_cells()).raw.to_adata()[::3].copy()
+    return demo_cells()[::3].copy()
 
 
 def represented(adata, recipe, *, seed=0, epochs=None):

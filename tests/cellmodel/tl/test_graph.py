@@ -13,11 +13,10 @@ import cellmodel as cm
 from cellmodel.core.config import RunConfig, SpatialConfig
 from cellmodel.core.errors import InputUnusable, LineageMismatch
 from cellmodel.io.cells import cells_from_anndata
-from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.graph import ARRAYS, GRAPH
-from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run.pipeline import prepare
 from tests.robust.bad_files.cells import cells as make_cells
+from tests.support.demo import demo_cells
 from tests.support.in_process import call, call_json
 
 PAGE = Path(__file__).parents[3] / "docs" / "guide" / "graph.md"
@@ -27,7 +26,7 @@ NEAR, EXPRESSES = ("cell", "near", "cell"), ("cell", "expresses", "gene")
 
 @pytest.fixture(scope="module")
 def adata():
-    return read_anndata(find_demo_cells()).raw.to_adata()
+    return demo_cells()
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,6 @@ from cellmodel.core.errors import InputUnusable, NotCounts, SlotTaken
 from cellmodel.core.stages import Stages
 from cellmodel.io import backed as stored
 from cellmodel.io.cells import ReadConfig, count_entries, read_cells
-from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.matrix import ValueKind, inspect_values
 from cellmodel.io.writers import write_cells
 from cellmodel.pp.blocks import read_backed_cells
@@ -27,10 +26,10 @@ from cellmodel.pp.features import fit_components
 from cellmodel.pp.moments import detected_genes, highly_variable, scan
 from cellmodel.pp.normalize import normalize_log1p
 from cellmodel.recipes.registry import find_recipe, plugins, recipe_names
-from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run import task as running
 from cellmodel.tl._run.pipeline import run as pipeline
 from cellmodel.tl.model.fitted import load_model, predict
+from tests.support.demo import variable_demo_cells
 from tests.support.grids import mostly_slow
 from tests.support.processes import start
 
@@ -370,7 +369,7 @@ def test_every_recipe_gives_out_of_core_what_it_gives_in_memory(change, kb, name
 @pytest.mark.parametrize("recipe", mostly_slow(["fused", "pca-leiden"], "fused"))
 def test_blood_cells_get_the_same_clusters_out_of_core(recipe, tmp_path):
     path = tmp_path / "cells.h5ad"
-    write_cells(read_anndata(find_demo_cells()), path)
+    write_cells(variable_demo_cells(), path)
     config = RunConfig(recipe=recipe, knowledge="none", n_clusters=5, n_words=0)
     backed, whole = (run(path, tmp_path / f"{mode}.h5ad", mode=mode, config=config).result for mode in ("yes", "no"))
     assert backed.labels.tolist() == whole.labels.tolist()

@@ -16,11 +16,11 @@ from cellmodel.core.errors import AlignmentTooLow, InputUnusable, LineageMismatc
 from cellmodel.io.cells import cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.recipes.registry import find_recipe, plugins, recipe_names
-from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run.pipeline import run
 from cellmodel.tl.model.fitted import check_can_predict, fit_model, load_model, predict, save_model
 from genekb.builder.update import add_encoders
 from genekb.encoders import load_encoder
+from tests.support.demo import demo_cells, demo_file
 from tests.support.grids import mostly_slow
 from tests.support.in_process import call, call_json
 
@@ -42,7 +42,7 @@ def kb(demo_kb):
 @pytest.fixture(scope="module")
 def halves():
     """Cells to fit to and others to predict: the demo's, dealt out."""
-    adata = read_anndata(find_demo_cells()).raw.to_adata()
+    adata = demo_cells()
     order = np.random.default_rng(0).permutation(adata.n_obs)
     return adata[order[:400]].copy(), adata[order[400:]].copy()
 
@@ -206,7 +206,7 @@ def test_what_cannot_place_new_cells_says_so(settings, says):
 
 
 def test_a_spatial_model_is_refused_before_any_work(home, tmp_path):
-    args = ["cluster", find_demo_cells(), "--kb", "demo", "--home", home, "--recipe", "scrcl", "--spatial"]
+    args = ["cluster", demo_file(), "--kb", "demo", "--home", home, "--recipe", "scrcl", "--spatial"]
     code, _, err = call("cellmodel", *args, "-o", tmp_path / "o.h5ad", "--save-model", tmp_path / "model")
     assert (code, "cannot place cells of other tissue" in err) == (3, True)
     assert list(tmp_path.iterdir()) == []

@@ -11,11 +11,11 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run.pipeline import run
 from cellmodel.tl.model.fitted import fit_model, save_model
 from cellmodel.tl.model.predict_files import PredictConfig, predict_files
 from genekb.builder.engine import EngineConfig
+from tests.support.demo import demo_cells
 from tests.support.in_process import call, call_json
 from tests.support.processes import start
 
@@ -24,7 +24,7 @@ from tests.support.processes import start
 def cohort(demo_kb, tmp_path_factory):
     """A model, and four files with parts of the demo's other cells."""
     folder = tmp_path_factory.mktemp("cohort")
-    adata = read_anndata(find_demo_cells()).raw.to_adata()
+    adata = demo_cells()
     order = np.random.default_rng(0).permutation(adata.n_obs)
     cells = cells_from_anndata(adata[order[:400]].copy())
     save_model(fit_model(cells, run(cells, demo_kb, RunConfig(n_words=0))), folder / "model")

@@ -11,10 +11,9 @@ import pytest
 import cellmodel as cm
 from cellmodel.core.config import BatchConfig, RunConfig, SpatialConfig, settings_of
 from cellmodel.core.errors import InputUnusable, SlotTaken
-from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.tl._demo import find_demo_cells
 from genekb.core.progress import show_progress
 from tests.robust.bad_files.cells import cells
+from tests.support.demo import demo_cells
 
 PLAIN = {"recipe": "pca-kmeans", "knowledge": "none", "n_clusters": 2}
 
@@ -73,7 +72,7 @@ def test_types_are_taken_by_name_and_without_a_store_from_markers(adata, home):
 
 
 def test_colors_are_those_of_the_clusters_and_names_inherit_them(home):
-    blood = read_anndata(find_demo_cells()).raw.to_adata()
+    blood = demo_cells()
     blood = blood[np.random.default_rng(0).permutation(blood.n_obs)[:300]].copy()
     cm.tl.cluster(blood, "demo", recipe="pca-kmeans", n_clusters=4)
     assert len(set(blood.uns["cellmodel_colors"])) == 4

@@ -11,8 +11,6 @@ import genekb
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable, LineageMismatch
 from cellmodel.io.cells import cells_from_anndata
-from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run.pipeline import run
 from cellmodel.tl.model.fitted import fit_model, load_model, save_model
 from cellmodel.tl.model.share import check_model, pull_model, push_model, sync_models
@@ -24,6 +22,7 @@ from genekb.share.push import push_store
 from genekb.share.remotes import parse_address
 from genekb.store.lockfile import read_pins
 from tests.genekb.share.test_share import QUICK, content, served
+from tests.support.demo import demo_cells
 from tests.support.hub import serving_hub
 from tests.support.in_process import call, call_here, call_json
 from tests.support.loopback import Fault, serving
@@ -38,7 +37,7 @@ def kb(demo_store):
 def fitted(kb, tmp_path_factory):
     """Two models of the same cells, with and without knowledge."""
     folder = tmp_path_factory.mktemp("fitted")
-    cells = cells_from_anndata(read_anndata(find_demo_cells()).raw.to_adata()[:200].copy())
+    cells = cells_from_anndata(demo_cells()[:200].copy())
     for name, knowledge in (("first", "real"), ("second", "none")):
         config = RunConfig(recipe="pca-kmeans", n_words=0, n_clusters=3, knowledge=knowledge)
         save_model(fit_model(cells, run(cells, kb, config)), folder / name)

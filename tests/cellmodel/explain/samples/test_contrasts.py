@@ -7,6 +7,7 @@ import scipy.sparse as sp
 import cellmodel as cm
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.attribution import standard_differences
+from tests.support.demo import demo_cells
 from tests.support.in_process import call, call_json
 
 RAISED = ["LYZ", "CST3", "AIF1"]
@@ -14,7 +15,7 @@ OPTIONS = {"cluster_key": "bulk_labels", "sample_key": "donor", "condition_key":
 
 
 @pytest.fixture(scope="module")
-def adata(demo_cells):
+def adata():
     """Demo cells of six donors, three of them stimulated: a few genes of two types are higher there."""
     adata = demo_cells()
     donor = np.arange(adata.n_obs) % 6

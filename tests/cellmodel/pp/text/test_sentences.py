@@ -12,7 +12,6 @@ from scipy.stats import spearmanr
 import genekb
 from cellmodel.core.config import RunConfig, SemanticsConfig
 from cellmodel.io.cells import cells_from_anndata, read_cells
-from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.pl.report.collect.frames import report_data
 from cellmodel.pp.text.align import fit_whitening
 from cellmodel.pp.text.sentences import (
@@ -24,8 +23,8 @@ from cellmodel.pp.text.sentences import (
     encode_sentences,
     read_clusters,
 )
-from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run.pipeline import run
+from tests.support.demo import demo_cells
 from tests.support.in_process import call_json
 
 NAMES = tuple("ABCDEFGHI")
@@ -146,7 +145,7 @@ def test_one_cluster_has_no_sentence():
 
 @pytest.fixture(scope="module")
 def adata():
-    return read_anndata(find_demo_cells()).raw.to_adata()[:200].copy()
+    return demo_cells()[:200].copy()
 
 
 @pytest.fixture(scope="module")
