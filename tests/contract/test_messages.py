@@ -55,6 +55,7 @@ def test_nothing_names_a_command_that_went(package):
         ("use overwrite=True, or another `key_added`", "use --overwrite, or another --key-added"),
         ('give `kb`, or knowledge="none"', "give --kb, or --knowledge none"),
         ('within="COLUMN=A,B"', "--within COLUMN=A,B"),
+        ("`genekb info` with `models` lists them", "`genekb info --models` lists them"),
         ("`nothing` of this command, x=1 and y=True", "`nothing` of this command, x=1 and y=True"),
     ],
 )

@@ -32,6 +32,7 @@ def print_json(content: Mapping[str, Any]) -> None:
 
 
 _ARGUMENT: Final = re.compile(r"`?\b([a-z]+(?:_[a-z]+)*)=(True\b|\"[^\"]*\"|\d+)`?|`([a-z]+(?:_[a-z]+)*)`")
+_OF_COMMAND: Final = re.compile(r"`((?:genekb|cellmodel) [a-z-]+)` with `([a-z_]+)`")  # an argument of another command
 _options: Final[dict[str, str]] = {}  # of the command that runs, by argument
 
 
@@ -51,6 +52,7 @@ def as_options(message: str) -> str:
             return found[0]
         return spelled if found[2] in {None, "True"} else " ".join((spelled, found[2].strip('"')))
 
+    message = _OF_COMMAND.sub(lambda found: f"`{found[1]} --{found[2].replace('_', '-')}`", message)
     return _ARGUMENT.sub(option, message)
 
 
