@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from genekb.builder.engine import LOCAL, EncodingJob, Engine, read_encoded
+from genekb.builder.engine import LOCAL, EncodingJob, Engine
 from genekb.core.errors import EncoderFailed
 from genekb.core.plugins import installed_version
 from genekb.core.progress import Progress
@@ -124,7 +124,10 @@ def _find_known(shards: "ds.Dataset", shard: Mapping[str, str]) -> tuple[list[st
     """
     is_near = (pc.field("text_id") >= min(shard)) & (pc.field("text_id") <= max(shard))
     rows = shards.to_table(filter=is_near & pc.field("text_id").isin(list(shard))).sort_by("text_id")
-    return rows["text_id"].to_pylist(), read_encoded(rows) if rows.num_rows else None
+    if not rows.num_rows:
+        return [], None
+    counts = {name: rows[name].to_numpy() for name in ("n_tokens", "n_tokens_cut")}
+    return rows["text_id"].to_pylist(), EncodedTexts(vectors=vector_matrix(rows["vector"]), **counts)
 
 
 def share_folder(source: Path, target: Path, *, with_vectors: bool = True) -> None:

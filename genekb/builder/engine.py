@@ -1,4 +1,4 @@
-"""Engines that encode the shards of a store: this process, or an actor pool of Ray Data, on this machine or a cluster.
+"""Engines that encode the shards of a store: this process, or actors of Ray, on this machine or a cluster.
 
 Texts of a shard go to an actor of Ray and vectors come back to this process, which alone writes: no shared folder is
 needed. An actor that dies is started again by Ray, and its shard is encoded again.
@@ -10,38 +10,30 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, redirect_stdout, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, get_args
 
-import pyarrow as pa
-
-from genekb.core import errors
 from genekb.core.errors import EncoderFailed, GeneKBError, NotAvailable
 from genekb.core.messages import check_choice
 from genekb.core.plugins import require
 from genekb.core.resources import sigterm_handler_kept
 from genekb.encoders import EncodedTexts, Encoder, EncoderSpec, reopen_encoder
-from genekb.schema import vector_column, vector_matrix
 
 _Name = Literal["local", "ray"]
 Shard = tuple[int, Sequence[str]]  # number and texts
 Encoded = Iterator[tuple[int, EncodedTexts]]  # number of a shard and vectors of its texts
 log = logging.getLogger(__name__)
 CPUS_PER_WORKER: Final = 4  # beyond that a second actor gains more than another thread
-_SHARDS_PER_WORKER: Final = 256  # of one run of the pool: bounds what lies in Ray's object store
 _CONNECT_TIMEOUT_S: Final = 10
 _OBJECT_STORE_BYTES: Final = 256 << 20
 _ENVIRONMENT: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
-    "RAY_ENABLE_AUTO_CONNECT": "0",  # else a pool that was given up would start another Ray
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
 }
 
 
@@ -49,7 +41,7 @@ _ENVIRONMENT: Final = {
 class EngineConfig:
     """Which engine encodes the texts; ``ValueError`` if a value is out of range, or belongs to the other engine."""
 
-    name: _Name = "local"  # this process alone; or ``ray``, an actor pool of Ray Data
+    name: _Name = "local"  # this process alone; or ``ray``, actors of Ray
     workers: int | None = None  # actors of Ray; one for each GPU, or for every ``CPUS_PER_WORKER`` CPUs, if left out
     stall_timeout_s: float = 900.0  # without a finished shard, after which Ray is given up; loading an encoder counts
     ray_address: str | None = None  # Ray cluster; else environment variable ``RAY_ADDRESS``, else this machine alone
@@ -173,18 +165,17 @@ def start_ray(address: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PoolSize:
-    """Actors of a pool, what each asks Ray for, and the threads that it computes with."""
+    """Actors of a pool, and what each asks Ray for: the threads that it computes with, and GPUs."""
 
     workers: int
-    cpus: float
-    gpus: int
     threads: int
+    gpus: int
 
 
 def plan_pool(
     node_cpus: Sequence[float], *, n_gpus: int = 0, workers: int | None = None, threads: int | None = None
 ) -> PoolSize:
-    """Size a pool so that all actors fit and a CPU (half of a single one) stays free: a full cluster feeds no actor.
+    """Size a pool so that all actors fit.
 
     ``node_cpus``: CPUs of each machine. ``n_gpus``: GPUs in all; where there are any, each actor takes one.
     ``workers``, ``threads``: as the user decided; those that do not fit wait until the cluster grows.
@@ -195,13 +186,12 @@ def plan_pool(
     if threads is None:
         fitting = [n for n in range(1, total + 1) if sum(int(cpus) // n for cpus in node_cpus) >= workers]
         threads = max(fitting, default=1)
-    kept_free = 1 / total if total > 1 else 0.5
-    return PoolSize(workers=workers, cpus=threads * (1 - kept_free), gpus=min(n_gpus, 1), threads=threads)
+    return PoolSize(workers=workers, threads=threads, gpus=min(n_gpus, 1))
 
 
 @dataclass(kw_only=True, slots=True)
 class RayEngine:
-    """An actor pool of Ray Data, on a cluster or on this machine."""
+    """Actors of Ray, on a cluster or on this machine."""
 
     config: EngineConfig
     device: str  # device, threads, trust_remote_code: how an actor opens its encoder
@@ -235,10 +225,7 @@ class RayEngine:
             "threads": size.threads,
             "options": {"device": device, "hint": job.model_folder, "trust_remote_code": self.trust_remote_code},
         }
-        wave = [first, *islice(waiting, size.workers * _SHARDS_PER_WORKER - 1)]
-        while wave:
-            yield from self._run_pool(wave, size=size, settings=settings)
-            wave = list(islice(waiting, size.workers * _SHARDS_PER_WORKER))
+        yield from self._run_pool(chain([first], waiting), size=size, settings=settings)
 
     def _connect(self) -> PoolSize:
         if not self.has_started:
@@ -260,27 +247,42 @@ class RayEngine:
         )  # fmt: skip
         return size
 
-    def _run_pool(self, wave: list[Shard], *, size: PoolSize, settings: Mapping[str, Any]) -> Encoded:
+    def _run_pool(self, shards: Iterator[Shard], *, size: PoolSize, settings: Mapping[str, Any]) -> Encoded:
+        """Give each actor that runs a shard at a time; this thread waits, as another would outlive the Ray it uses."""
         import ray
 
-        executor = ThreadPoolExecutor(1, thread_name_prefix="ray-results")
-        results = _start_pool(wave, size=size, settings=settings)
+        worker = ray.remote(_Worker).options(
+            num_cpus=size.threads, num_gpus=size.gpus, max_restarts=-1, max_task_retries=-1
+        )
+        first = list(islice(shards, size.workers))
+        shards = chain(first, shards)
+        held = ray.put(dict(settings))
+        actors = [worker.remote(held) for _ in first]
+        starting = {actor.start.remote(): actor for actor in actors}
+        busy: dict[Any, Any] = {}
+        shard = next(shards, None)
         try:
-            for _ in wave:
-                block = executor.submit(next, results).result(timeout=self.config.stall_timeout_s)
-                yield _read_block(block)
-        except TimeoutError as error:
-            raise NotAvailable(
-                f"no shard was finished for {self.config.stall_timeout_s:g} s by {size.workers} Ray workers; see `ray "
-                'status`, raise `stall_timeout_s`, or use engine="local": finished shards are kept'
-            ) from error
+            while shard or busy:
+                done, _ = ray.wait([*busy, *(starting if shard else ())], timeout=self.config.stall_timeout_s)
+                if not done:
+                    raise NotAvailable(
+                        f"no shard was finished for {self.config.stall_timeout_s:g} s by {size.workers} Ray workers; "
+                        'see `ray status`, raise `stall_timeout_s`, or use engine="local": finished shards are kept'
+                    )
+                actor, found = busy.pop(done[0], None) or starting.pop(done[0]), ray.get(done[0])
+                if shard:
+                    busy[actor.encode.remote(*shard)] = actor
+                    shard = next(shards, None)
+                if found:
+                    yield found
         except ray.exceptions.RayError as error:
+            if isinstance(cause := getattr(error, "cause", None), GeneKBError):
+                raise cause from None
             reason = str(error).strip().splitlines()[-1]
             raise EncoderFailed(f"{settings['spec'].name} failed on a Ray worker: {reason}") from error
         finally:
-            executor.shutdown(wait=False, cancel_futures=True)
-            with suppress(ValueError):  # the thread of a stalled pool still waits in it
-                results.close()
+            for actor in actors:
+                ray.kill(actor)
 
 
 def _check_address(address: str) -> None:
@@ -300,47 +302,26 @@ def _not_there(address: str) -> NotAvailable:
     )
 
 
-def _start_pool(wave: list[Shard], *, size: PoolSize, settings: Mapping[str, Any]) -> Generator[pa.Table]:
-    """Hand shards to a pool of actors; one row, and so one block, a shard."""
-    import ray
-    import ray.data
-
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what goes wrong reaches us as an error
-    rows = [pa.table({"number": [number], "texts": [list(texts)]}) for number, texts in wave]
-    encoded = ray.data.from_arrow(rows).map_batches(
-        _Worker,
-        fn_constructor_kwargs={"settings": ray.put(dict(settings))},
-        batch_size=1,
-        batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=min(size.workers, len(wave))),
-        num_cpus=size.cpus,
-        num_gpus=size.gpus,
-    )
-    yield from encoded.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-
-
 class _Worker:
     """One actor: opens the encoder with its first shard, and keeps it."""
 
-    def __init__(self, settings: Any) -> None:
-        import ray
+    def __init__(self, settings: Mapping[str, Any]) -> None:
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no types
 
-        self._settings: dict[str, Any] = ray.get(settings) if isinstance(settings, ray.ObjectRef) else settings
-        threads = self._settings["threads"]
+        self._settings = settings
+        threads = settings["threads"]
         os.environ["OMP_NUM_THREADS"] = str(threads)
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         threadpool_limits(limits=threads)
         self._encoder: Encoder | None = None
 
-    def __call__(self, shard: pa.Table) -> pa.Table:
-        """Encode the one shard of a batch; an error of ours goes back as a row, so that it keeps its kind."""
-        number, texts = shard["number"][0].as_py(), shard["texts"][0].as_py()
-        try:
-            self._encoder = self._encoder or _open(self._settings)
-            return _write_block(number, self._encoder.encode(texts))
-        except GeneKBError as error:
-            return pa.table({"number": [number], "error": [type(error).__name__], "message": [str(error)]})
+    def start(self) -> None:
+        """Return as soon as the actor runs."""
+
+    def encode(self, number: int, texts: Sequence[str]) -> tuple[int, EncodedTexts]:
+        """Encode a shard."""
+        self._encoder = self._encoder or _open(self._settings)
+        return number, self._encoder.encode(texts)
 
 
 def _open(settings: Mapping[str, Any]) -> Encoder:
@@ -348,30 +329,3 @@ def _open(settings: Mapping[str, Any]) -> Encoder:
         for name, content in settings["state"].items():
             (Path(folder) / name).write_bytes(content)
         return reopen_encoder(settings["spec"], Path(folder), threads=settings["threads"], **settings["options"])
-
-
-def _write_block(number: int, encoded: EncodedTexts) -> pa.Table:
-    return pa.table(
-        {
-            "number": [number] * len(encoded.vectors),
-            "n_tokens": encoded.n_tokens,
-            "n_tokens_cut": encoded.n_tokens_cut,
-            "vector": vector_column(encoded.vectors),
-        }
-    )
-
-
-def _read_block(block: pa.Table) -> tuple[int, EncodedTexts]:
-    number = int(block["number"][0].as_py())
-    if "error" in block.column_names:
-        raise getattr(errors, block["error"][0].as_py())(block["message"][0].as_py())
-    return number, read_encoded(block)
-
-
-def read_encoded(rows: pa.Table) -> EncodedTexts:
-    """Take vectors and counts of tokens from a table of :func:`genekb.schema.embeddings`."""
-    return EncodedTexts(
-        vectors=vector_matrix(rows["vector"]),
-        n_tokens=rows["n_tokens"].to_numpy(),
-        n_tokens_cut=rows["n_tokens_cut"].to_numpy(),
-    )

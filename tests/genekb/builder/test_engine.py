@@ -86,13 +86,11 @@ nodes = st.lists(st.integers(1, 70), min_size=1, max_size=6)
 
 
 @given(nodes=nodes, data=st.data())
-def test_every_worker_finds_room_and_something_stays_free(nodes, data):
+def test_every_worker_finds_room(nodes, data):
     workers = data.draw(st.none() | st.integers(1, sum(nodes)))
     size = plan_pool(nodes, workers=workers)
     assert workers in (None, size.workers)
-    assert sum(int(cpus / size.cpus) for cpus in nodes) >= size.workers
-    assert sum(nodes) - size.workers * size.cpus >= min(1, sum(nodes) / 2) - 1e-9
-    assert size.workers * size.threads <= sum(nodes)
+    assert sum(cpus // size.threads for cpus in nodes) >= size.workers
 
 
 @pytest.mark.parametrize(
@@ -204,7 +202,7 @@ def start_ray(genes, model, home):
 
 
 def workers_of(process):
-    return [child for child in psutil.Process(process.pid).children(recursive=True) if "MapWorker" in child.name()]
+    return [child for child in psutil.Process(process.pid).children(recursive=True) if "_Worker" in child.name()]
 
 
 @pytest.mark.slow
