@@ -82,24 +82,3 @@ def test_the_features_of_a_recipe_can_be_tried(files):
         assert code != 0
         assert message in " ".join(errors.split())
         assert "Traceback" not in errors
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [({"label-key": "nothing"}, "has no column 'nothing'"), ({"kb": "absent"}, "absent")],
-)
-def test_a_mistake_gives_one_clear_line(files, home, tmp_path, changed, message):
-    code, _, errors = call("cellmodel", "classify", *arguments(files, home, tmp_path / "out.h5ad", **changed))
-    assert code != 0
-    assert message in errors
-    assert "Traceback" not in errors
-    assert not (tmp_path / "out.h5ad").exists()
-
-
-def test_an_existing_output_is_not_replaced(files, home, tmp_path):
-    output = tmp_path / "out.h5ad"
-    output.write_text("kept")
-    code, _, errors = call("cellmodel", "classify", *arguments(files, home, output))
-    assert code != 0
-    assert "exists; give another name, or --overwrite" in errors
-    assert output.read_text() == "kept"

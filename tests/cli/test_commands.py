@@ -1,6 +1,5 @@
 """The commands as their users run them: in a process, with real files, looking at stdout, stderr and the exit code."""
 
-import hashlib
 import json
 import os
 import signal
@@ -269,38 +268,6 @@ def test_a_traceback_comes_only_with_debug():
     assert code == 1
     assert "Traceback" in err
     assert "InputUnusable" in err
-
-
-def test_an_existing_output_is_not_replaced_unless_told(home, tmp_path, capsys, monkeypatch):
-    out = tmp_path / "out.h5ad"
-    out.write_text("mine")
-    args = ["cellmodel", "cluster", "--no-clusters", demo_file(), "-o", out, "--kb", "demo", "--home", home]
-    refused = call_here(args, capsys, monkeypatch)
-    assert refused.code == 3
-    assert "exists" in refused.err
-    assert out.read_text() == "mine"
-    assert call_here([*args, "--overwrite"], capsys, monkeypatch).code == 0
-
-
-@pytest.mark.slow
-def test_results_of_an_earlier_run_are_not_replaced_unless_told(clustered, home, tmp_path):
-    args = ["cluster", clustered[0] / "out.h5ad", "--kb", "demo", "--home", home, "-o", tmp_path / "o.h5ad"]
-    code, _, err = call("cellmodel", *args)
-    assert code == 3
-    assert "--overwrite" in err
-    assert call("cellmodel", *args, "--key-added", "second")[0] == 0
-
-
-def test_the_input_is_never_the_output(home, tmp_path):
-    source = tmp_path / "cells.h5ad"
-    source.write_bytes(demo_file().read_bytes())
-    before = hashlib.sha256(source.read_bytes()).hexdigest()
-    code, _, err = call(
-        "cellmodel", "cluster", "--no-clusters", source, "-o", source, "--kb", "demo", "--home", home, "--overwrite"
-    )
-    assert code == 3
-    assert "never written over the input" in err
-    assert hashlib.sha256(source.read_bytes()).hexdigest() == before
 
 
 @pytest.mark.slow

@@ -236,6 +236,16 @@ def test_an_output_that_would_do_harm_is_refused_before_any_work(command, places
         assert digests(tmp_path) == before, options
 
 
+@pytest.mark.parametrize("command", [each for each in COMMANDS if (each, "-o") not in ADDED_TO])
+def test_an_existing_file_is_not_replaced_unless_told(command, places, tmp_path, capsys, monkeypatch):
+    theirs = tmp_path / f"theirs{own_ending(command, '-o')}"
+    theirs.write_text("theirs")
+    words = [word.format(**places) for word in COMMANDS[command][0].split()]
+    found = call_here([*command.split(), *words, "-o", theirs], capsys, monkeypatch)
+    assert (found.code, theirs.read_text()) == (3, "theirs")
+    assert "exists; give another name, or --overwrite" in found.err
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_what_another_run_wrote_meanwhile_is_replaced_only_on_request(places, tmp_path, overwrite):
     """The other run is a handler of the log, which hears from the run after its checks and before its end."""
