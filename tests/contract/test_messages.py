@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from genekb_cellmodel_cli import cellmodel, genekb
 from genekb_cellmodel_cli.app.output import as_options, name_options_of
 from genekb_cellmodel_cli.app.running import MOVED
-from genekb_cellmodel_cli.cellmodel import app
 from tests.support.commands import commands_of
 
 ROOT = Path(__file__).parents[2]
@@ -60,5 +60,19 @@ def test_nothing_names_a_command_that_went(package):
     ],
 )
 def test_the_command_line_spells_arguments_as_its_options(message, printed):
-    name_options_of(commands_of(app)["cluster"])
+    name_options_of(commands_of(cellmodel.app)["cluster"])
     assert as_options(message) == printed
+
+
+def test_an_argument_of_another_command_that_a_message_names_is_an_option_of_it():
+    found = {
+        hit
+        for package in ("genekb", "cellmodel")
+        for path in (ROOT / package).rglob("*.py")
+        for hit in re.findall(r"`[a-z]+ [a-z-]+` with `[a-z_]+`", path.read_text())
+    }
+    assert found
+    for message in found:
+        program, command, option = as_options(message).strip("`").split()
+        commands = commands_of({"genekb": genekb, "cellmodel": cellmodel}[program].app)
+        assert option in {name for param in commands[command].params for name in param.opts}, message

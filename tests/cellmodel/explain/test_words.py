@@ -95,6 +95,13 @@ def test_texts_without_structure_give_few_significant_words():
     assert np.mean(best) > 0.35
 
 
+def test_shuffled_texts_lose_the_planted_words():
+    texts = planted(0)[2]
+    order = np.random.default_rng(5).permutation(N_GENES)
+    significant = [w for c in describe(texts=[texts[gene] for gene in order]) for w in c.words if w.p_adjusted <= 0.05]
+    assert len(significant) <= 1
+
+
 @settings(max_examples=5, deadline=None)
 @given(order=st.permutations(range(N_CELLS)), new_name=st.permutations(range(3)))
 def test_order_of_cells_and_names_of_clusters_do_not_matter(order, new_name):

@@ -12,12 +12,13 @@ import pytest
 import scipy.sparse as sp
 from scipy.io import mmwrite
 
-from cellmodel.core.errors import InputUnusable, NotCounts
+from cellmodel.core.errors import InputUnusable, NotCounts, SlotTaken
 from cellmodel.core.stages import Stages
 from cellmodel.io.backed import open_backed
 from cellmodel.io.cells import ReadConfig, cells_from_anndata, obs_categories, read_cells, read_obs_columns
 from cellmodel.io.gene_names import read_gene_totals
 from cellmodel.io.matrix import ValueKind
+from cellmodel.io.writers import claim_slots
 from cellmodel.pp.blocks import read_backed_cells
 from cellmodel.pp.features import scan_cells
 from tests.support.demo import demo_file
@@ -262,6 +263,17 @@ def test_any_path_is_read_and_the_input_stays_byte_for_byte(tmp_path, name):
     np.testing.assert_array_equal(cells.matrix.toarray(), COUNTS)
     assert cells.source.encode().decode() == cells.source
     assert sha256(path) == before
+
+
+def test_every_slot_that_is_taken_is_named_before_any_work():
+    adata = make()
+    adata.obs["cellmodel"], adata.obsm["X_cellmodel"] = "a", COUNTS[:, :2]
+    slots = [("obs", "cellmodel"), ("obsm", "X_cellmodel"), ("uns", "cellmodel")]
+    with pytest.raises(SlotTaken, match=r'obs\["cellmodel"\], obsm\["X_cellmodel"\].*overwrite=True') as caught:
+        claim_slots(adata, slots, overwrite=False)
+    assert "uns" not in str(caught.value)
+    claim_slots(adata, slots, overwrite=True)
+    claim_slots(adata, [("obs", "second")], overwrite=False)
 
 
 def test_columns_of_obs_are_read_as_text(tmp_path):
