@@ -217,6 +217,7 @@ class RayEngine:
         if first is None:
             return
         size = self._connect()
+        known = [first, *islice(waiting, size.workers - 1)]
         files = [path for path in state.iterdir() if path.is_file() and not path.name.startswith("part-")]
         device = "cuda" if size.gpus else "cpu"
         settings = {
@@ -225,7 +226,7 @@ class RayEngine:
             "threads": size.threads,
             "options": {"device": device, "hint": job.model_folder, "trust_remote_code": self.trust_remote_code},
         }
-        yield from self._run_pool(chain([first], waiting), size=size, settings=settings)
+        yield from self._run_pool(known, waiting, size=size, settings=settings)
 
     def _connect(self) -> PoolSize:
         if not self.has_started:
@@ -247,29 +248,32 @@ class RayEngine:
         )  # fmt: skip
         return size
 
-    def _run_pool(self, shards: Iterator[Shard], *, size: PoolSize, settings: Mapping[str, Any]) -> Encoded:
-        """Give each actor that runs a shard at a time; this thread waits, as another would outlive the Ray it uses."""
+    def _run_pool(
+        self, known: Sequence[Shard], others: Iterator[Shard], *, size: PoolSize, settings: Mapping[str, Any]
+    ) -> Encoded:
+        """Give each actor that runs a shard at a time, as many actors as shards are known.
+
+        This thread waits: another would outlive the Ray that it uses. Actors end with their handles; nothing is asked
+        of Ray in the end, when it may have been ended before, as by an error of the one who writes.
+        """
         import ray
 
         worker = ray.remote(_Worker).options(
             num_cpus=size.threads, num_gpus=size.gpus, max_restarts=-1, max_task_retries=-1
         )
-        first = list(islice(shards, size.workers))
-        shards = chain(first, shards)
         held = ray.put(dict(settings))
-        actors = [worker.remote(held) for _ in first]
-        starting = {actor.start.remote(): actor for actor in actors}
+        starting = {actor.start.remote(): actor for actor in [worker.remote(held) for _ in known]}
         busy: dict[Any, Any] = {}
+        shards = chain(known, others)
         shard = next(shards, None)
         try:
             while shard or busy:
-                done, _ = ray.wait([*busy, *(starting if shard else ())], timeout=self.config.stall_timeout_s)
-                if not done:
-                    raise NotAvailable(
-                        f"no shard was finished for {self.config.stall_timeout_s:g} s by {size.workers} Ray workers; "
-                        'see `ray status`, raise `stall_timeout_s`, or use engine="local": finished shards are kept'
-                    )
-                actor, found = busy.pop(done[0], None) or starting.pop(done[0]), ray.get(done[0])
+                done = wait_for_any(
+                    [*busy, *(starting if shard else ())], self.config, n_workers=size.workers,
+                    missing="no shard was finished", kept="finished shards",
+                )  # fmt: skip
+                actor = busy.pop(done, None) or starting.pop(done)
+                found = ray.get(done)
                 if shard:
                     busy[actor.encode.remote(*shard)] = actor
                     shard = next(shards, None)
@@ -280,9 +284,22 @@ class RayEngine:
                 raise cause from None
             reason = str(error).strip().splitlines()[-1]
             raise EncoderFailed(f"{settings['spec'].name} failed on a Ray worker: {reason}") from error
-        finally:
-            for actor in actors:
-                ray.kill(actor)
+
+
+def wait_for_any(tasks: Sequence[Any], config: EngineConfig, *, n_workers: int, missing: str, kept: str) -> Any:
+    """Wait for one of some tasks of Ray; ``NotAvailable`` where none is done within ``stall_timeout_s``.
+
+    ``missing``: what has not been done then; ``kept``: what is there nevertheless.
+    """
+    import ray
+
+    done, _ = ray.wait(tasks, timeout=config.stall_timeout_s)
+    if not done:
+        raise NotAvailable(
+            f"{missing} for {config.stall_timeout_s:g} s by {n_workers} Ray workers; see `ray status`, raise "
+            f'`stall_timeout_s`, or use engine="local": {kept} are kept'
+        )
+    return done[0]
 
 
 def _check_address(address: str) -> None:

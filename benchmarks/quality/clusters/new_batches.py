@@ -112,8 +112,12 @@ def pages(scored: Scored) -> list[str]:
     ways = (INSIDE, PLACED, "ratio")
     return [
         *("# New batches: mean of ACC, NMI and ARI of the cells of a batch", ""),
-        *sections({"Mean over the batches": markdown(("set", *ways), by_set)}),
-        *sections({"Each batch": markdown(("set", "batch", *ways), by_batch)}),
+        *sections(
+            {
+                "Mean over the batches": markdown(("set", *ways), by_set),
+                "Each batch": markdown(("set", "batch", *ways), by_batch),
+            }
+        ),
     ]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import genekb
-from cellmodel.core.errors import CellModelError, InputUnusable, NotAvailable
+from cellmodel.core.errors import CellModelError, InputUnusable
 from cellmodel.io.cells import ReadConfig
 from cellmodel.io.concat import name_samples
 from cellmodel.io.formats.anndata import open_file
@@ -19,7 +19,7 @@ from cellmodel.io.writers import WriteConfig, check_outputs
 from cellmodel.tl._classify import PredictJob
 from cellmodel.tl._run.task import run_on_file
 from cellmodel.tl.model.fitted import FittedModel, check_store, load_model
-from genekb.builder.engine import EngineConfig, open_ray
+from genekb.builder.engine import EngineConfig, open_ray, wait_for_any
 from genekb.core.errors import GeneKBError
 from genekb.core.plugins import installed_version
 from genekb.files.atomic import sha256_file
@@ -122,15 +122,13 @@ def _on_ray(jobs: Sequence[Job], config: PredictConfig, engine: EngineConfig) ->
             while waiting and len(running) < n_workers:
                 job = waiting.pop()
                 running[task.remote(job, config)] = job
-            done, _ = ray.wait(list(running), timeout=engine.stall_timeout_s)
-            if not done:
-                raise NotAvailable(
-                    f"no file was predicted for {engine.stall_timeout_s:g} s by {n_workers} Ray workers; see `ray "
-                    'status`, raise `stall_timeout_s`, or use engine="local": files that are written are kept'
-                )
-            path, _ = running.pop(done[0])
+            done = wait_for_any(
+                list(running), engine, n_workers=n_workers, missing="no file was predicted",
+                kept="files that are written",
+            )  # fmt: skip
+            path, _ = running.pop(done)
             try:
-                yield ray.get(done[0])
+                yield ray.get(done)
             except ray.exceptions.RayError as error:
                 yield f"{path}: failed on a Ray worker: {str(error).strip().splitlines()[-1]}"
 

@@ -272,6 +272,19 @@ def test_workers_that_finish_nothing_end_the_command(genes, tiny_model, tmp_path
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
+def test_what_is_left_of_the_work_when_ray_has_ended_starts_no_other(tmp_path):
+    import ray
+
+    encoder = load_encoder("hash-8")
+    job = EncodingJob(spec=encoder.spec, open=lambda: encoder)
+    with open_engine(EngineConfig(name="ray", workers=1)) as engine:
+        parts = engine.encode(((number, ["insulin"]) for number in range(50)), job=job, state=tmp_path)
+        next(parts)
+    parts.close()  # as late as the traceback of an error of the one who writes lets go of it
+    assert not ray.is_initialized()
+
+
 @pytest.fixture
 def cluster(monkeypatch):
     """Address of a Ray that runs already."""
